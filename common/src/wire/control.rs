@@ -1,0 +1,240 @@
+//! The control plane: small JSON documents. Unknown fields are ignored, so that both sides may add some.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceId, Domain, FailureClass, MailboxId, Timestamp};
+
+/// The media type of an error: RFC 9457.
+pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
+/// What the `type` of a problem begins with; the rest is its slug.
+pub const PROBLEM_TYPE_PREFIX: &str = "urn:postrider:problem:";
+/// What a session's signature covers begins with this.
+const SESSION_CONTEXT: &[u8] = b"postrider session v1\0";
+
+/// `GET /.well-known/postrider`: what a relay is and takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayInfo {
+    /// Its name.
+    pub domain: Domain,
+    /// The versions of the client protocol that it speaks.
+    pub client_protocol: Vec<u32>,
+    /// The versions of the federation protocol that it speaks.
+    pub federation_protocol: Vec<u32>,
+    /// Its software, for instance `postrider/0.1.0`.
+    pub software: String,
+    /// How much of anything it takes.
+    pub limits: RelayLimits,
+    /// Who may do what.
+    pub policies: RelayPolicies,
+}
+
+/// How much of anything a relay takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayLimits {
+    /// Bytes of an envelope's body.
+    pub body_bytes: u64,
+    /// Bytes of an envelope's header.
+    pub header_bytes: u64,
+    /// Seconds that `expires_at` may lie ahead.
+    pub lifetime_seconds: u64,
+    /// Envelopes in a batch.
+    pub batch_envelopes: u64,
+    /// Bytes of a batch.
+    pub batch_bytes: u64,
+    /// Envelopes waiting in a mailbox.
+    pub mailbox_entries: u64,
+    /// Bytes waiting in a mailbox.
+    pub mailbox_bytes: u64,
+    /// Devices of a mailbox.
+    pub devices: u64,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayPolicies {
+    /// Who may register a mailbox: `open`.
+    pub registration: String,
+    /// Who may submit: `open`.
+    pub submission: String,
+}
+
+/// `POST /v1/challenges`: a nonce to sign once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// 32 bytes in lower-case hexadecimal.
+    pub nonce: Nonce,
+    /// For how many seconds it may be used.
+    pub expires_in: u64,
+}
+
+/// A relay's 32 bytes that a device signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Nonce(pub [u8; 32]);
+
+/// `POST /v1/sessions`: proof that the device acts for the mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRequest {
+    /// Whose mailbox.
+    pub mailbox: MailboxId,
+    /// Which of the owner's devices.
+    pub device: DeviceId,
+    /// From the challenge.
+    pub nonce: Nonce,
+    /// Ed25519 over [`session_proof`], in lower-case hexadecimal.
+    pub signature: SignatureHex,
+}
+
+/// An Ed25519 signature, 64 bytes in lower-case hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignatureHex(pub [u8; 64]);
+
+/// The answer: a bearer token.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionGranted {
+    /// Opaque. Sent as `Authorization: Bearer <token>`.
+    pub token: String,
+    /// Unix time in seconds after which the token is refused.
+    pub expires_at: u64,
+}
+
+/// `PUT /v1/mailbox`: the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Whether the mailbox is new.
+    pub created: bool,
+}
+
+/// `GET /v1/tracking/{id}`: what became of a queued envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackingStatus {
+    /// `queued`, `stored`, `failed` or `expired`.
+    pub state: TrackingState,
+    /// Where it is going.
+    pub destination: Domain,
+    /// When it was queued, in Unix seconds.
+    pub queued_at: u64,
+    /// How often it was offered to the destination.
+    pub attempts: u32,
+    /// The last reason why it is not there yet, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it is tried next, in Unix seconds, while it is queued and waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<u64>,
+    /// When it reached its final state, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<u64>,
+}
+
+/// Where a queued envelope stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrackingState {
+    /// Waiting for its destination.
+    Queued,
+    /// On stable storage at its destination.
+    Stored,
+    /// Given up, with a reason.
+    Failed,
+    /// Its time was over before the destination had it.
+    Expired,
+}
+
+/// An error: RFC 9457, with a stable `type`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:postrider:problem:` and a slug.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status again.
+    pub status: u16,
+    /// What is wrong with this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Problem {
+    /// The slug in `type`, or the whole of it if it is not one of ours.
+    pub fn slug(&self) -> &str {
+        self.kind.strip_prefix(PROBLEM_TYPE_PREFIX).unwrap_or(&self.kind)
+    }
+
+    /// The failure class that the slug names, if it names one.
+    pub fn class(&self) -> Option<FailureClass> {
+        self.slug().parse().ok()
+    }
+}
+
+/// What a device signs to get a session:
+/// `"postrider session v1" 00 || length of the domain (1 byte) || domain || nonce || mailbox || device`.
+pub fn session_proof(domain: &Domain, nonce: &Nonce, mailbox: &MailboxId, device: &DeviceId) -> Vec<u8> {
+    // A domain has at most 200 bytes.
+    let length = u8::try_from(domain.as_str().len()).unwrap_or(u8::MAX);
+    [SESSION_CONTEXT, &[length], domain.as_str().as_bytes(), &nonce.0, mailbox.as_bytes(), device.as_bytes()]
+        .concat()
+}
+
+impl SessionGranted {
+    /// When the token ends.
+    pub const fn expires_at(&self) -> Timestamp {
+        Timestamp::from_secs(self.expires_at)
+    }
+}
+
+/// Without the token.
+impl std::fmt::Debug for SessionGranted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionGranted").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+macro_rules! hexadecimal {
+    ($name:ident, $size:literal) => {
+        impl Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&data_encoding::HEXLOWER.encode(&self.0))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
+                bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(|| {
+                    serde::de::Error::custom(concat!($size, " bytes in lower-case hexadecimal are expected"))
+                })
+            }
+        }
+    };
+}
+
+hexadecimal!(Nonce, 32);
+hexadecimal!(SignatureHex, 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_reads_as_documented_and_ignores_what_it_does_not_know() {
+        let mailbox = MailboxId::from_bytes([1; 32]);
+        let json = format!(
+            r#"{{"mailbox":"{mailbox}","device":"{}","nonce":"{}","signature":"{}","new":1}}"#,
+            DeviceId::from_bytes([2; 32]),
+            "03".repeat(32),
+            "04".repeat(64)
+        );
+        let request: SessionRequest = serde_json::from_str(&json).unwrap();
+        assert_eq!(request.mailbox, mailbox);
+        assert_eq!((request.nonce, request.signature), (Nonce([3; 32]), SignatureHex([4; 64])));
+        assert!(serde_json::from_str::<Nonce>("\"03\"").is_err());
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let granted = SessionGranted { token: "hidden".into(), expires_at: 5 };
+        assert!(!format!("{granted:?}").contains("hidden"));
+    }
+}
