@@ -1,0 +1,201 @@
+//! One HTTP/2 connection to a peer.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use postrider_common::clock::SharedClock;
+use postrider_common::supervisor::Supervisor;
+use postrider_common::{Domain, Failure, FailureClass, Timestamp};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
+
+use super::super::ClientConfig;
+use super::super::answer::Answered;
+use super::super::connect::Proven;
+use crate::executor::TaskExecutor;
+use crate::policy::{Direction, Policy};
+use crate::trust::{REMEMBERED, judge};
+
+/// A handle to the connection. It stays open while there is one.
+pub(in super::super) struct Connection {
+    id: u64,
+    domain: Domain,
+    sender: SendRequest<Full<Bytes>>,
+    chain: Vec<CertificateDer<'static>>,
+    /// The policy under which the peer was judged last, and when.
+    judged: Mutex<(Arc<Policy>, Timestamp)>,
+    usage: Arc<Usage>,
+    request_timeout: Duration,
+}
+
+/// What has to be polled for anything to move.
+pub(super) struct Driver {
+    pub(super) connection: BoxFuture<'static, hyper::Result<()>>,
+    pub(super) usage: Arc<Usage>,
+}
+
+/// How busy the connection is.
+pub(super) struct Usage {
+    permits: Semaphore,
+    size: usize,
+    /// When the last request ended, in milliseconds.
+    last: AtomicU64,
+    clock: SharedClock,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub(in super::super) enum Lost {
+    /// The connection broke.
+    Broken(String),
+    /// The peer took too long.
+    TimedOut(Duration),
+}
+
+impl Connection {
+    /// Speaks HTTP/2 on a proven connection.
+    pub(super) async fn open(
+        id: u64,
+        proven: Proven,
+        config: &ClientConfig,
+        clock: &SharedClock,
+        supervisor: &Supervisor,
+    ) -> Result<(Self, Driver), Failure> {
+        let (domain, chain) = (proven.peer.domain().clone(), proven.chain());
+        let policy = Arc::clone(&proven.policy);
+        let stream = proven.into_stream(config.handshake_timeout).await?;
+        let mut http = Builder::new(TaskExecutor::new(supervisor.clone(), "peer connection"));
+        http.timer(TokioTimer::new())
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(8 << 20)
+            .max_header_list_size(8 << 10)
+            .max_send_buf_size(1 << 20)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(|error| {
+            Failure::new(
+                FailureClass::RemoteFailed,
+                format!("{domain} does not speak HTTP/2: {}", causes(&error)),
+            )
+        })?;
+        let usage = Arc::new(Usage {
+            permits: Semaphore::new(config.in_flight),
+            size: config.in_flight,
+            last: AtomicU64::new(clock.now().as_millis()),
+            clock: Arc::clone(clock),
+        });
+        let handle = Self {
+            id,
+            domain,
+            sender,
+            chain,
+            judged: Mutex::new((policy, clock.now())),
+            usage: Arc::clone(&usage),
+            request_timeout: config.request_timeout,
+        };
+        let connection = connection.boxed();
+        Ok((handle, Driver { connection, usage }))
+    }
+
+    pub(in super::super) const fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Since when there has been no request, if there is none now.
+    pub(super) fn idle_since(&self) -> Option<Timestamp> {
+        self.usage.idle_since()
+    }
+
+    /// Whether `policy` accepts what the peer presented when the connection was made.
+    pub(super) fn is_proven_under(&self, policy: &Arc<Policy>, now: Timestamp) -> bool {
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&judged.0, policy) && now.since(judged.1) < REMEMBERED {
+            return true;
+        }
+        let accepted = policy
+            .admit(&self.domain, Direction::Out)
+            .and_then(|peer| judge(&self.chain, &self.domain, &peer.trust, now))
+            .is_ok();
+        if accepted {
+            *judged = (Arc::clone(policy), now);
+        }
+        accepted
+    }
+
+    /// Sends a request and reads the whole answer, of at most `limit` bytes.
+    pub(in super::super) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: usize,
+    ) -> Result<Answered, Lost> {
+        // Never closed, so that this only waits.
+        let _permit = self.usage.permits.acquire().await;
+        let _used = Used(&self.usage);
+        let mut sender = self.sender.clone();
+        let exchange = async {
+            let response: Response<_> = sender.send_request(request).await.map_err(|error| causes(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, limit).collect().await.map_err(|error| causes(&*error))?;
+            Ok(Answered::new(head, body.to_bytes()))
+        };
+        match tokio::time::timeout(self.request_timeout, exchange).await {
+            Ok(answered) => answered.map_err(Lost::Broken),
+            Err(_) => Err(Lost::TimedOut(self.request_timeout)),
+        }
+    }
+}
+
+impl Usage {
+    pub(super) fn is_idle_since(&self, time: Timestamp) -> bool {
+        self.idle_since().is_some_and(|since| since <= time)
+    }
+
+    fn idle_since(&self) -> Option<Timestamp> {
+        let idle = self.permits.available_permits() == self.size;
+        idle.then(|| Timestamp::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+/// Marks the end of a request, however it ends.
+struct Used<'a>(&'a Usage);
+
+impl Drop for Used<'_> {
+    fn drop(&mut self) {
+        self.0.last.store(self.0.clock.now().as_millis(), Ordering::Relaxed);
+    }
+}
+
+impl Lost {
+    /// Not known is whether the peer has what was sent.
+    pub(in super::super) fn failure(self, peer: &Domain) -> Failure {
+        let detail = match self {
+            Self::Broken(reason) => format!("the connection to {peer} broke before it answered: {reason}"),
+            Self::TimedOut(limit) => format!("{peer} did not answer within {} ms", limit.as_millis()),
+        };
+        Failure::new(FailureClass::RemoteFailed, detail)
+    }
+}
+
+/// An error with what caused it.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

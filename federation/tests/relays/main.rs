@@ -1,0 +1,16 @@
+//! Relays on 127.0.0.1 with real sockets, real TLS and a small certificate authority.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking, in its supporting code too"
+)]
+
+mod batches;
+mod events;
+mod lifecycle;
+mod names;
+mod refusals;
+mod requests;
+mod support;
+mod verdicts;
