@@ -1,0 +1,57 @@
+//! The client SDK of Postrider, a relay for end-to-end encrypted messages.
+//!
+//! **Apps bring their own end-to-end encryption.** The relay takes a recipient's mailbox and opaque bytes, and never
+//! looks inside: how these bytes were made is between sender and recipient. Build an
+//! [`Envelope`](postrider_common::Envelope) around your own ciphertext with
+//! [`Draft`](postrider_common::Draft). For apps that have no protocol yet, [`seal`] and [`Identity::open`] are a
+//! reference: HPKE with a hybrid post-quantum key exchange, signed by the sender, padded to a few sizes.
+//!
+//! ```no_run
+//! use postrider_client::{ContactCard, Delivery, Identity, Relay, SealOptions, seal};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // Once: keys, kept in a file that only its owner can read.
+//! let me = Identity::generate("example.org".parse()?);
+//! me.save("me.identity")?;
+//! println!("give this to whoever wants to write to you: {}", me.card());
+//!
+//! // To send, only the recipient's card is needed. The relay does not learn who sends.
+//! let relay = Relay::builder("https://relay.example.org").build()?;
+//! let friend: ContactCard = std::fs::read_to_string("friend.card")?.parse()?;
+//! let envelope = seal(&me, &friend, b"See you at eight.", &SealOptions::default())?;
+//! println!("{:?}", relay.submit_one(friend.domain(), envelope).await?);
+//!
+//! // To receive, sign in. What is not acknowledged comes again.
+//! let session = relay.session(&me).await?;
+//! session.register().await?;
+//! let mut receiver = session.receive();
+//! loop {
+//!     if let Delivery::Entry(entry) = receiver.next().await? {
+//!         let opened = me.open(&entry.envelope)?;
+//!         println!("{}: {}", opened.sender, String::from_utf8_lossy(&opened.message));
+//!         receiver.acknowledge(&[entry.id]).await?;
+//!     }
+//! }
+//! # }
+//! ```
+
+mod card;
+mod error;
+mod identity;
+mod relay;
+mod seal;
+mod suite;
+
+pub use card::{CardError, ContactCard};
+pub use error::Error;
+pub use identity::{Identity, IdentityError};
+pub use relay::{
+    Delivery, KeyPin, KeyPinError, MailboxStream, Receiver, Relay, RelayBuilder, Session, Trust,
+};
+pub use seal::{OpenError, Opened, SIZE_CLASSES, SealError, SealOptions, max_message_bytes, seal, seal_at};
+
+pub use postrider_common::wire::control::{
+    Registered, RelayInfo, RelayLimits, RelayPolicies, TrackingState, TrackingStatus,
+};
+pub use postrider_common::wire::mailbox::Entry;
+pub use postrider_common::wire::submit::SubmitResult;

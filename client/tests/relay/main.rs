@@ -1,0 +1,8 @@
+//! The client against a tiny relay that answers as documented.
+
+#[cfg(test)]
+mod calls;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod streams;
