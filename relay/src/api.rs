@@ -1,0 +1,179 @@
+//! The client edge: HTTPS for submitting and asking, a WebSocket or long polls for receiving.
+//!
+//! It translates between HTTP and the [`Exchange`], checks who is asking and how much, and decides nothing else.
+
+mod auth;
+mod body;
+mod mailbox;
+mod problem;
+mod rate;
+mod router;
+mod stream;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use postrider_common::secret::Secret;
+use postrider_common::supervisor::Supervisor;
+use postrider_common::wire::control::RelayInfo;
+use postrider_federation::TaskExecutor;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::admission::Admission;
+use crate::exchange::Exchange;
+use crate::store::Window;
+use auth::Authenticator;
+use body::Bodies;
+use rate::RateLimit;
+
+/// How the client edge behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What `/.well-known/postrider` says.
+    pub info: RelayInfo,
+    /// Requests that need no session, and submitted envelopes, per second and client address.
+    pub rate_per_second: u32,
+    /// How many of them may come at once.
+    pub burst: u32,
+    /// Bytes of a request's header.
+    pub header_bytes: usize,
+    /// How long a request's header may take.
+    pub header_timeout: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// Memory for all request bodies together.
+    pub body_memory: usize,
+    /// How long a challenge may be answered.
+    pub challenge_lifetime: Duration,
+    /// How long a token is valid.
+    pub session_lifetime: Duration,
+    /// What a device may hold unacknowledged.
+    pub stream_window: Window,
+    /// The longest wait of a long poll.
+    pub long_poll: Duration,
+}
+
+/// The client edge. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Api(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    exchange: Arc<Exchange>,
+    settings: Settings,
+    authenticator: Authenticator,
+    bodies: Bodies,
+    rate: RateLimit,
+    supervisor: Supervisor,
+}
+
+impl Api {
+    /// `session_key` makes and checks tokens; with the same key, sessions outlive a restart.
+    pub fn new(
+        exchange: Arc<Exchange>,
+        settings: Settings,
+        session_key: &Secret<32>,
+        supervisor: &Supervisor,
+    ) -> Self {
+        let authenticator = Authenticator::new(
+            exchange.domain().clone(),
+            session_key,
+            settings.challenge_lifetime,
+            settings.session_lifetime,
+        );
+        let bodies = Bodies::new(settings.body_memory, settings.body_timeout);
+        let rate = RateLimit::new(settings.rate_per_second, settings.burst);
+        let supervisor = supervisor.clone();
+        Self(Arc::new(Shared { exchange, settings, authenticator, bodies, rate, supervisor }))
+    }
+
+    /// Serves one connection, HTTP/1.1 or HTTP/2, until it ends; when the process stops, until the requests that
+    /// are being answered have been.
+    pub async fn serve<IO>(&self, stream: IO, client: Arc<Admission>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let settings = &self.0.settings;
+        let mut builder =
+            auto::Builder::new(TaskExecutor::new(self.0.supervisor.clone(), "client connection"));
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(settings.header_timeout)
+            .max_buf_size(settings.header_bytes.max(8192))
+            .half_close(false);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(32)
+            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .keep_alive_interval(Duration::from_secs(60))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let (api, asked) = (self.clone(), Arc::clone(&has_asked));
+        let service = service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            let (api, client) = (api.clone(), Arc::clone(&client));
+            async move { Ok::<_, Infallible>(router::respond(&api.0, request, &client).await) }
+        });
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let stopping = self.0.supervisor.stopping();
+        // hyper's own limit begins with HTTP/1.1, so that a client that is silent after TLS, or speaks HTTP/2 and asks
+        // nothing, would stay for ever.
+        let first_request_due = tokio::time::sleep(settings.header_timeout);
+        tokio::pin!(connection, stopping, first_request_due);
+        let (mut is_stopping, mut is_first_awaited) = (false, true);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!("a client connection ended: {error}");
+                    }
+                    return;
+                }
+                () = stopping.as_mut(), if !is_stopping => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = first_request_due.as_mut(), if is_first_awaited => {
+                    is_first_awaited = false;
+                    if !has_asked.load(Ordering::Relaxed) {
+                        return tracing::debug!("a client connection without a request was closed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets the addresses that have been quiet. To be called now and then.
+    pub fn tidy(&self) {
+        self.0.rate.tidy();
+    }
+}
+
+/// A JSON answer.
+fn json<T: serde::Serialize>(document: &T) -> Response<Full<Bytes>> {
+    with_type(json_bytes(document), "application/json")
+}
+
+fn json_bytes<T: serde::Serialize>(document: &T) -> Bytes {
+    // Our documents have text keys and finite numbers; such a value always serialises.
+    serde_json::to_vec(document).unwrap_or_default().into()
+}
+
+fn with_type(body: Bytes, content_type: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

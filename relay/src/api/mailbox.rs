@@ -1,0 +1,109 @@
+//! What a device asks of its own mailbox, stream apart.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use postrider_common::EntryId;
+use postrider_common::wire::mailbox::{DeviceMessage, ServerMessage};
+use postrider_common::wire::{self, control};
+
+use super::auth::Session;
+use super::body::expect_type;
+use super::problem::ApiError;
+use super::router::Answer;
+use super::{Shared, json, with_type};
+use crate::hub::{Attendance, Event};
+use crate::store::{Fetched, Window};
+
+/// What an acknowledgement may have: as many ids as a batch has envelopes at most, with room to spare.
+const ACKNOWLEDGEMENT_BYTES: usize = 16 << 10;
+
+/// What one answer to a poll carries at most: unlike a stream's pages, it stays in memory until the device has read it.
+const POLL_BYTES: usize = 256 << 10;
+
+pub(super) async fn register(api: &Shared, session: Session) -> Answer {
+    let created = api.exchange.register(session.mailbox, session.device).await?;
+    Ok(json(&control::Registered { created }))
+}
+
+pub(super) async fn delete(api: &Shared, session: Session) -> Answer {
+    api.exchange.unregister(session.mailbox).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn acknowledge(api: &Shared, session: Session, request: Request<Incoming>) -> Answer {
+    expect_type(&request, wire::CONTENT_TYPE)?;
+    let body = api.bodies.read(request, ACKNOWLEDGEMENT_BYTES).await?;
+    let DeviceMessage::Acknowledge(entries) = DeviceMessage::decode(&body.bytes)?;
+    api.exchange.acknowledge(session.mailbox, session.device, entries).await?;
+    Ok(no_content())
+}
+
+/// Answers at once if there are entries, else when some come or the wait is over.
+pub(super) async fn entries(api: &Shared, session: Session, query: &str) -> Answer {
+    let Poll { after, wait } = Poll::parse(query)?;
+    let mut connection = api.exchange.connect(session.mailbox, session.device, Attendance::Poll).await?;
+    let deadline = tokio::time::Instant::now() + wait.min(api.settings.long_poll);
+    let window = Window { count: api.settings.stream_window.count, bytes: POLL_BYTES };
+    let mut is_over = false;
+    loop {
+        let Fetched { entries, .. } =
+            api.exchange.fetch(session.mailbox, session.device, after, window).await?;
+        if !entries.is_empty() || is_over {
+            return Ok(with_type(ServerMessage::Entries(entries).encode(), wire::CONTENT_TYPE));
+        }
+        tokio::select! {
+            // A newer poll of the device takes over, or the mailbox is gone: then there is nothing to say here.
+            event = connection.event() => is_over = matches!(event, Event::Replaced),
+            () = tokio::time::sleep_until(deadline) => is_over = true,
+            () = api.supervisor.stopping() => is_over = true,
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Poll {
+    after: Option<EntryId>,
+    wait: Duration,
+}
+
+impl Poll {
+    fn parse(query: &str) -> Result<Self, ApiError> {
+        let mut poll = Self { after: None, wait: Duration::ZERO };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let number =
+                || value.parse().map_err(|_| ApiError::Malformed(format!("`{key}` is a whole number")));
+            match key {
+                "after" => poll.after = Some(EntryId(number()?)),
+                "wait" => poll.wait = Duration::from_secs(number()?),
+                // As with JSON fields: a newer client may say more than this relay knows.
+                _ => {}
+            }
+        }
+        Ok(poll)
+    }
+}
+
+fn no_content() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_reads_its_query() {
+        let poll = |after, wait| Poll { after, wait: Duration::from_secs(wait) };
+        assert_eq!(Poll::parse(""), Ok(poll(None, 0)));
+        assert_eq!(Poll::parse("wait=30&after=7&new=1"), Ok(poll(Some(EntryId(7)), 30)));
+        assert_eq!(Poll::parse("wait=x"), Err(ApiError::Malformed("`wait` is a whole number".into())));
+        assert!(Poll::parse("after=-1").is_err());
+    }
+}

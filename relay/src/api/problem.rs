@@ -1,0 +1,194 @@
+//! Every error of the client API, and the one place where it becomes a response.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use postrider_common::limits::MAX_BATCH_ENVELOPES;
+use postrider_common::wire::control::{PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem};
+use postrider_common::wire::{self, WireError};
+
+use crate::exchange::MailboxError;
+use crate::store::StoreError;
+
+/// Why a request was not carried out. What it says is for the client: nothing internal is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ApiError {
+    NotFound,
+    MethodNotAllowed { allow: &'static str },
+    UnsupportedMediaType { expected: &'static str },
+    TooLarge { limit: usize },
+    TooMany { limit: usize },
+    SlowBody,
+    Malformed(String),
+    UnsupportedVersion(u32),
+    Unauthenticated(&'static str),
+    ProofRefused(&'static str),
+    RateLimited { retry_after: Duration },
+    NoSuchMailbox,
+    NoSuchDevice,
+    TooManyDevices,
+    UnknownTracking,
+    UpgradeRequired,
+    StorageFull,
+    Unavailable,
+}
+
+/// When a client is asked back after the relay could not do something.
+const RETRY_SOON: Duration = Duration::from_secs(5);
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound | Self::NoSuchMailbox | Self::UnknownTracking => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::Malformed(_) | Self::UnsupportedVersion(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Self::ProofRefused(_) | Self::NoSuchDevice => StatusCode::FORBIDDEN,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyDevices => StatusCode::CONFLICT,
+            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
+            Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn slug(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed { .. } => "method-not-allowed",
+            Self::UnsupportedMediaType { .. } => "unsupported-media-type",
+            Self::TooLarge { .. } | Self::TooMany { .. } => "too-large",
+            Self::SlowBody => "slow-body",
+            Self::Malformed(_) => "malformed",
+            Self::UnsupportedVersion(_) => "unsupported-version",
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::ProofRefused(_) => "proof-refused",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::NoSuchMailbox => "no-such-mailbox",
+            Self::NoSuchDevice => "no-such-device",
+            Self::TooManyDevices => "too-many-devices",
+            Self::UnknownTracking => "unknown-tracking",
+            Self::UpgradeRequired => "upgrade-required",
+            Self::StorageFull => "storage-full",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::NotFound => "There is nothing at this path",
+            Self::MethodNotAllowed { .. } => "This path does not take this method",
+            Self::UnsupportedMediaType { .. } => "The body has the wrong content type",
+            Self::TooLarge { .. } | Self::TooMany { .. } => "The body is too large",
+            Self::SlowBody => "The body did not arrive in time",
+            Self::Malformed(_) => "The request is malformed",
+            Self::UnsupportedVersion(_) => "The body has a version that this relay does not read",
+            Self::Unauthenticated(_) => "A session is needed",
+            Self::ProofRefused(_) => "The proof of the mailbox's key is not accepted",
+            Self::RateLimited { .. } => "Too many requests in too little time",
+            Self::NoSuchMailbox => "The mailbox is not registered at this relay",
+            Self::NoSuchDevice => "The device is not registered for the mailbox",
+            Self::TooManyDevices => "The mailbox has as many devices as it may",
+            Self::UnknownTracking => "There is no envelope with this tracking id",
+            Self::UpgradeRequired => "This path is a WebSocket",
+            Self::StorageFull => "The relay's disk is nearly full",
+            Self::Unavailable => "The relay cannot do this at the moment",
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::UnsupportedMediaType { expected } => Some(format!("{expected} is expected")),
+            Self::TooLarge { limit } => Some(format!("the limit is {limit} bytes")),
+            Self::TooMany { limit } => Some(format!("the limit is {limit} items")),
+            Self::Malformed(what) => Some(what.clone()),
+            Self::UnsupportedVersion(got) => {
+                Some(format!("the body has version {got}, this relay reads version {}", wire::VERSION))
+            }
+            Self::Unauthenticated(why) | Self::ProofRefused(why) => Some((*why).into()),
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::StorageFull | Self::Unavailable => Some(RETRY_SOON),
+            _ => None,
+        }
+    }
+
+    /// The response: RFC 9457.
+    pub(super) fn response(&self) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let problem = Problem {
+            kind: format!("{PROBLEM_TYPE_PREFIX}{}", self.slug()),
+            title: self.title().into(),
+            status: status.as_u16(),
+            detail: self.detail(),
+        };
+        let mut response = Response::new(Full::from(super::json_bytes(&problem)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
+        if let Some(wait) = self.retry_after() {
+            // Rounded up: nobody is asked back too early.
+            headers
+                .insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+        }
+        match self {
+            Self::MethodNotAllowed { allow } => {
+                headers.insert(ALLOW, HeaderValue::from_static(allow));
+            }
+            Self::Unauthenticated(_) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::UpgradeRequired => {
+                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<WireError> for ApiError {
+    fn from(error: WireError) -> Self {
+        match error {
+            // Bodies are read under limits that are below the codec's in bytes.
+            WireError::TooLarge => Self::TooMany { limit: MAX_BATCH_ENVELOPES },
+            WireError::UnsupportedVersion(version) => Self::UnsupportedVersion(version),
+            WireError::Malformed(what) => Self::Malformed(what.into()),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => Self::StorageFull,
+            other => {
+                tracing::error!("the store does not serve a request: {other}");
+                Self::Unavailable
+            }
+        }
+    }
+}
+
+impl From<MailboxError> for ApiError {
+    fn from(error: MailboxError) -> Self {
+        match error {
+            MailboxError::NoSuchMailbox => Self::NoSuchMailbox,
+            MailboxError::NoSuchDevice => Self::NoSuchDevice,
+            MailboxError::TooManyDevices => Self::TooManyDevices,
+            MailboxError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Which call a request is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use postrider_common::wire::{self, control, submit};
+use postrider_common::{Timestamp, TrackingId};
+
+use super::auth::Session;
+use super::body::expect_type;
+use super::problem::ApiError;
+use super::{Shared, json, mailbox, stream, with_type};
+use crate::admission::Admission;
+use crate::exchange::Waiting;
+use crate::store::{Tracking, TrackingEnd};
+
+/// What a JSON request may have at most: they are all small.
+const JSON_BYTES: usize = 8 << 10;
+
+pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
+
+/// Answers one request, whatever it is.
+pub(super) async fn respond(
+    api: &Shared,
+    request: Request<Incoming>,
+    client: &Arc<Admission>,
+) -> Response<Full<Bytes>> {
+    dispatch(api, request, client).await.unwrap_or_else(|error| error.response())
+}
+
+async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    match (path.as_str(), method) {
+        ("/.well-known/postrider", Method::GET) => Ok(json(&api.settings.info)),
+        ("/.well-known/postrider", _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
+        ("/v1/envelopes", Method::POST) => submit(api, request, client).await,
+        ("/v1/challenges", Method::POST) => challenge(api, client),
+        ("/v1/sessions", Method::POST) => open_session(api, request, client).await,
+        ("/v1/envelopes" | "/v1/challenges" | "/v1/sessions", _) => {
+            Err(ApiError::MethodNotAllowed { allow: "POST" })
+        }
+        ("/v1/mailbox", Method::PUT) => mailbox::register(api, session(api, &request)?).await,
+        ("/v1/mailbox", Method::DELETE) => mailbox::delete(api, session(api, &request)?).await,
+        ("/v1/mailbox", _) => Err(ApiError::MethodNotAllowed { allow: "PUT, DELETE" }),
+        ("/v1/mailbox/entries", Method::GET) => {
+            mailbox::entries(api, session(api, &request)?, request.uri().query().unwrap_or_default()).await
+        }
+        ("/v1/mailbox/acknowledgements", Method::POST) => {
+            mailbox::acknowledge(api, session(api, &request)?, request).await
+        }
+        ("/v1/mailbox/acknowledgements", _) => Err(ApiError::MethodNotAllowed { allow: "POST" }),
+        ("/v1/mailbox/stream", Method::GET) => {
+            stream::open(api, session(api, &request)?, request, Arc::clone(client)).await
+        }
+        ("/v1/mailbox/entries" | "/v1/mailbox/stream", _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
+        (other, method) => match (other.strip_prefix("/v1/tracking/"), method) {
+            (Some(id), Method::GET) => tracking(api, id, client).await,
+            (Some(_), _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
+            (None, _) => Err(ApiError::NotFound),
+        },
+    }
+}
+
+/// Who is asking, from the bearer token.
+fn session(api: &Shared, request: &Request<Incoming>) -> Result<Session, ApiError> {
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("Bearer").then_some(token.trim())
+    });
+    let token = token.ok_or(ApiError::Unauthenticated("the header `Authorization: Bearer …` is missing"))?;
+    api.authenticator.session(token, api.exchange.now())
+}
+
+async fn submit(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
+    // One before the body is read, so that bodies of junk are not free; the others once they are counted.
+    api.rate.take(client.address(), 1)?;
+    expect_type(&request, wire::CONTENT_TYPE)?;
+    let limits = api.exchange.limits();
+    let body = api.bodies.read(request, limits.batch_bytes).await?;
+    let batch = submit::decode_request(&body.bytes)?;
+    if batch.len() > limits.batch_envelopes {
+        return Err(ApiError::TooMany { limit: limits.batch_envelopes });
+    }
+    api.rate.take(client.address(), batch.len().saturating_sub(1))?;
+    let results = api.exchange.submit(batch).await;
+    Ok(with_type(submit::encode_results(&results), wire::CONTENT_TYPE))
+}
+
+fn challenge(api: &Shared, client: &Admission) -> Answer {
+    api.rate.take(client.address(), 1)?;
+    Ok(json(&api.authenticator.challenge(api.exchange.now())))
+}
+
+async fn open_session(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
+    api.rate.take(client.address(), 1)?;
+    expect_type(&request, "application/json")?;
+    let body = api.bodies.read(request, JSON_BYTES).await?;
+    let request = serde_json::from_slice(&body.bytes)
+        .map_err(|error| ApiError::Malformed(format!("the session request: {error}")))?;
+    Ok(json(&api.authenticator.open_session(&request, api.exchange.now())?))
+}
+
+async fn tracking(api: &Shared, id: &str, client: &Admission) -> Answer {
+    api.rate.take(client.address(), 1)?;
+    let id: TrackingId = id.parse().map_err(|_| ApiError::UnknownTracking)?;
+    let (tracking, waiting) = api.exchange.tracking(id).await?.ok_or(ApiError::UnknownTracking)?;
+    Ok(json(&tracking_status(tracking, waiting)))
+}
+
+/// Puts together what the envelope itself has met and what its whole destination is meeting.
+fn tracking_status(tracking: Tracking, waiting: Option<Waiting>) -> control::TrackingStatus {
+    use control::TrackingState;
+    let (state, reason, ended_at) = match tracking.end {
+        None => (TrackingState::Queued, waiting.map(|waiting| waiting.class).or(tracking.reason), None),
+        Some((TrackingEnd::Stored, at)) => (TrackingState::Stored, None, Some(at)),
+        Some((TrackingEnd::Failed(class), at)) => (TrackingState::Failed, Some(class), Some(at)),
+        Some((TrackingEnd::Expired, at)) => (TrackingState::Expired, tracking.reason, Some(at)),
+    };
+    let next = waiting.map(|waiting| waiting.next_attempt).max(tracking.not_before);
+    control::TrackingStatus {
+        state,
+        destination: tracking.destination,
+        queued_at: tracking.queued_at.as_secs(),
+        attempts: tracking.attempts.saturating_add(waiting.map_or(0, |waiting| waiting.failures)),
+        reason: reason.map(|class| class.slug().into()),
+        next_attempt_at: next.filter(|_| ended_at.is_none()).map(Timestamp::as_secs),
+        ended_at: ended_at.map(Timestamp::as_secs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_common::FailureClass;
+
+    use super::*;
+
+    fn queued() -> Tracking {
+        Tracking {
+            destination: "beta.example".parse().unwrap(),
+            queued_at: Timestamp::from_secs(100),
+            attempts: 1,
+            reason: Some(FailureClass::MailboxFull),
+            not_before: Some(Timestamp::from_secs(130)),
+            end: None,
+        }
+    }
+
+    /// One envelope's state, and what its sender is told: state, reason, attempts, next attempt, end.
+    #[test]
+    fn each_state_is_told_exactly() {
+        use TrackingState::{Expired, Failed, Queued, Stored};
+        use control::TrackingState;
+        let fresh = || Tracking { attempts: 0, reason: None, not_before: None, ..queued() };
+        let at = Timestamp::from_secs;
+        let ended = |before: Tracking, end| Tracking { end: Some((end, at(200))), ..before };
+        let down = |next| {
+            let class = FailureClass::ConnectFailed;
+            Some(Waiting { failures: 3, class, next_attempt: at(next) })
+        };
+        let failed = TrackingEnd::Failed(FailureClass::NoSuchMailbox);
+        let (stored, expired) = (TrackingEnd::Stored, TrackingEnd::Expired);
+        for (name, tracking, waiting, expected) in [
+            ("just queued, or under way", fresh(), None, (Queued, None, 0, None, None)),
+            (
+                "its destination fails",
+                fresh(),
+                down(160),
+                (Queued, Some("connect-failed"), 3, Some(160), None),
+            ),
+            ("asked to come again", queued(), None, (Queued, Some("mailbox-full"), 1, Some(130), None)),
+            (
+                "both, it for longer",
+                queued(),
+                down(120),
+                (Queued, Some("connect-failed"), 4, Some(130), None),
+            ),
+            ("both, the other", queued(), down(160), (Queued, Some("connect-failed"), 4, Some(160), None)),
+            ("stored", ended(queued(), stored), None, (Stored, None, 1, None, Some(200))),
+            ("failed", ended(fresh(), failed), None, (Failed, Some("no-such-mailbox"), 0, None, Some(200))),
+            ("expired", ended(queued(), expired), None, (Expired, Some("mailbox-full"), 1, None, Some(200))),
+            ("never sent", ended(fresh(), expired), None, (Expired, None, 0, None, Some(200))),
+        ] {
+            let status = tracking_status(tracking, waiting);
+            let told = (
+                status.state,
+                status.reason.as_deref(),
+                status.attempts,
+                status.next_attempt_at,
+                status.ended_at,
+            );
+            assert_eq!(told, expected, "{name}");
+            assert_eq!((status.destination.as_str(), status.queued_at), ("beta.example", 100), "{name}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `postrider check-config`: whether a configuration file is good.
+
+use std::io::{self, Write};
+
+use data_encoding::HEXLOWER;
+
+use super::CheckConfigArgs;
+use crate::config::{Config, ConfigErrors, FederationPolicy};
+use crate::exit::Exit;
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckConfigError {
+    /// The configuration is wrong. One problem per line.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The summary could not be written.
+    #[error("the result cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CheckConfigError {
+    /// What the process exits with.
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Config(errors) => errors.exit(),
+            Self::Output(_) => Exit::Io,
+        }
+    }
+}
+
+/// Loads the file as `serve` would and writes a summary with the warnings.
+pub fn run(args: &CheckConfigArgs, out: &mut dyn Write) -> Result<(), CheckConfigError> {
+    let config = Config::load(&args.config)?;
+    for warning in &config.warnings {
+        writeln!(out, "warning: {}", warning.in_file(&args.config))?;
+    }
+    writeln!(out, "{}: ok", args.config.display())?;
+    summary(&config, out)?;
+    Ok(())
+}
+
+fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    let clients = config.tls.as_ref().unwrap_or(&config.federation.identity);
+    writeln!(out, "  domain       {}", config.domain)?;
+    writeln!(out, "  data         {}", config.data_dir.display())?;
+    writeln!(out, "  listen       {}", listen.join(", "))?;
+    writeln!(out, "  clients see  {}", clients.certificate_file.display())?;
+    writeln!(out, "  peers see    {}", config.federation.identity.certificate_file.display())?;
+    writeln!(out, "  own pin      {}", HEXLOWER.encode(&config.federation.identity.pin))?;
+    match config.federation.policy {
+        FederationPolicy::Closed => writeln!(out, "  federation   closed"),
+        FederationPolicy::AllowList => {
+            let peers: Vec<_> = config.federation.peers.iter().map(|peer| peer.domain.as_str()).collect();
+            writeln!(out, "  federation   allow-list: {}", peers.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::command::init::tests::made;
+
+    fn check(config: &std::path::Path) -> (Result<(), CheckConfigError>, String) {
+        let mut out = Vec::new();
+        let result = run(&CheckConfigArgs { config: config.to_owned() }, &mut out);
+        (result, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_good_file_is_summed_up() {
+        let (_dir, file) = made();
+        let (result, out) = check(&file);
+        result.unwrap();
+        assert!(out.starts_with(&format!("{}: ok\n  domain       alpha.example\n", file.display())), "{out}");
+        assert!(out.ends_with("  federation   closed\n"), "{out}");
+    }
+
+    #[test]
+    fn a_warning_is_shown_and_a_problem_ends_with_78() {
+        let (_dir, file) = made();
+        fs::write(&file, "domain = \"alpha.example\"\n[log]\nlevel = \"debug\"\n").unwrap();
+        let (result, out) = check(&file);
+        result.unwrap();
+        assert!(out.starts_with(&format!("warning: {}:3: log.level lets", file.display())), "{out}");
+        fs::write(&file, "domain = \"alpha.example\"\nlog = 1\ncolour = 2\n").unwrap();
+        let (result, out) = check(&file);
+        let error = result.unwrap_err();
+        assert_eq!((error.exit().code(), out.as_str()), (78, ""));
+        assert_eq!(error.to_string().lines().count(), 2, "{error}");
+    }
+}

@@ -1,0 +1,388 @@
+//! `postrider client …`: keys, sending and receiving from a shell.
+//!
+//! For trying a relay out and for scripts. Messages are encrypted with the client crate's reference scheme.
+
+mod show;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use postrider_client::{
+    CardError, ContactCard, Delivery, Entry, Error, Identity, IdentityError, KeyPin, Relay, SealError,
+    SealOptions, Session, SubmitResult, TrackingState, Trust, max_message_bytes, seal,
+};
+use postrider_common::clock::{Clock, SystemClock};
+use postrider_common::{Domain, EntryId, FailureClass, TrackingId};
+
+use crate::exit::Exit;
+
+/// The longest pause between two questions about a queued message.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// More than a contact card has.
+const MAX_CARD_BYTES: u64 = 16 << 10;
+
+/// What a user does with a relay.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Make keys, and print the contact card that others need to write to you
+    Keygen(KeygenArgs),
+    /// Encrypt a message and hand it to your relay
+    Send(SendArgs),
+    /// Print the messages that wait for you, and delete them from the relay
+    Receive(ReceiveArgs),
+    /// Say what became of a message that was queued for another relay
+    Status(StatusArgs),
+}
+
+/// `keygen`.
+#[derive(Debug, Args)]
+pub struct KeygenArgs {
+    /// The domain of the relay that will keep your mailbox
+    #[arg(long)]
+    domain: Domain,
+    /// The file to write; one that exists is not overwritten
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// `send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The file that `keygen` wrote
+    #[arg(long, value_name = "FILE")]
+    identity: PathBuf,
+    #[command(flatten)]
+    relay: RelayArgs,
+    #[command(flatten)]
+    recipient: Recipient,
+    /// The message; without it, standard input is sent
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// If the message is queued for another relay, wait until it is there
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Who a message is for.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Recipient {
+    /// The recipient's contact card
+    #[arg(long, value_name = "CARD")]
+    to: Option<ContactCard>,
+    /// A file that holds the recipient's contact card
+    #[arg(long, value_name = "FILE")]
+    card: Option<PathBuf>,
+}
+
+/// `receive`.
+#[derive(Debug, Args)]
+pub struct ReceiveArgs {
+    /// The file that `keygen` wrote
+    #[arg(long, value_name = "FILE")]
+    identity: PathBuf,
+    #[command(flatten)]
+    relay: RelayArgs,
+    /// Register the mailbox and this device first, where that has not been done
+    #[arg(long)]
+    register: bool,
+    /// Stay, and print messages as they arrive
+    #[arg(long)]
+    follow: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    relay: RelayArgs,
+    /// What `send` printed
+    #[arg(value_name = "TRACKING-ID")]
+    id: TrackingId,
+}
+
+/// Which relay, and how it proves to be that one.
+#[derive(Debug, Args)]
+struct RelayArgs {
+    /// Your relay, for instance https://relay.example.org
+    #[arg(long = "relay", value_name = "URL")]
+    url: String,
+    /// Trust this key only: the SHA-256 of the relay's public key
+    #[arg(long, value_name = "HEX", conflicts_with = "ca")]
+    pin: Option<KeyPin>,
+    /// Trust the authority in this PEM file, instead of the web's authorities
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Connect to this address, instead of looking the relay's name up
+    #[arg(long, value_name = "IP:PORT")]
+    address: Option<SocketAddr>,
+}
+
+/// Why a command failed, as one sentence.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientCommandError {
+    /// The identity file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A file or stream of ours could not be read.
+    #[error("cannot read {what}: {source}")]
+    Input {
+        /// Which.
+        what: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The output went nowhere. What was not printed was not acknowledged.
+    #[error("cannot write the output: {0}")]
+    Output(#[source] io::Error),
+    /// The file given as a card is none.
+    #[error("{}: {source}", .path.display())]
+    Card {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CardError,
+    },
+    /// The message cannot be sent.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The relay, or the way there.
+    #[error(transparent)]
+    Relay(#[from] Error),
+    /// The relay did not take the message.
+    #[error("the relay did not take the message: {reason}{}", show::retry(*.retry_after))]
+    Refused {
+        /// Why not.
+        reason: FailureClass,
+        /// When trying again makes sense, if ever.
+        retry_after: Option<Duration>,
+    },
+    /// The message never reached its destination.
+    #[error("the message was not delivered: {reason}")]
+    NotDelivered {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Does what the command says. `input` is where a message comes from that is not among the arguments, `out` is for
+/// what people and scripts read. `receive --follow` runs until it is dropped.
+pub async fn run(
+    command: ClientCommand,
+    input: &mut (dyn Read + Send),
+    out: &mut (dyn Write + Send),
+) -> Result<(), ClientCommandError> {
+    match command {
+        ClientCommand::Keygen(keygen) => keygen.run(out),
+        ClientCommand::Send(send) => send.run(input, out).await,
+        ClientCommand::Receive(receive) => receive.run(out).await,
+        ClientCommand::Status(status) => status.run(out).await,
+    }
+}
+
+/// [`run`] for a process that does nothing else.
+pub fn run_to_end(
+    command: ClientCommand,
+    input: &mut (dyn Read + Send),
+    out: &mut (dyn Write + Send),
+) -> Result<(), ClientCommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| ClientCommandError::Input { what: "the network".into(), source })?;
+    runtime.block_on(run(command, input, out))
+}
+
+impl ClientCommandError {
+    /// What the process exits with.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Identity(_) | Self::Card { .. } | Self::Seal(_) => Exit::Data,
+            Self::Input { .. } | Self::Output(_) => Exit::Io,
+            Self::Relay(error) if error.is_retryable() => Exit::TemporaryFailure,
+            Self::Refused { retry_after: Some(_), .. } => Exit::TemporaryFailure,
+            Self::Relay(_) | Self::Refused { .. } | Self::NotDelivered { .. } => Exit::Unavailable,
+        }
+    }
+}
+
+impl KeygenArgs {
+    fn run(self, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
+        let identity = Identity::generate(self.domain);
+        identity.save(&self.out)?;
+        print(out, &format!("{}\n", identity.card()))
+    }
+}
+
+impl SendArgs {
+    async fn run(
+        self,
+        input: &mut (dyn Read + Send),
+        out: &mut (dyn Write + Send),
+    ) -> Result<(), ClientCommandError> {
+        let identity = Identity::load(&self.identity)?;
+        let to = self.recipient.card()?;
+        let relay = self.relay.build()?;
+        let message = match self.message {
+            Some(text) => text.into_bytes(),
+            None => read_message(input)?,
+        };
+        let envelope = seal(&identity, &to, &message, &SealOptions::default())?;
+        match relay.submit_one(to.domain(), envelope).await? {
+            SubmitResult::Stored => print(out, "stored\n"),
+            SubmitResult::Queued { tracking } => {
+                print(out, &format!("{tracking}\n"))?;
+                if self.wait {
+                    wait_for(&relay, tracking, &SystemClock).await?;
+                    print(out, "stored\n")?;
+                }
+                Ok(())
+            }
+            SubmitResult::Refused { reason, retry_after } => {
+                Err(ClientCommandError::Refused { reason, retry_after })
+            }
+        }
+    }
+}
+
+impl Recipient {
+    fn card(self) -> Result<ContactCard, ClientCommandError> {
+        match (self.to, self.card) {
+            (Some(card), _) => Ok(card),
+            (None, path) => read_card(&path.unwrap_or_default()),
+        }
+    }
+}
+
+impl ReceiveArgs {
+    async fn run(self, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
+        let identity = Identity::load(&self.identity)?;
+        let session = self.relay.build()?.session(&identity).await?;
+        if self.register {
+            session.register().await?;
+        }
+        if self.follow { follow(&session, out).await } else { fetch(&session, out).await }
+    }
+}
+
+impl StatusArgs {
+    async fn run(self, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
+        let status = self.relay.build()?.track(self.id).await?;
+        print(out, &show::status(&status))
+    }
+}
+
+impl RelayArgs {
+    fn build(self) -> Result<Relay, Error> {
+        let trust = match (self.pin, self.ca) {
+            (Some(pin), _) => Trust::Pinned(vec![pin]),
+            (None, Some(path)) => Trust::AuthorityFile(path),
+            (None, None) => Trust::WebRoots,
+        };
+        let builder = Relay::builder(self.url).trust(trust);
+        match self.address {
+            Some(address) => builder.address(address).build(),
+            None => builder.build(),
+        }
+    }
+}
+
+/// Prints everything that waits. What does not open stays where it is: another app of the user's may know how.
+async fn fetch(session: &Session, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
+    let mut after = None;
+    loop {
+        let entries = session.entries(after, Duration::ZERO).await?;
+        // A relay that answered with what was there before would keep us here for ever.
+        let Some(last) = entries.last().map(|entry| entry.id).filter(|last| Some(*last) > after) else {
+            return Ok(());
+        };
+        let mut printed = Vec::new();
+        for entry in &entries {
+            printed.extend(print_entry(session.identity(), entry, out)?);
+        }
+        session.acknowledge(&printed).await?;
+        after = Some(last);
+    }
+}
+
+async fn follow(session: &Session, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
+    let mut receiver = session.receive();
+    loop {
+        match receiver.next().await? {
+            Delivery::Entry(entry) => {
+                if let Some(id) = print_entry(session.identity(), &entry, out)? {
+                    receiver.acknowledge(&[id]).await?;
+                }
+            }
+            Delivery::Ephemeral(envelope) => {
+                print(out, &show::opened(&session.identity().open(&envelope)))?;
+            }
+        }
+    }
+}
+
+/// Prints an entry. The answer is what to acknowledge: nothing, if it did not open.
+fn print_entry(
+    identity: &Identity,
+    entry: &Entry,
+    out: &mut (dyn Write + Send),
+) -> Result<Option<EntryId>, ClientCommandError> {
+    let opened = identity.open(&entry.envelope);
+    print(out, &show::opened(&opened))?;
+    Ok(opened.is_ok().then_some(entry.id))
+}
+
+/// Asks until the message is at its destination or never will be.
+async fn wait_for(relay: &Relay, id: TrackingId, clock: &dyn Clock) -> Result<(), ClientCommandError> {
+    let mut pause = Duration::from_millis(500);
+    loop {
+        match relay.track(id).await {
+            Ok(status) => match status.state {
+                TrackingState::Stored => return Ok(()),
+                TrackingState::Queued => {}
+                TrackingState::Failed | TrackingState::Expired => {
+                    let reason = status.reason.unwrap_or_else(|| "no reason is given".into());
+                    return Err(ClientCommandError::NotDelivered { reason: show::one_line(&reason) });
+                }
+            },
+            Err(error) if error.is_retryable() => {
+                pause = pause.max(error.retry_after().unwrap_or_default());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        clock.sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn read_card(path: &Path) -> Result<ContactCard, ClientCommandError> {
+    let unreadable = |source| ClientCommandError::Input { what: path.display().to_string(), source };
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_CARD_BYTES).read_to_string(&mut text))
+        .map_err(unreadable)?;
+    text.parse().map_err(|source| ClientCommandError::Card { path: path.into(), source })
+}
+
+/// Reads one byte more than a message may have, so that a longer one is refused instead of cut.
+fn read_message(input: &mut (dyn Read + Send)) -> Result<Vec<u8>, ClientCommandError> {
+    let mut message = Vec::new();
+    let limit = max_message_bytes() as u64 + 1;
+    input
+        .take(limit)
+        .read_to_end(&mut message)
+        .map_err(|source| ClientCommandError::Input { what: "the message".into(), source })?;
+    Ok(message)
+}
+
+fn print(out: &mut (dyn Write + Send), text: &str) -> Result<(), ClientCommandError> {
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(ClientCommandError::Output)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! `postrider serve`: the daemon.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use postrider_common::clock::SystemClock;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::ServeArgs;
+use crate::config::{Config, ConfigErrors};
+use crate::daemon::{Daemon, RunError, StartError};
+use crate::exit::Exit;
+use crate::telemetry;
+
+/// Why `serve` ended other than in order.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// Something that the system did not give: threads, signals, standard output.
+    #[error("the system refuses {what}: {error}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Why it was not given.
+        error: io::Error,
+    },
+    /// The start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl ServeError {
+    /// As sysexits has it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Start(StartError::Configuration(_)) => Exit::Config,
+            Self::System { .. } | Self::Run(RunError::Task(_)) => Exit::Software,
+            Self::Start(StartError::Bind { .. }) | Self::Run(RunError::DrainTimeout(_)) => Exit::Unavailable,
+            Self::Start(StartError::DataDir { .. } | StartError::Store { .. })
+            | Self::Run(RunError::Store(_)) => Exit::Io,
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
+    let config = Config::load(&args.config)?;
+    // Another subscriber is there only in a test that calls this, and then it is the one that is wanted.
+    let _ = telemetry::start(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{}", warning.in_file(&config.file));
+    }
+    let refused = |what| move |error| ServeError::System { what, error };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(refused("threads"))?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(refused("signals"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(refused("signals"))?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(refused("signals"))?;
+        let daemon = Daemon::build(config, Arc::new(SystemClock)).await?;
+        announce(&daemon).map_err(refused("standard output"))?;
+        Ok(daemon.run(told_to_stop(&mut terminate, &mut interrupt, &mut hangup)).await?)
+    })
+}
+
+/// One line of JSON on standard output, once every address is bound: for whoever started the process.
+fn announce(daemon: &Daemon) -> io::Result<()> {
+    let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
+    tracing::info!(domain = %daemon.domain(), addresses = addresses.join(", "), "serving");
+    let ready = serde_json::json!({
+        "event": "ready",
+        "domain": daemon.domain(),
+        "addresses": addresses,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let mut out = io::stdout().lock();
+    writeln!(out, "{ready}")?;
+    out.flush()
+}
+
+async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal, hangup: &mut Signal) {
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            // Its default would end the process without a drain.
+            _ = hangup.recv() => {
+                tracing::warn!("SIGHUP: this version reads its configuration at start only; restart it to apply changes");
+            }
+        }
+    }
+}

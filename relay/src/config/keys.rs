@@ -1,0 +1,220 @@
+//! Every section and every key there is.
+//!
+//! The text over a key is what an administrator reads: in the file that `init` writes, in `deploy/full.toml` and
+//! in `docs/configuration.md`.
+
+use super::key::Absence::{Default, Means, Required};
+use super::key::Kind::{Choice, Count, Duration, Size, Text, Texts};
+use super::key::{Key, Section};
+
+macro_rules! keys {
+    ($($(#[doc = $text:literal])+ $name:ident = $path:literal, $kind:expr, $absence:expr;)*) => {
+        $(
+            $(#[doc = $text])+
+            pub(super) const $name: Key = Key { path: $path, kind: $kind, absence: $absence, text: &[$($text),+] };
+        )*
+
+        /// Every key, in the order in which they are written.
+        pub(super) static ALL: &[Key] = &[$($name),*];
+    };
+}
+
+macro_rules! sections {
+    ($($(#[doc = $text:literal])+ $path:literal, $list:literal;)*) => {
+        /// Every section, in the order in which they are written.
+        pub(super) static SECTIONS: &[Section] = &[
+            $(Section { path: $path, list: $list, text: &[$($text),+] },)*
+        ];
+    };
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const SECOND: u64 = 1000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+sections! {
+    /// Who this relay is.
+    "", false;
+    /// Where connections are accepted. One port serves both clients and other relays: which of the two a
+    /// connection is, it says in its TLS greeting (ALPN).
+    "listen", false;
+    /// The certificate that clients are shown. Give both files, or neither: then clients are shown the relay's own
+    /// identity certificate, which is enough for clients that pin it. The port is always TLS 1.3.
+    "tls", false;
+    /// Other organisations' relays.
+    "federation", false;
+    /// The relays that envelopes go to and come from. One entry for each.
+    "federation.peers", true;
+    /// How names are looked up.
+    "dns", false;
+    /// Who may have a mailbox here.
+    "registration", false;
+    /// Who may hand in envelopes here, and how fast.
+    "submission", false;
+    /// How much of anything there may be. Whatever is over a limit is refused with a reason, before memory is
+    /// taken for it.
+    "limits", false;
+    /// How envelopes are kept on disk.
+    "store", false;
+    /// What is written to standard error. Up to level `info` nothing in it names a mailbox, an envelope or a
+    /// client's address.
+    "log", false;
+}
+
+keys! {
+    /// The DNS name that identifies this relay: the part after the `@` of its addresses. Lower case, no trailing dot,
+    /// international names as A-labels (`xn--…`). It names the organisation, not the host: other relays find the host
+    /// through the SRV record `_postrider._tcp.<domain>`.
+    ///
+    /// Changing it later makes every address given out so far unreachable.
+    DOMAIN = "domain", Text("domain"), Required(r#""example.org""#);
+    /// The directory with the envelopes, the queue and the relay's identity. It belongs on a local disk that keeps
+    /// what it has confirmed (no NFS), is backed up with the relay stopped, and is used by one process only.
+    DATA_DIR = "data_dir", Text("path"), Default(r#""data""#);
+
+    /// Addresses with port. `[::]:443` takes IPv4 connections too on most systems. Ports below 1024 need a
+    /// privilege (see `deploy/postrider.service`); with another port, publish that port in the SRV record.
+    LISTEN_ADDRESSES = "listen.addresses", Texts("addresses with port"), Default(r#"["[::]:443"]"#);
+
+    /// The chain in PEM, the relay's own certificate first. It is valid for the host name that clients connect to.
+    TLS_CERTIFICATE = "tls.certificate", Text("path"),
+        Means("the relay's identity certificate is shown to clients", r#""tls/certificate.pem""#);
+    /// The private key of that certificate, in PEM. Nobody but the relay should be able to read it.
+    TLS_KEY = "tls.key", Text("path"),
+        Means("the relay's identity certificate is shown to clients", r#""tls/key.pem""#);
+
+    /// `closed`: envelopes are neither sent to other relays nor taken from them. `allow-list`: only to and from the
+    /// peers listed below.
+    FEDERATION_POLICY = "federation.policy", Choice(&["closed", "allow-list"]), Default(r#""closed""#);
+    /// The certificate that proves this relay's domain to other relays, in PEM, for connections in both directions.
+    /// The domain must be among its names (SAN). Peers that pin its key need to know before the key changes.
+    FEDERATION_CERTIFICATE = "federation.certificate", Text("path"),
+        Means("`identity/certificate.pem` in the data directory, as `init` makes it",
+            r#""data/identity/certificate.pem""#);
+    /// The private key of that certificate, in PEM. Nobody but the relay should be able to read it.
+    FEDERATION_KEY = "federation.key", Text("path"),
+        Means("`identity/key.pem` in the data directory, as `init` makes it", r#""data/identity/key.pem""#);
+    /// How long one address of a peer has to accept a connection and finish the TLS handshake.
+    CONNECT_TIMEOUT = "federation.connect_timeout", Duration(SECOND..=2 * MINUTE), Default(r#""10 s""#);
+    /// How long a peer has to answer a batch, from the first byte sent. When it is over, the envelopes stay in the
+    /// queue and are sent again; the peer recognises those that it has. Too short for a peer with a slow disk, and
+    /// the same envelopes travel again and again.
+    REQUEST_TIMEOUT = "federation.request_timeout", Duration(SECOND..=10 * MINUTE), Default(r#""60 s""#);
+    /// How many batches may be on their way to one peer at the same time. More is faster over a long distance, and
+    /// takes more memory: this number times `limits.batch_bytes` for each peer at most.
+    BATCHES_IN_FLIGHT = "federation.batches_in_flight", Count(1..=64), Default("8");
+
+    /// The peer's domain.
+    PEER_DOMAIN = "federation.peers.domain", Text("domain"), Required(r#""beta.example""#);
+    /// `out`: envelopes go there. `in`: they come from there. `both`: either.
+    PEER_DIRECTION = "federation.peers.direction", Choice(&["both", "in", "out"]), Default(r#""both""#);
+    /// How the peer proves that it is that domain. `pinned`: its key is one of `pins`; nothing else in its certificate
+    /// counts. `private-ca`: its certificate names the domain and comes from the authority in `ca`. The mode
+    /// holds for connections in both directions, and nothing falls back to another one.
+    PEER_TRUST = "federation.peers.trust", Choice(&["pinned", "private-ca"]), Default(r#""pinned""#);
+    /// SHA-256 of the peer's public key (SPKI), 64 hexadecimal digits. For `trust = "pinned"`: the current key, and before
+    /// a change also the next one. The peer's administrator reads it off `postrider check-config` and tells it over another
+    /// channel.
+    PEER_PINS = "federation.peers.pins", Texts("SHA-256 fingerprints"),
+        Means("no key is pinned", r#"["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"]"#);
+    /// The certificate authority's certificates, in PEM. For `trust = "private-ca"`. It can vouch for this peer's domain
+    /// only, whatever else it issues.
+    PEER_CA = "federation.peers.ca", Text("path"), Means("no authority is trusted", r#""peers/gamma-ca.pem""#);
+    /// Fixed addresses of the peer, with port, tried in this order instead of looking up its SRV record. They need not
+    /// be in `dns.allow_networks`. When the peer moves, somebody has to change them here.
+    PEER_ADDRESSES = "federation.peers.addresses", Texts("addresses with port"),
+        Means("the peer is found through its SRV record", r#"["192.0.2.1:443"]"#);
+
+    /// DNS servers to ask: an address, with a port if it is not 53. An empty list stands for those of the system
+    /// (`/etc/resolv.conf`).
+    DNS_SERVERS = "dns.servers", Texts("addresses, port optional"), Default("[]");
+    /// Networks that a peer's SRV record may lead to although they are not public: loopback, private and
+    /// link-local addresses are refused otherwise, so that nobody's DNS can point this relay at your own machines.
+    /// Write the smallest network that holds the peers.
+    DNS_ALLOW_NETWORKS = "dns.allow_networks", Texts("networks (CIDR)"), Default("[]");
+
+    /// `open`: everybody who can connect may register a mailbox.
+    REGISTRATION_POLICY = "registration.policy", Choice(&["open"]), Default(r#""open""#);
+
+    /// `open`: everybody who can connect may hand in envelopes.
+    SUBMISSION_POLICY = "submission.policy", Choice(&["open"]), Default(r#""open""#);
+    /// Envelopes that one client address may hand in per second in the long run. An IPv6 /64 counts as one address.
+    /// An office behind one address shares this; too low, and its people are told to wait (429).
+    SUBMISSION_RATE = "submission.rate_per_second", Count(1..=1_000_000), Default("200");
+    /// Envelopes that one client address may hand in at once after a quiet time. At least
+    /// `limits.batch_envelopes`, or a full batch could never pass.
+    SUBMISSION_BURST = "submission.burst", Count(1..=10_000_000), Default("1000");
+
+    /// The largest body of an envelope. Clients and other relays learn it, and what is larger is refused for good.
+    LIMIT_BODY = "limits.body", Size(KIB..=1000 * KIB), Default(r#""128 KiB""#);
+    /// The largest header of an envelope.
+    LIMIT_HEADER = "limits.header", Size(64..=16 * KIB), Default(r#""1 KiB""#);
+    /// The most envelopes in one request, from a client or a peer.
+    LIMIT_BATCH_ENVELOPES = "limits.batch_envelopes", Count(1..=1024), Default("256");
+    /// The largest request with envelopes. It has room for at least one envelope of the largest size.
+    LIMIT_BATCH_BYTES = "limits.batch_bytes", Size(4 * KIB..=8 * MIB), Default(r#""4 MiB""#);
+    /// How far ahead an envelope may expire: how long a device may stay away without missing anything.
+    LIMIT_LIFETIME = "limits.lifetime", Duration(HOUR..=60 * DAY), Default(r#""30 days""#);
+    /// The most envelopes that wait in one mailbox. A full mailbox takes no more until its devices have fetched some;
+    /// senders try again.
+    LIMIT_MAILBOX_ENTRIES = "limits.mailbox_entries", Count(1..=10_000_000), Default("10000");
+    /// The most bytes that wait in one mailbox.
+    LIMIT_MAILBOX_BYTES = "limits.mailbox_bytes", Size(4 * KIB..=64 * GIB), Default(r#""256 MiB""#);
+    /// The most devices of one mailbox.
+    LIMIT_DEVICES = "limits.devices", Count(1..=64), Default("16");
+    /// The most envelopes that wait for one other relay. When the queue is full, further ones are refused at once.
+    LIMIT_QUEUE_ENVELOPES = "limits.queue_envelopes", Count(1..=100_000_000), Default("1000000");
+    /// The most bytes that wait for one other relay.
+    LIMIT_QUEUE_BYTES = "limits.queue_bytes", Size(4 * KIB..=1024 * GIB), Default(r#""4 GiB""#);
+    /// How long an envelope that arrives a second time is recognised. Shorter than a peer's outage, and a message
+    /// whose confirmation was lost in it may arrive twice. Longer than `limits.lifetime` only takes space.
+    LIMIT_MARK_RETENTION = "limits.mark_retention", Duration(HOUR..=60 * DAY), Default(r#""7 days""#);
+    /// How long a sender can ask what became of an envelope, after it was delivered or has failed.
+    LIMIT_TRACKING_RETENTION = "limits.tracking_retention", Duration(MINUTE..=60 * DAY), Default(r#""7 days""#);
+    /// The largest head of an HTTP request.
+    LIMIT_REQUEST_HEADER = "limits.request_header_bytes", Size(8 * KIB..=64 * KIB), Default(r#""8 KiB""#);
+    /// How long a client has to send the head of a request.
+    LIMIT_HEADER_TIMEOUT = "limits.header_timeout", Duration(SECOND..=5 * MINUTE), Default(r#""10 s""#);
+    /// How long a client has to send the body of a request. Too short, and people on slow networks cannot send
+    /// large batches.
+    LIMIT_BODY_TIMEOUT = "limits.body_timeout", Duration(SECOND..=10 * MINUTE), Default(r#""30 s""#);
+    /// How long a connection has to finish its TLS handshake.
+    LIMIT_HANDSHAKE_TIMEOUT = "limits.tls_handshake_timeout", Duration(SECOND..=2 * MINUTE), Default(r#""10 s""#);
+    /// The most connections at the same time. Each takes one file descriptor: keep the process's limit
+    /// (`LimitNOFILE`) well above it.
+    LIMIT_CONNECTIONS = "limits.connections", Count(16..=1_000_000), Default("20000");
+    /// The most connections from one client address at the same time. An IPv6 /64 counts as one address, and so does
+    /// an office behind one.
+    LIMIT_CONNECTIONS_PER_IP = "limits.connections_per_ip", Count(1..=1_000_000), Default("2000");
+    /// How long a device has to sign the challenge with which it proves that a mailbox is its own.
+    LIMIT_CHALLENGE_LIFETIME = "limits.challenge_lifetime", Duration(5 * SECOND..=10 * MINUTE), Default(r#""60 s""#);
+    /// How long a device stays signed in. After that it proves itself again, without its user noticing.
+    LIMIT_SESSION_LIFETIME = "limits.session_lifetime", Duration(MINUTE..=30 * DAY), Default(r#""24 h""#);
+    /// How long requests and deliveries in progress have to end when the relay is stopped. The service manager's own
+    /// patience (`TimeoutStopSec`) has to be longer.
+    LIMIT_DRAIN_TIMEOUT = "limits.drain_timeout", Duration(SECOND..=10 * MINUTE), Default(r#""30 s""#);
+    /// How many entries a device may be sent before it acknowledges any.
+    LIMIT_STREAM_ENTRIES = "limits.stream_window_entries", Count(1..=1024), Default("256");
+    /// How many bytes a device may be sent before it acknowledges any. An entry larger than this is sent alone.
+    LIMIT_STREAM_BYTES = "limits.stream_window_bytes", Size(4 * KIB..=4 * MIB), Default(r#""4 MiB""#);
+    /// The longest that a request for entries waits for one to arrive. Proxies between clients and the relay must
+    /// let a request stand for longer than this.
+    LIMIT_LONG_POLL = "limits.long_poll_wait", Duration(SECOND..=10 * MINUTE), Default(r#""60 s""#);
+
+    /// Memory for what was read from or written to disk lately.
+    STORE_CACHE = "store.cache", Size(8 * MIB..=1024 * GIB), Default(r#""64 MiB""#);
+    /// Free space that is left on the disk of the data directory. Below it no new envelopes are taken, while
+    /// fetching and deleting still work. Too small, and a full disk can keep the store from opening.
+    STORE_RESERVE = "store.reserve", Size(16 * MIB..=1024 * GIB), Default(r#""256 MiB""#);
+
+    /// `text`: lines for people. `json`: one object per line, for a log collector.
+    LOG_FORMAT = "log.format", Choice(&["text", "json"]), Default(r#""text""#);
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, and for single parts of the program
+    /// `target=level`, separated by commas, such as `info,postrider::delivery=debug`. From `debug` on, logs hold mailbox
+    /// ids and client addresses: turn it on for a short time, and delete what it wrote.
+    LOG_LEVEL = "log.level", Text("log filter"), Default(r#""info""#);
+}

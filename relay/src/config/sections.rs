@@ -1,0 +1,214 @@
+//! From the file to the configuration, one section after the other.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use postrider_common::Domain;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+
+use super::file::File;
+use super::key::Key;
+use super::keys::{
+    BATCHES_IN_FLIGHT, CONNECT_TIMEOUT, DATA_DIR, DNS_ALLOW_NETWORKS, DNS_SERVERS, DOMAIN,
+    FEDERATION_CERTIFICATE, FEDERATION_KEY, FEDERATION_POLICY, LISTEN_ADDRESSES, LOG_FORMAT, LOG_LEVEL,
+    REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST, SUBMISSION_POLICY,
+    SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY,
+};
+use super::peer::{Own, peers};
+use super::problem::Findings;
+use super::reader::Reader;
+use super::{
+    Config, Credentials, DnsConfig, FederationConfig, FederationPolicy, Limits, LogConfig, LogFormat,
+    RegistrationPolicy, StoreConfig, SubmissionConfig, SubmissionPolicy,
+};
+
+/// Goes through the whole file whatever it finds. `None` only if there are problems.
+pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> Option<Config> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut top = Reader::new(&file.top, directory, findings);
+    let reader = &mut top;
+
+    let domain = reader.text(&DOMAIN, super::domain);
+    let data_dir = reader.path(&DATA_DIR);
+    if let Some(data_dir) = data_dir.as_ref().filter(|path| path.exists() && !path.is_dir()) {
+        reader.problem(&DATA_DIR, format!("is {}, which is not a directory", data_dir.display()));
+    }
+    let listen = listen(reader);
+    let tls = tls(reader);
+    let policy = reader.choice(
+        &FEDERATION_POLICY,
+        &[("closed", FederationPolicy::Closed), ("allow-list", FederationPolicy::AllowList)],
+    );
+    let identity = data_dir.as_deref().and_then(|data_dir| identity(reader, domain.as_ref(), data_dir));
+    let connect_timeout = reader.duration(&CONNECT_TIMEOUT);
+    let request_timeout = reader.duration(&REQUEST_TIMEOUT);
+    let batches_in_flight = reader.length(&BATCHES_IN_FLIGHT);
+    let dns = DnsConfig {
+        servers: reader.list(&DNS_SERVERS, super::dns_server),
+        allow_networks: reader.list(&DNS_ALLOW_NETWORKS, super::network),
+    };
+    let registration = reader.choice(&REGISTRATION_POLICY, &[("open", RegistrationPolicy::Open)]);
+    let limits = Limits::read(reader);
+    let submission = submission(reader, limits.envelopes.batch_envelopes);
+    let store = StoreConfig { cache: reader.number(&STORE_CACHE), reserve: reader.number(&STORE_RESERVE) };
+    let log = log(reader);
+
+    let own = Own { domain: domain.as_ref(), pin: identity.as_ref().map(|identity| &identity.pin) };
+    let peers = peers(file, own, directory, findings);
+    let mut top = Reader::new(&file.top, directory, findings);
+    match policy {
+        FederationPolicy::Closed if !peers.is_empty() => top.warning(
+            &FEDERATION_POLICY,
+            "is \"closed\": nothing is exchanged with the peers that are listed; to do so, set it to \"allow-list\"",
+        ),
+        FederationPolicy::AllowList if peers.is_empty() => {
+            top.warning(&FEDERATION_POLICY, "is \"allow-list\", and no peer is listed");
+        }
+        _ => {}
+    }
+
+    Some(Config {
+        file: path.to_owned(),
+        domain: domain?,
+        data_dir: data_dir?,
+        listen,
+        tls,
+        federation: FederationConfig {
+            policy,
+            identity: identity?,
+            connect_timeout,
+            request_timeout,
+            batches_in_flight,
+            peers,
+        },
+        dns,
+        registration,
+        submission,
+        limits,
+        store,
+        log: log?,
+        warnings: Vec::new(),
+    })
+}
+
+fn listen(reader: &mut Reader<'_, '_>) -> Vec<SocketAddr> {
+    let addresses = reader.list(&LISTEN_ADDRESSES, super::address);
+    if addresses.is_empty() {
+        reader.problem(&LISTEN_ADDRESSES, "has no usable entry; there must be one");
+    }
+    let any = |address: &&SocketAddr| address.ip().is_unspecified() && address.port() != 0;
+    for whole in addresses.iter().filter(any) {
+        for other in addresses.iter().filter(|other| other.port() == whole.port() && *other != whole) {
+            if whole.is_ipv4() == other.is_ipv4() {
+                reader.problem(
+                    &LISTEN_ADDRESSES,
+                    format!("has {other}, which is part of {whole}; keep one of them"),
+                );
+            } else if whole.is_ipv6() {
+                reader.warning(
+                    &LISTEN_ADDRESSES,
+                    format!("has {other} and {whole}, which takes IPv4 too on most systems; then {other} is in use"),
+                );
+            }
+        }
+    }
+    addresses
+}
+
+fn tls(reader: &mut Reader<'_, '_>) -> Option<Credentials> {
+    both_or_none(reader, &TLS_CERTIFICATE, &TLS_KEY);
+    let (certificate, key) = (reader.path(&TLS_CERTIFICATE), reader.path(&TLS_KEY));
+    Credentials::read(reader, (&TLS_CERTIFICATE, certificate?), (&TLS_KEY, key?), "")
+}
+
+fn identity(reader: &mut Reader<'_, '_>, domain: Option<&Domain>, data_dir: &Path) -> Option<Credentials> {
+    both_or_none(reader, &FEDERATION_CERTIFICATE, &FEDERATION_KEY);
+    let set = reader.is_set(&FEDERATION_CERTIFICATE) || reader.is_set(&FEDERATION_KEY);
+    let hint = if set { "" } else { "; `postrider init` makes it" };
+    let default = |name| data_dir.join("identity").join(name);
+    let certificate = reader.path(&FEDERATION_CERTIFICATE).unwrap_or_else(|| default("certificate.pem"));
+    let key = reader.path(&FEDERATION_KEY).unwrap_or_else(|| default("key.pem"));
+    let identity =
+        Credentials::read(reader, (&FEDERATION_CERTIFICATE, certificate), (&FEDERATION_KEY, key), hint)?;
+    if let Some(domain) = domain.filter(|domain| !identity.names(domain)) {
+        reader.problem(
+            &FEDERATION_CERTIFICATE,
+            format!(
+                "names a certificate that is not for {domain}, so that it proves nothing to other relays"
+            ),
+        );
+    }
+    Some(identity)
+}
+
+fn both_or_none(reader: &mut Reader<'_, '_>, certificate: &Key, key: &Key) {
+    for (there, missing) in [(certificate, key), (key, certificate)] {
+        if reader.is_set(there) && !reader.is_set(missing) {
+            reader.problem(missing, format!("is missing, while {} is there; give both or none", there.path));
+        }
+    }
+}
+
+fn submission(reader: &mut Reader<'_, '_>, batch_envelopes: usize) -> SubmissionConfig {
+    let policy = reader.choice(&SUBMISSION_POLICY, &[("open", SubmissionPolicy::Open)]);
+    let [rate_per_second, burst] =
+        [&SUBMISSION_RATE, &SUBMISSION_BURST].map(|key| positive(reader.number(key)));
+    if (burst.get() as usize) < batch_envelopes {
+        reader.problem(
+            &SUBMISSION_BURST,
+            format!(
+                "is {burst}, so that a batch of limits.batch_envelopes ({batch_envelopes}) could never pass"
+            ),
+        );
+    }
+    SubmissionConfig { policy, rate_per_second, burst }
+}
+
+/// A number whose range begins at 1 and ends far below `u32`'s.
+fn positive(number: u64) -> NonZeroU32 {
+    u32::try_from(number).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
+fn log(reader: &mut Reader<'_, '_>) -> Option<LogConfig> {
+    let format = reader.choice(&LOG_FORMAT, &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+    let filter = reader.text(&LOG_LEVEL, filter)?;
+    let most = EnvFilter::try_new(&filter).ok().and_then(|filter| filter.max_level_hint());
+    if most.is_none_or(|level| level >= LevelFilter::DEBUG) {
+        reader.warning(&LOG_LEVEL, "lets mailbox ids and client addresses into the log");
+    }
+    Some(LogConfig { format, filter })
+}
+
+/// The filter's own parser takes any word for a target of which everything is logged, a misspelt level too.
+fn filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let wanted =
+        "must be one of error, warn, info, debug, trace, or a list such as \"info,postrider::store=debug\"";
+    let word = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-'));
+    let level = |part: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
+    if let Some(odd) = text.split(',').find(|part| word(part) && !level(part)) {
+        return Err(format!("is {text:?}, in which {odd:?} is no level; it {wanted}"));
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("is {text:?}, which is no log filter ({error}); it {wanted}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_no_target() {
+        for good in ["info", "INFO", "off", "info,postrider::store=debug", "warn,[span{field=1}]=trace"] {
+            assert_eq!(filter(good), Ok(good.to_owned()));
+        }
+        for bad in
+            ["", "inof", "info,", "postrider", "info,postrider=loud", "info,=", "a=b=c", "info, h2=warn"]
+        {
+            assert!(filter(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A relay from configuration to drain: build, run, stop.
+//!
+//! `main` and the tests use the same [`Daemon::build`]; tests give port 0 and a clock of their own.
+
+mod parts;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_common::Domain;
+use postrider_common::clock::SharedClock;
+use postrider_common::supervisor::{Supervisor, TaskFailure};
+use postrider_federation::Client;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::api::Api;
+use crate::config::Config;
+use crate::delivery::Delivery;
+use crate::exchange::Exchange;
+use crate::hub::Hub;
+use crate::inbound::FederationEdge;
+use crate::listener::Door;
+use crate::store::{Change, Store, StoreError};
+
+/// How often what is over is looked for.
+const EXPIRY_ROUND: Duration = Duration::from_secs(60);
+/// Deletions in one step of such a round: other writes come in between.
+const EXPIRY_BUDGET: usize = 1000;
+
+/// A relay that is built, bound and running.
+#[derive(Debug)]
+pub struct Daemon {
+    domain: Domain,
+    addresses: Vec<SocketAddr>,
+    supervisor: Supervisor,
+    store: Arc<dyn Store>,
+    drain: Duration,
+}
+
+/// Why a relay cannot start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("{path}: {error}")]
+    DataDir {
+        /// What was tried.
+        path: PathBuf,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// The store does not open.
+    #[error("{path}: {error}")]
+    Store {
+        /// Where it is.
+        path: PathBuf,
+        /// Why it failed.
+        error: StoreError,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Bind {
+        /// Which address.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// What the configuration says cannot be put together.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+/// Why a relay that was running ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// A task ended that should not have.
+    #[error(transparent)]
+    Task(#[from] TaskFailure),
+    /// Something was still under way when the time for it was over. What had been accepted is safe.
+    #[error("not everything had ended after {} s of draining; what had been accepted is stored", .0.as_secs())]
+    DrainTimeout(Duration),
+    /// The store did not close in order.
+    #[error("closing the store failed: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl Daemon {
+    /// Opens the store, binds every address, and starts serving.
+    pub async fn build(config: Config, clock: SharedClock) -> Result<Self, StartError> {
+        let listeners = bind(&config.listen).await?;
+        let supervisor = Supervisor::new();
+        let store = parts::open_store(&config, &supervisor)?;
+        let session_key = parts::session_key(&config.data_dir)?;
+        let identity = Arc::new(parts::identity(&config)?);
+        let (_, policy) = watch::channel(Arc::new(parts::policy(&config, &identity)?));
+        let resolver = parts::resolver(&config)?;
+
+        let client_config = parts::client_config(&config, &identity, policy.clone(), resolver);
+        let client = Arc::new(Client::new(client_config, Arc::clone(&clock), supervisor.clone()));
+        let hub = Hub::default();
+        let delivery = Delivery::start(
+            Arc::clone(&store),
+            client.clone(),
+            Arc::clone(&clock),
+            &supervisor,
+            parts::delivery_settings(&config),
+        );
+        let exchange = Arc::new(Exchange::new(
+            config.domain.clone(),
+            config.limits.envelopes,
+            Arc::clone(&store),
+            client,
+            hub.clone(),
+            Arc::clone(&clock),
+        ));
+        let edge = Arc::new(FederationEdge::new(Arc::clone(&exchange), delivery.clone()));
+        let federation = parts::federation_server(&config, identity, policy, edge, &clock, &supervisor);
+        let api = Api::new(exchange, parts::api_settings(&config), &session_key, &supervisor);
+        let client_tls = parts::client_tls(&config)?;
+        let door = Door::new(parts::door_settings(&config), client_tls, api.clone(), federation, &supervisor);
+
+        supervisor.spawn_service("hub", wake_devices(Arc::clone(&store), hub, supervisor.clone()));
+        supervisor.spawn_service("expiry", expire(Arc::clone(&store), api, clock, supervisor.clone()));
+        let mut addresses = Vec::new();
+        for (listener, address) in listeners {
+            door.open(listener);
+            addresses.push(address);
+        }
+        delivery.greet(parts::greeted(&config));
+        Ok(Self { domain: config.domain, addresses, supervisor, store, drain: config.limits.drain_timeout })
+    }
+
+    /// The relay's name.
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The bound addresses, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until `shutdown` completes or a task fails, then drains: no new connection, no new attempt; requests
+    /// and batches under way end; the store is flushed and closed. Whoever keeps us waiting for half of the drain
+    /// time is not waited for any longer: a client submits again what it got no answer for, and a peer's batch is
+    /// still in the queue.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        tokio::select! {
+            () = shutdown => {}
+            () = self.supervisor.stopping() => {}
+        }
+        tracing::info!("draining");
+        self.supervisor.stop();
+        let mut drained = tokio::time::timeout(self.drain / 2, self.supervisor.finished()).await;
+        if drained.is_err() {
+            tracing::info!("clients and peers that do not answer are no longer waited for");
+            self.supervisor.hurry();
+            drained = tokio::time::timeout(self.drain / 2, self.supervisor.finished()).await;
+        }
+        let closed = self.store.close().await;
+        // The first cause is told: a store that does not close is often its consequence.
+        if let Some(failure) = self.supervisor.failure() {
+            return Err(failure.into());
+        }
+        closed?;
+        drained.map_err(|_| RunError::DrainTimeout(self.drain))?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn bind(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let failed = |error| StartError::Bind { address: *address, error };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        listeners.push((listener, bound));
+    }
+    Ok(listeners)
+}
+
+/// Tells connected devices what has become durable.
+async fn wake_devices(store: Arc<dyn Store>, hub: Hub, supervisor: Supervisor) {
+    use tokio::sync::broadcast::error::RecvError;
+    let mut changes = store.watch();
+    let stopping = supervisor.stopping();
+    tokio::pin!(stopping);
+    loop {
+        tokio::select! {
+            () = &mut stopping => return,
+            change = changes.recv() => match change {
+                Ok(Change::Deposited(mailbox)) => hub.wake(&mailbox),
+                Ok(Change::Removed(mailbox)) => hub.disconnect(&mailbox),
+                Ok(Change::Enqueued(_)) => {}
+                Err(RecvError::Lagged(_)) => hub.wake_all(),
+                Err(RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// Deletes what is over, round after round.
+async fn expire(store: Arc<dyn Store>, api: Api, clock: SharedClock, supervisor: Supervisor) {
+    let stopping = supervisor.stopping();
+    tokio::pin!(stopping);
+    loop {
+        tokio::select! {
+            () = &mut stopping => return,
+            () = clock.sleep(EXPIRY_ROUND) => {}
+        }
+        api.tidy();
+        loop {
+            match store.expire(clock.now(), EXPIRY_BUDGET).await {
+                Ok(done) => {
+                    if done.entries + done.items > 0 {
+                        tracing::info!(entries = done.entries, items = done.items, "expired");
+                    }
+                    if !done.more || supervisor.is_stopping() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!("what is over cannot be deleted: {error}");
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! From the configuration to the parts of a relay.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_common::clock::SharedClock;
+use postrider_common::secret::Secret;
+use postrider_common::supervisor::Supervisor;
+use postrider_common::wire;
+use postrider_common::wire::control::{RelayInfo, RelayLimits, RelayPolicies};
+use postrider_federation::{
+    CaRoots, ClientConfig, Direction, Identity, Inbound, Networks, Peer, Pin, Policy, PolicyMode, Resolve,
+    Resolver, Server, ServerConfig, Trust,
+};
+use tokio::sync::watch;
+use zeroize::Zeroize;
+
+use super::StartError;
+use crate::config::{Config, FederationPolicy, PeerConfig, PeerDirection, TrustConfig};
+use crate::store::{self, Store, Window};
+use crate::{api, delivery, listener};
+
+/// Memory for the bodies of all requests that are being read.
+const BODY_MEMORY: usize = 128 << 20;
+/// How long finding and reaching a peer may take, all its addresses together.
+const ATTEMPT: Duration = Duration::from_secs(60);
+/// What this software calls itself.
+const SOFTWARE: &str = concat!("postrider/", env!("CARGO_PKG_VERSION"));
+
+pub(super) fn open_store(config: &Config, supervisor: &Supervisor) -> Result<Arc<dyn Store>, StartError> {
+    let path = config.data_dir.join("store");
+    let options = store::Options {
+        limits: config.limits.store,
+        cache_bytes: config.store.cache,
+        reserve_bytes: config.store.reserve,
+        ..store::Options::default()
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&path)
+        .map_err(|error| StartError::DataDir { path: path.clone(), error })?;
+    store::open(&path, &options, supervisor).map_err(|error| StartError::Store { path, error })
+}
+
+/// The key behind sessions: made at the first start, kept so that a restart ends no session.
+pub(super) fn session_key(data_dir: &Path) -> Result<Secret<32>, StartError> {
+    let path = data_dir.join("session.key");
+    let failed = |error| StartError::DataDir { path: path.clone(), error };
+    match fs::read(&path) {
+        Ok(mut bytes) => {
+            let key = <[u8; 32]>::try_from(bytes.as_slice()).map(Secret::new);
+            bytes.zeroize();
+            key.map_err(|_| failed(io::Error::other("32 bytes are expected; delete it and all sessions end")))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = Secret::random();
+            write_durably(data_dir, &path, key.expose()).map_err(failed)?;
+            Ok(key)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Under another name first, so that a crash leaves either no file or a whole one.
+fn write_durably(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    fs::File::open(directory)?.sync_all()
+}
+
+pub(super) fn identity(config: &Config) -> Result<Identity, StartError> {
+    let files = &config.federation.identity;
+    Identity::from_pem(&config.domain, &files.certificate_pem, &files.key_pem).map_err(configuration)
+}
+
+pub(super) fn policy(config: &Config, identity: &Identity) -> Result<Policy, StartError> {
+    let mode = match config.federation.policy {
+        FederationPolicy::Closed => PolicyMode::Closed,
+        FederationPolicy::AllowList => PolicyMode::AllowList,
+    };
+    let peers = config.federation.peers.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
+    Policy::new(mode, identity, peers).map_err(configuration)
+}
+
+fn peer(config: &PeerConfig) -> Result<Peer, StartError> {
+    let trust = match &config.trust {
+        TrustConfig::Pinned { pins } => {
+            Trust::Pinned { pins: pins.iter().map(|pin| Pin::from_bytes(*pin)).collect() }
+        }
+        TrustConfig::PrivateCa { ca, pem } => {
+            let unusable = |error| StartError::Configuration(format!("{}: {error}", ca.display()));
+            Trust::PrivateCa { roots: CaRoots::from_pem(pem).map_err(unusable)? }
+        }
+    };
+    let direction = match config.direction {
+        PeerDirection::Both => Direction::Both,
+        PeerDirection::In => Direction::In,
+        PeerDirection::Out => Direction::Out,
+    };
+    Ok(Peer { domain: config.domain.clone(), direction, trust, addresses: config.addresses.clone() })
+}
+
+/// The peers that may hold something for us and that we may call.
+pub(super) fn greeted(config: &Config) -> Vec<postrider_common::Domain> {
+    let peers = config.federation.peers.iter().filter(|peer| peer.direction == PeerDirection::Both);
+    peers.map(|peer| peer.domain.clone()).collect()
+}
+
+pub(super) fn resolver(config: &Config) -> Result<Arc<dyn Resolve>, StartError> {
+    let resolver = if config.dns.servers.is_empty() {
+        Resolver::system()
+    } else {
+        Resolver::with_servers(&config.dns.servers)
+    };
+    Ok(Arc::new(resolver.map_err(configuration)?))
+}
+
+pub(super) fn client_config(
+    config: &Config,
+    identity: &Arc<Identity>,
+    policy: watch::Receiver<Arc<Policy>>,
+    resolver: Arc<dyn Resolve>,
+) -> ClientConfig {
+    let federation = &config.federation;
+    ClientConfig {
+        networks: Networks::new(config.dns.allow_networks.iter().copied()),
+        handshake_timeout: federation.connect_timeout,
+        request_timeout: federation.request_timeout,
+        in_flight: federation.batches_in_flight,
+        attempt_timeout: ATTEMPT,
+        ..ClientConfig::new(Arc::clone(identity), policy, resolver)
+    }
+}
+
+pub(super) fn federation_server(
+    config: &Config,
+    identity: Arc<Identity>,
+    policy: watch::Receiver<Arc<Policy>>,
+    inbound: Arc<dyn Inbound>,
+    clock: &SharedClock,
+    supervisor: &Supervisor,
+) -> Server {
+    let server = ServerConfig {
+        limits: config.limits.envelopes,
+        body_timeout: config.limits.body_timeout,
+        ..ServerConfig::new(identity, policy, SOFTWARE)
+    };
+    Server::new(server, inbound, Arc::clone(clock), supervisor.clone())
+}
+
+pub(super) fn delivery_settings(config: &Config) -> delivery::Settings {
+    let limits = &config.limits.envelopes;
+    delivery::Settings {
+        // A little less than a batch may have: its framing counts too.
+        batch: Window {
+            count: limits.batch_envelopes,
+            bytes: limits.batch_bytes.saturating_sub(16 * limits.batch_envelopes + 16),
+        },
+        batches_in_flight: config.federation.batches_in_flight,
+        attempt: ATTEMPT + config.federation.request_timeout,
+        ..delivery::Settings::default()
+    }
+}
+
+pub(super) fn api_settings(config: &Config) -> api::Settings {
+    let limits = &config.limits;
+    api::Settings {
+        info: info(config),
+        rate_per_second: config.submission.rate_per_second.get(),
+        burst: config.submission.burst.get(),
+        header_bytes: limits.request_header_bytes,
+        header_timeout: limits.header_timeout,
+        body_timeout: limits.body_timeout,
+        body_memory: BODY_MEMORY,
+        challenge_lifetime: limits.challenge_lifetime,
+        session_lifetime: limits.session_lifetime,
+        stream_window: limits.stream_window,
+        long_poll: limits.long_poll_wait,
+    }
+}
+
+fn info(config: &Config) -> RelayInfo {
+    let limits = &config.limits;
+    RelayInfo {
+        domain: config.domain.clone(),
+        client_protocol: vec![wire::VERSION],
+        federation_protocol: vec![postrider_federation::PROTOCOL_VERSION],
+        software: SOFTWARE.into(),
+        limits: RelayLimits {
+            body_bytes: limits.envelopes.body as u64,
+            header_bytes: limits.envelopes.header as u64,
+            lifetime_seconds: limits.envelopes.lifetime.as_secs(),
+            batch_envelopes: limits.envelopes.batch_envelopes as u64,
+            batch_bytes: limits.envelopes.batch_bytes as u64,
+            mailbox_entries: limits.store.mailbox_entries,
+            mailbox_bytes: limits.store.mailbox_bytes,
+            devices: limits.store.devices as u64,
+        },
+        policies: RelayPolicies { registration: "open".into(), submission: "open".into() },
+    }
+}
+
+pub(super) fn door_settings(config: &Config) -> listener::Settings {
+    listener::Settings {
+        connections: config.limits.connections,
+        connections_per_address: config.limits.connections_per_ip,
+        handshake_timeout: config.limits.tls_handshake_timeout,
+    }
+}
+
+/// What clients are shown: the configured certificate, or our own identity's, which clients then pin.
+pub(super) fn client_tls(config: &Config) -> Result<Arc<rustls::ServerConfig>, StartError> {
+    let credentials = config.tls.as_ref().unwrap_or(&config.federation.identity);
+    let resolver = rustls::sign::SingleCertAndKey::from(Arc::clone(&credentials.certified));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(configuration)?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(tls))
+}
+
+fn configuration(error: impl std::fmt::Display) -> StartError {
+    StartError::Configuration(error.to_string())
+}

@@ -1,0 +1,255 @@
+//! Empties the outbound queue: one worker for each destination that has something waiting.
+//!
+//! Workers share the store, the outlook, and a budget of memory from which each needs nothing for its first batch, so
+//! that a dead, slow or hostile destination delays no other. A worker leases what it sends and settles what was answered; if the process dies in between, the lease is gone with it
+//! and the envelopes are sent again under the same ids. What an answer means is decided in [`queue`](crate::queue).
+
+mod attempt;
+mod greeting;
+mod wake;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use postrider_common::clock::SharedClock;
+use postrider_common::supervisor::Supervisor;
+use postrider_common::{Domain, Envelope, Failure, FailureClass, Outcome, Timestamp};
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::queue::{Outlook, Turn};
+use crate::store::{Change, Store, Window};
+use wake::Wake;
+use worker::Worker;
+
+/// The way to other relays.
+pub trait Forward: fmt::Debug + Send + Sync + 'static {
+    /// Whether policy lets envelopes go there at all.
+    fn admit(&self, destination: &Domain) -> Result<(), Failure>;
+
+    /// Offers envelopes to their destination: one outcome each, in order, or the failure of the whole attempt.
+    /// It ends within [`Settings::attempt`].
+    fn forward<'a>(
+        &'a self,
+        destination: &'a Domain,
+        envelopes: &'a [Envelope],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, Failure>>;
+
+    /// Shows a peer that we are there, so that it need not wait any longer.
+    fn greet<'a>(&'a self, peer: &'a Domain) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// What is said of a destination at present: where it is, and by what it is known. Another value means that
+    /// something has changed; none, that it cannot be told.
+    fn fingerprint<'a>(&'a self, destination: &'a Domain) -> BoxFuture<'a, Option<u64>>;
+}
+
+/// How deliveries are carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The most that one batch has.
+    pub batch: Window,
+    /// Batches under way to one destination.
+    pub batches_in_flight: usize,
+    /// The longest that one attempt takes. Leases are twice as long.
+    pub attempt: Duration,
+    /// How long a worker without work stays.
+    pub idle: Duration,
+    /// Memory for the batches under way, of all destinations together, beyond the first of each.
+    pub in_flight_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch: Window { count: 256, bytes: 4 << 20 },
+            batches_in_flight: 8,
+            attempt: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            in_flight_bytes: 64 << 20,
+        }
+    }
+}
+
+/// The delivery service. Clones share the workers.
+#[derive(Debug, Clone)]
+pub struct Delivery(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    forward: Arc<dyn Forward>,
+    clock: SharedClock,
+    supervisor: Supervisor,
+    settings: Settings,
+    workers: Mutex<HashMap<Domain, Arc<Wake>>>,
+    outlook: Mutex<Outlook>,
+    /// In KiB, what is left of [`Settings::in_flight_bytes`].
+    budget: Arc<Semaphore>,
+}
+
+impl Delivery {
+    /// Starts the service: at once for what the queue holds, and then for what it gets.
+    pub fn start(
+        store: Arc<dyn Store>,
+        forward: Arc<dyn Forward>,
+        clock: SharedClock,
+        supervisor: &Supervisor,
+        settings: Settings,
+    ) -> Self {
+        let delivery = Self(Arc::new(Shared {
+            store,
+            forward,
+            clock,
+            supervisor: supervisor.clone(),
+            settings,
+            workers: Mutex::default(),
+            outlook: Mutex::default(),
+            budget: Arc::new(Semaphore::new(settings.in_flight_bytes / 1024)),
+        }));
+        let service = delivery.clone();
+        delivery.0.supervisor.spawn_service("delivery", async move { service.watch().await });
+        delivery
+    }
+
+    /// The peer has proven that it is up: if it failed, it is tried at once.
+    pub fn peer_is_up(&self, peer: &Domain) {
+        // Without a worker it does not fail, or is due to be tried anyway. A stranger's call costs no more than this.
+        if let Some(wake) = self.workers().get(peer) {
+            wake.reset();
+        }
+    }
+
+    /// An operator wants a destination to be tried at once: all that was held against it is forgotten.
+    pub fn retry(&self, destination: &Domain) {
+        self.wake_of(destination.clone()).forget();
+    }
+
+    /// Whether nobody can be reached, so that the fault is this relay's own.
+    pub fn fault_is_local(&self) -> bool {
+        self.outlook().is_local()
+    }
+
+    /// Starts a worker wherever the queue gets something.
+    async fn watch(self) {
+        let stopping = self.0.supervisor.stopping();
+        tokio::pin!(stopping);
+        // Subscribed before the first look, so that nothing falls between the two.
+        let mut changes = self.0.store.watch();
+        self.look_everywhere().await;
+        loop {
+            tokio::select! {
+                () = &mut stopping => return,
+                change = changes.recv() => match change {
+                    Ok(Change::Enqueued(destination)) => self.nudge(destination),
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => self.look_everywhere().await,
+                    Err(RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+
+    async fn look_everywhere(&self) {
+        loop {
+            match self.0.store.destinations().await {
+                Ok(destinations) => {
+                    // A back-off without items has a worker too: it is there to hear that the peer is up.
+                    let waiting = destinations
+                        .into_iter()
+                        .filter(|destination| destination.items > 0 || destination.backoff.is_some());
+                    return waiting.for_each(|destination| self.nudge(destination.domain));
+                }
+                Err(error) => {
+                    tracing::error!("the queue cannot be read: {error}");
+                    tokio::select! {
+                        () = self.0.clock.sleep(worker::AFTER_STORE_ERROR) => {}
+                        () = self.0.supervisor.stopping() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Wakes the destination's worker, or starts one.
+    fn nudge(&self, destination: Domain) {
+        self.wake_of(destination).nudge();
+    }
+
+    /// What wakes the destination's worker, which is started if there is none.
+    fn wake_of(&self, destination: Domain) -> Arc<Wake> {
+        let mut workers = self.workers();
+        if let Some(wake) = workers.get(&destination) {
+            return Arc::clone(wake);
+        }
+        let wake = Arc::new(Wake::default());
+        workers.insert(destination.clone(), Arc::clone(&wake));
+        drop(workers);
+        let worker = Worker::new(self.clone(), destination, Arc::clone(&wake));
+        self.0.supervisor.spawn("delivery to a destination", worker.run());
+        wake
+    }
+
+    /// A destination has failed since `since`; whether the fault is our own.
+    fn note_failed(&self, destination: &Domain, class: FailureClass, since: Timestamp) -> bool {
+        let now = self.0.clock.now();
+        let mut outlook = self.outlook();
+        let turn = outlook.failed(destination, class, since, now);
+        let is_local = outlook.is_local();
+        drop(outlook);
+        self.follow(turn);
+        is_local
+    }
+
+    fn note_succeeded(&self, destination: &Domain) {
+        let turn = self.outlook().succeeded(destination, self.0.clock.now());
+        self.follow(turn);
+    }
+
+    fn note_waiting(&self, destination: &Domain) {
+        self.outlook().waits(destination);
+    }
+
+    fn note_nothing_waits(&self, destination: &Domain) {
+        let turn = self.outlook().forget(destination);
+        self.follow(turn);
+    }
+
+    fn follow(&self, turn: Option<Turn>) {
+        match turn {
+            None => {}
+            Some(Turn::Local) => tracing::error!(
+                "no other relay for which something waits can be found or connected to: check this relay's network, \
+                 its firewall and its DNS servers; everything is kept and tried again every minute"
+            ),
+            Some(Turn::Over(waiting)) => {
+                tracing::info!("another relay was reached again: the fault here is over");
+                for destination in waiting {
+                    self.peer_is_up(&destination);
+                }
+            }
+        }
+    }
+
+    /// Takes a worker off the list. What is enqueued from now on starts a new one; what was before, the caller
+    /// looks for after this.
+    fn retire(&self, destination: &Domain) {
+        self.workers().remove(destination);
+    }
+
+    fn outlook(&self) -> MutexGuard<'_, Outlook> {
+        // As below.
+        self.0.outlook.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn workers(&self) -> MutexGuard<'_, HashMap<Domain, Arc<Wake>>> {
+        // No code that can panic runs under this lock half way through a change.
+        self.0.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,51 @@
+//! A relay that has started says so to its peers: whatever they hold for it, they need not wait any longer.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use postrider_common::Domain;
+
+use super::Delivery;
+use super::worker::jitter;
+
+/// How long after the start peers are greeted, about: whoever stops soon says nothing, and relays that lost their
+/// power together do not greet in step.
+const AFTER: Duration = Duration::from_secs(2);
+/// How many peers are greeted at a time,
+const AT_A_TIME: usize = 8;
+/// and how many at all. The others notice by themselves.
+const MOST: usize = 1000;
+
+impl Delivery {
+    /// Greets `peers`, and every destination that is in back-off, for it may have failed as long as we were away. To
+    /// be called once, when requests are answered.
+    pub fn greet(&self, peers: impl IntoIterator<Item = Domain>) {
+        let peers: BTreeSet<Domain> = peers.into_iter().collect();
+        let delivery = self.clone();
+        self.0.supervisor.spawn("greetings", async move {
+            let stopping = delivery.0.supervisor.stopping();
+            tokio::select! {
+                () = stopping => {}
+                () = delivery.greet_all(peers) => {}
+            }
+        });
+    }
+
+    async fn greet_all(&self, mut peers: BTreeSet<Domain>) {
+        self.0.clock.sleep(AFTER.mul_f64(0.75 + 0.5 * jitter())).await;
+        match self.0.store.destinations().await {
+            Ok(destinations) => {
+                let failing = destinations.into_iter().filter(|destination| destination.backoff.is_some());
+                peers.extend(failing.map(|destination| destination.domain));
+            }
+            Err(error) => tracing::error!("the queue cannot be read: {error}"),
+        }
+        let greet = async |peer: Domain| {
+            if let Err(failure) = self.0.forward.greet(&peer).await {
+                tracing::debug!(%peer, class = failure.class.slug(), "not greeted: {}", failure.detail);
+            }
+        };
+        futures_util::stream::iter(peers.into_iter().take(MOST)).for_each_concurrent(AT_A_TIME, greet).await;
+    }
+}

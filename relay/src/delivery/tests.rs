@@ -1,0 +1,568 @@
+use std::collections::VecDeque;
+
+use postrider_common::clock::{Clock, ManualClock};
+use postrider_common::{Draft, FailureClass, MailboxId, Timestamp, TrackingId};
+use tokio::sync::{Semaphore, watch};
+
+use super::*;
+use crate::store::{Backoff, Enqueued, StoreLimits, Tracking, TrackingEnd, in_memory};
+
+const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+const DAY: Duration = Duration::from_secs(86_400);
+
+type Reply = Result<Outcome, FailureClass>;
+
+/// Peers that answer every envelope of a batch as told, and remember the batches.
+#[derive(Debug)]
+struct Peer {
+    replies: Mutex<VecDeque<Reply>>,
+    /// Only this one is the peer of the replies and the gate; others store everything at once.
+    domain: Domain,
+    batches: watch::Sender<Vec<usize>>,
+    bodies: Mutex<Vec<Vec<u8>>>,
+    others: Mutex<Vec<Domain>>,
+    greeted: watch::Sender<Vec<Domain>>,
+    fingerprint: Mutex<Option<u64>>,
+    /// Permits to answer: none, and attempts hang.
+    gate: Semaphore,
+}
+
+impl Peer {
+    /// Answers with each of `replies` once, then stores everything.
+    fn new(replies: impl IntoIterator<Item = Reply>) -> Arc<Self> {
+        Arc::new(Self {
+            replies: Mutex::new(replies.into_iter().collect()),
+            domain: beta(),
+            batches: watch::Sender::default(),
+            bodies: Mutex::default(),
+            others: Mutex::default(),
+            greeted: watch::Sender::default(),
+            fingerprint: Mutex::new(Some(1)),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        })
+    }
+
+    /// One that cannot be reached, however often it is tried.
+    fn dead() -> Arc<Self> {
+        Self::new(vec![Err(FailureClass::ConnectFailed); 1000])
+    }
+
+    async fn batches(&self, wanted: usize) -> Vec<usize> {
+        let mut batches = self.batches.subscribe();
+        batches.wait_for(|batches| batches.len() >= wanted).await.unwrap().clone()
+    }
+}
+
+fn beta() -> Domain {
+    "beta.example".parse().unwrap()
+}
+
+impl Forward for Peer {
+    fn admit(&self, _destination: &Domain) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn forward<'a>(
+        &'a self,
+        destination: &'a Domain,
+        envelopes: &'a [Envelope],
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, Failure>> {
+        Box::pin(async move {
+            if *destination != self.domain {
+                return if self.others.lock().unwrap().contains(destination) {
+                    Err(Failure::new(FailureClass::DiscoveryFailed, "as the test wants it"))
+                } else {
+                    Ok(vec![Outcome::Stored; envelopes.len()])
+                };
+            }
+            self.bodies.lock().unwrap().extend(envelopes.iter().map(|envelope| envelope.body().to_vec()));
+            self.batches.send_modify(|batches| batches.push(envelopes.len()));
+            self.gate.acquire().await.unwrap().forget();
+            let reply = self.replies.lock().unwrap().pop_front().unwrap_or(Ok(Outcome::Stored));
+            reply
+                .map(|outcome| vec![outcome; envelopes.len()])
+                .map_err(|class| Failure::new(class, "as the test wants it"))
+        })
+    }
+
+    fn greet<'a>(&'a self, peer: &'a Domain) -> BoxFuture<'a, Result<(), Failure>> {
+        self.greeted.send_modify(|greeted| greeted.push(peer.clone()));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn fingerprint<'a>(&'a self, _destination: &'a Domain) -> BoxFuture<'a, Option<u64>> {
+        Box::pin(async { *self.fingerprint.lock().unwrap() })
+    }
+}
+
+/// A delivery service over a store in memory, on a clock that the test moves.
+struct Bench {
+    store: Arc<dyn Store>,
+    clock: ManualClock,
+    supervisor: Supervisor,
+    delivery: Delivery,
+    destination: Domain,
+}
+
+impl Bench {
+    fn new(peer: &Arc<Peer>) -> Self {
+        Self::with(peer, Settings::default())
+    }
+
+    fn with(peer: &Arc<Peer>, settings: Settings) -> Self {
+        let supervisor = Supervisor::new();
+        let store = in_memory(StoreLimits::default(), &supervisor).unwrap();
+        let clock = ManualClock::new(START);
+        let delivery = Delivery::start(
+            Arc::clone(&store),
+            Arc::clone(peer) as Arc<dyn Forward>,
+            Arc::new(clock.clone()),
+            &supervisor,
+            settings,
+        );
+        Self { store, clock, supervisor, delivery, destination: beta() }
+    }
+
+    async fn enqueue(&self, count: usize) -> Vec<TrackingId> {
+        self.enqueue_for(&self.destination, (0..count).map(|_| vec![b'x'])).await
+    }
+
+    async fn enqueue_for(
+        &self,
+        destination: &Domain,
+        bodies: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Vec<TrackingId> {
+        let now = self.clock.now();
+        let envelope =
+            |body| Draft::new(MailboxId::from_bytes([1; 32]), START + 30 * DAY, body).finish().unwrap();
+        let envelopes = bodies.into_iter().map(envelope).collect();
+        let answers = self.store.enqueue(destination.clone(), envelopes, now).await.unwrap();
+        let id = |answer| match answer {
+            Enqueued::Queued(id) => id,
+            other => panic!("{other:?}"),
+        };
+        answers.into_iter().map(id).collect()
+    }
+
+    /// Waits until the store has what is wanted. It says nothing of settled items, so it is asked again.
+    async fn tracked(&self, id: TrackingId, wanted: impl Fn(&Tracking) -> bool) -> Tracking {
+        loop {
+            let tracking = self.store.tracking(id).await.unwrap().unwrap();
+            if wanted(&tracking) {
+                return tracking;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until nothing waits for a destination.
+    async fn delivered(&self, destination: &Domain) {
+        while self.store.destination(destination.clone()).await.unwrap().is_some_and(|it| it.items > 0) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn end(&self, id: TrackingId) -> TrackingEnd {
+        self.tracked(id, |tracking| tracking.end.is_some()).await.end.unwrap().0
+    }
+
+    async fn backoff(&self, wanted: impl Fn(&Option<Backoff>) -> bool) -> Option<Backoff> {
+        loop {
+            let state = self.store.destination(self.destination.clone()).await.unwrap();
+            let backoff = state.and_then(|state| state.backoff);
+            if wanted(&backoff) {
+                return backoff;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets time pass until something is sent: whatever the jitter made of the wait.
+    async fn advance_until(&self, peer: &Peer, batches: usize) {
+        loop {
+            tokio::select! {
+                biased;
+                _ = peer.batches(batches) => return,
+                () = self.pass(Duration::from_millis(100)) => {}
+            }
+        }
+    }
+
+    /// Lets a little time pass, once the store has answered what it was asked before: else a lease could lapse while
+    /// its taker still waits for it.
+    async fn pass(&self, time: Duration) {
+        self.store.expire(Timestamp::default(), 0).await.unwrap();
+        tokio::task::yield_now().await;
+        self.clock.advance(time);
+    }
+}
+
+#[tokio::test]
+async fn what_is_enqueued_is_sent_and_tracked() {
+    let peer = Peer::new([]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(3).await;
+    for id in ids {
+        assert_eq!(bench.end(id).await, TrackingEnd::Stored);
+    }
+    assert_eq!(peer.batches(1).await.iter().sum::<usize>(), 3);
+}
+
+#[tokio::test]
+async fn a_failing_peer_is_probed_with_one_envelope_after_the_wait() {
+    let down = || Err(FailureClass::TlsExpired);
+    let peer = Peer::new([down(), down()]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(5).await;
+    let first = bench.backoff(Option::is_some).await.unwrap();
+    assert_eq!((first.failures, first.failing_since), (1, START));
+    let wait = first.next_attempt.since(START);
+    assert!(wait >= Duration::from_secs(4) && wait <= Duration::from_secs(6), "{wait:?}");
+
+    bench.advance_until(&peer, 2).await;
+    assert!(bench.clock.now() >= first.next_attempt);
+    let second = bench.backoff(|backoff| backoff.as_ref().is_some_and(|it| it.failures == 2)).await.unwrap();
+    assert_eq!((second.class, second.failing_since), (FailureClass::TlsExpired, START));
+
+    bench.advance_until(&peer, 3).await;
+    for id in ids {
+        assert_eq!(bench.end(id).await, TrackingEnd::Stored);
+    }
+    assert_eq!(peer.batches(4).await, [5, 1, 1, 4]);
+    assert_eq!(bench.backoff(Option::is_none).await, None);
+}
+
+#[tokio::test]
+async fn a_peer_that_calls_is_tried_at_once() {
+    let peer = Peer::new([Err(FailureClass::TlsExpired)]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(1).await;
+    bench.backoff(Option::is_some).await;
+    bench.delivery.peer_is_up(&bench.destination);
+    assert_eq!(bench.end(ids[0]).await, TrackingEnd::Stored);
+    assert_eq!(bench.clock.now(), START, "no time had to pass");
+}
+
+#[tokio::test]
+async fn several_batches_that_one_outage_ends_are_one_failure() {
+    let peer = Peer::new([(); 5].map(|()| Err(FailureClass::VersionUnsupported)));
+    peer.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let one = Window { count: 1, bytes: 1 << 20 };
+    let bench = Bench::with(&peer, Settings { batch: one, batches_in_flight: 4, ..Settings::default() });
+    bench.enqueue(4).await;
+    peer.batches(4).await;
+    peer.gate.add_permits(100);
+    assert_eq!(bench.backoff(Option::is_some).await.unwrap().failures, 1);
+    bench.advance_until(&peer, 5).await;
+    let failed_again = |backoff: &Option<Backoff>| backoff.as_ref().is_some_and(|it| it.failures > 1);
+    assert_eq!(bench.backoff(failed_again).await.unwrap().failures, 2);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_for_the_peer_is_divided() {
+    let too_large = || Err(FailureClass::TooLarge);
+    let peer = Peer::new([too_large(), too_large()]);
+    let bench = Bench::with(&peer, Settings { batches_in_flight: 1, ..Settings::default() });
+    let ids = bench.enqueue(8).await;
+    for id in ids {
+        assert_eq!(bench.end(id).await, TrackingEnd::Stored);
+    }
+    assert_eq!(peer.batches(6).await, [8, 4, 2, 2, 2, 2]);
+    assert_eq!(bench.backoff(|_| true).await, None, "the destination is well");
+}
+
+#[tokio::test]
+async fn an_envelope_that_is_too_large_by_itself_has_failed() {
+    let peer = Peer::new([Err(FailureClass::TooLarge)]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(1).await;
+    assert_eq!(bench.end(ids[0]).await, TrackingEnd::Failed(FailureClass::TooLarge));
+    let kept = bench.store.quarantined(beta()).await.unwrap();
+    assert_eq!((kept.len(), kept[0].class), (1, FailureClass::TooLarge));
+    assert_eq!(bench.backoff(|_| true).await, None, "the destination is well");
+}
+
+#[tokio::test]
+async fn an_answer_for_one_envelope_is_its_own_affair() {
+    let full = Outcome::retry(FailureClass::MailboxFull, Duration::from_secs(30));
+    let peer = Peer::new([Ok(full)]);
+    let bench = Bench::new(&peer);
+    let full = bench.enqueue(1).await[0];
+    let tracking = bench.tracked(full, |tracking| tracking.attempts == 1).await;
+    assert_eq!(tracking.reason, Some(FailureClass::MailboxFull));
+    assert_eq!(tracking.not_before, Some(START + Duration::from_secs(30)));
+    assert_eq!(bench.backoff(|_| true).await, None, "the destination is well");
+    let other = bench.enqueue(1).await[0];
+    assert_eq!(bench.end(other).await, TrackingEnd::Stored);
+    bench.advance_until(&peer, 3).await;
+    assert_eq!(bench.end(full).await, TrackingEnd::Stored);
+}
+
+#[tokio::test]
+async fn a_rejected_envelope_has_failed() {
+    let peer = Peer::new([Ok(Outcome::reject(FailureClass::NoSuchMailbox))]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(1).await;
+    assert_eq!(bench.end(ids[0]).await, TrackingEnd::Failed(FailureClass::NoSuchMailbox));
+}
+
+#[tokio::test]
+async fn an_envelope_whose_time_is_over_is_not_sent() {
+    let peer = Peer::new([Err(FailureClass::TlsExpired)]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(1).await;
+    bench.backoff(Option::is_some).await;
+    bench.clock.set(START + 30 * DAY);
+    assert_eq!(bench.end(ids[0]).await, TrackingEnd::Expired);
+    assert_eq!(peer.batches(1).await, [1], "only the first attempt");
+    assert!(bench.backoff(|_| true).await.is_none_or(|backoff| backoff.failures == 1));
+}
+
+#[tokio::test]
+async fn stopping_lets_what_is_under_way_end() {
+    let peer = Peer::new([]);
+    peer.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(1).await;
+    peer.batches(1).await;
+    bench.supervisor.stop();
+    peer.gate.add_permits(1);
+    bench.supervisor.finished().await;
+    assert_eq!(bench.end(ids[0]).await, TrackingEnd::Stored);
+    assert_eq!(bench.supervisor.failure(), None);
+}
+
+#[tokio::test]
+async fn a_worker_without_work_ends_and_another_follows() {
+    let peer = Peer::new([]);
+    let bench = Bench::new(&peer);
+    let first = bench.enqueue(1).await[0];
+    assert_eq!(bench.end(first).await, TrackingEnd::Stored);
+    while !bench.delivery.workers().is_empty() {
+        bench.clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    let second = bench.enqueue(1).await[0];
+    assert_eq!(bench.end(second).await, TrackingEnd::Stored);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_peer_does_not_start_the_ladder() {
+    use FailureClass::{ConnectFailed, RemoteBusy};
+    let peer = Peer::new([Err(ConnectFailed), Err(RemoteBusy)]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(2).await;
+    peer.batches(1).await;
+    bench.advance_until(&peer, 3).await;
+    for id in ids {
+        assert_eq!(bench.end(id).await, TrackingEnd::Stored);
+    }
+    assert_eq!(peer.batches(3).await, [2, 2, 2], "the same batch, no probe");
+    assert!(bench.clock.now().since(START) >= Duration::from_millis(1200));
+    assert_eq!(bench.backoff(|_| true).await, None);
+}
+
+#[tokio::test]
+async fn three_quick_tries_are_one_failure() {
+    let peer = Peer::dead();
+    let bench = Bench::new(&peer);
+    bench.enqueue(1).await;
+    peer.batches(1).await;
+    bench.advance_until(&peer, 3).await;
+    assert_eq!(bench.backoff(Option::is_some).await.unwrap().failures, 1);
+    assert_eq!(peer.batches(3).await.len(), 3);
+    bench.advance_until(&peer, 4).await;
+    assert!(bench.clock.now().since(START) >= Duration::from_secs(5), "the fourth try is after the wait");
+}
+
+#[tokio::test]
+async fn all_that_waits_fails_with_a_destination_that_is_given_up() {
+    let later = Outcome::retry(FailureClass::MailboxFull, Duration::from_secs(1800));
+    let peer =
+        Peer::new([Ok(later), Err(FailureClass::DiscoveryDeclined), Err(FailureClass::DiscoveryDeclined)]);
+    let small = Window { count: 3, bytes: 1 << 20 };
+    let settings = Settings { batch: small, batches_in_flight: 1, ..Settings::default() };
+    let bench = Bench::with(&peer, settings);
+    let delayed = bench.enqueue(1).await[0];
+    bench.tracked(delayed, |tracking| tracking.attempts == 1).await;
+    let ids = bench.enqueue(20).await;
+    let failed = TrackingEnd::Failed(FailureClass::DiscoveryDeclined);
+    for id in ids {
+        assert_eq!(bench.end(id).await, failed);
+    }
+    assert_eq!(bench.end(delayed).await, failed, "also what had a time of its own");
+    assert_eq!(peer.batches(2).await.len(), 2, "one attempt was enough");
+    assert_eq!(bench.clock.now(), START, "no time had to pass");
+
+    // What comes while that is fresh has failed too; what comes later is a fresh attempt, and the next one gets through.
+    assert_eq!(bench.end(bench.enqueue(1).await[0]).await, failed);
+    assert_eq!(peer.batches(2).await.len(), 2);
+    let until = bench.backoff(Option::is_some).await.unwrap().next_attempt;
+    bench.clock.set(until);
+    while peer.batches(2).await.len() < 3 {
+        // The worker may be about to give up one more by the time before.
+        assert_eq!(bench.end(bench.enqueue(1).await[0]).await, failed);
+    }
+    bench.delivery.retry(&bench.destination);
+    assert_eq!(bench.backoff(Option::is_none).await, None);
+    assert_eq!(bench.end(bench.enqueue(1).await[0]).await, TrackingEnd::Stored);
+}
+
+#[tokio::test]
+async fn a_refusal_is_asked_again_once_after_ten_minutes() {
+    let peer = Peer::new([(); 2].map(|()| Err(FailureClass::PolicyDeniedThere)));
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(3).await;
+    let first = bench.backoff(Option::is_some).await.unwrap();
+    assert_eq!(first.next_attempt, START + Duration::from_secs(600));
+    bench.clock.set(first.next_attempt);
+    for id in ids {
+        assert_eq!(bench.end(id).await, TrackingEnd::Failed(FailureClass::PolicyDeniedThere));
+    }
+    assert_eq!(peer.batches(2).await, [3, 1]);
+}
+
+#[tokio::test]
+async fn an_operator_can_have_a_destination_tried_at_once() {
+    let peer = Peer::new([Err(FailureClass::PolicyDeniedThere)]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(1).await;
+    bench.backoff(Option::is_some).await;
+    bench.delivery.retry(&bench.destination);
+    assert_eq!(bench.end(ids[0]).await, TrackingEnd::Stored);
+    assert_eq!(bench.clock.now(), START);
+}
+
+#[tokio::test]
+async fn a_peer_whose_records_change_is_tried_before_its_time() {
+    let peer = Peer::new([Err(FailureClass::PolicyDeniedThere)]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(1).await;
+    bench.backoff(Option::is_some).await;
+    *peer.fingerprint.lock().unwrap() = None;
+    let advance = async || {
+        for _ in 0..301 {
+            bench.pass(Duration::from_secs(1)).await;
+        }
+    };
+    advance().await;
+    assert_eq!(peer.batches(1).await.len(), 1, "that DNS does not answer says nothing");
+    *peer.fingerprint.lock().unwrap() = Some(2);
+    bench.advance_until(&peer, 2).await;
+    assert_eq!(bench.end(ids[0]).await, TrackingEnd::Stored);
+}
+
+#[tokio::test]
+async fn order_is_kept_where_nothing_was_retried() {
+    let peer = Peer::new([(); 3].map(|()| Err(FailureClass::TlsExpired)));
+    let few = Window { count: 7, bytes: 1 << 20 };
+    let bench = Bench::with(&peer, Settings { batch: few, batches_in_flight: 3, ..Settings::default() });
+    peer.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let bodies: Vec<Vec<u8>> = (0..100_u8).map(|number| vec![number]).collect();
+    let ids = bench.enqueue_for(&bench.destination, bodies.clone()).await;
+    peer.batches(3).await;
+    let sent = std::mem::take(&mut *peer.bodies.lock().unwrap());
+    assert_eq!(sent, bodies[..21], "several batches at a time");
+    peer.gate.add_permits(1000);
+    bench.backoff(Option::is_some).await;
+    while !peer.replies.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    bench.delivery.peer_is_up(&bench.destination);
+    for id in ids {
+        assert_eq!(bench.end(id).await, TrackingEnd::Stored);
+    }
+    assert_eq!(
+        *peer.bodies.lock().unwrap(),
+        bodies,
+        "also after a failure, which has retried none of them alone"
+    );
+}
+
+#[tokio::test]
+async fn a_stalled_destination_with_a_backlog_delays_no_other() {
+    const BODY: usize = 64 << 10;
+    let peer = Peer::new([]);
+    peer.gate.forget_permits(Semaphore::MAX_PERMITS);
+    // Room for two full batches, all destinations together.
+    let settings = Settings {
+        batch: Window { count: 256, bytes: 512 << 10 },
+        in_flight_bytes: 1 << 20,
+        ..Settings::default()
+    };
+    let bench = Bench::with(&peer, settings);
+    bench.enqueue_for(&bench.destination, (0..100).map(|_| vec![0; BODY])).await;
+    let stalled = peer.batches(2).await;
+    let gamma = "gamma.example".parse().unwrap();
+    for id in bench.enqueue_for(&gamma, (0..40).map(|_| vec![1; BODY])).await {
+        assert_eq!(bench.end(id).await, TrackingEnd::Stored);
+    }
+    assert_eq!(bench.clock.now(), START, "no time had to pass");
+    let under_way: usize = peer.batches(2).await.iter().sum();
+    assert!(under_way * BODY <= 1 << 20, "{under_way} envelopes, {stalled:?}");
+
+    peer.gate.add_permits(1000);
+    bench.delivered(&bench.destination).await;
+    while bench.delivery.0.budget.available_permits() < 1024 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn when_nobody_can_be_reached_the_ladder_freezes_until_somebody_is() {
+    let gamma: Domain = "gamma.example".parse().unwrap();
+    let peer = Peer::dead();
+    peer.others.lock().unwrap().push(gamma.clone());
+    let bench = Bench::new(&peer);
+    let at_beta = bench.enqueue(1).await[0];
+    bench.advance_until(&peer, 3).await;
+    bench.backoff(Option::is_some).await;
+    assert!(!bench.delivery.fault_is_local(), "one is not enough");
+    let at_gamma = bench.enqueue_for(&gamma, [vec![1]]).await[0];
+    while !bench.delivery.fault_is_local() {
+        tokio::task::yield_now().await;
+    }
+    for step in 2..20 {
+        bench.advance_until(&peer, 3 * step).await;
+    }
+    let frozen = bench.backoff(|backoff| backoff.as_ref().is_some_and(|it| it.failures == 4)).await.unwrap();
+    assert!(frozen.next_attempt.since(bench.clock.now()) <= Duration::from_secs(72));
+
+    peer.others.lock().unwrap().clear();
+    peer.replies.lock().unwrap().clear();
+    bench.delivery.retry(&gamma);
+    assert_eq!(bench.end(at_gamma).await, TrackingEnd::Stored);
+    let then = bench.clock.now();
+    assert_eq!(bench.end(at_beta).await, TrackingEnd::Stored);
+    assert!(!bench.delivery.fault_is_local());
+    assert_eq!(bench.clock.now(), then, "the other was tried at once");
+}
+
+#[tokio::test]
+async fn a_relay_that_starts_greets_its_peers_and_whoever_fails() {
+    let gamma: Domain = "gamma.example".parse().unwrap();
+    let peer = Peer::new([Err(FailureClass::TlsExpired)]);
+    let bench = Bench::new(&peer);
+    bench.enqueue(1).await;
+    bench.backoff(Option::is_some).await;
+    bench.delivery.greet([gamma.clone()]);
+    let mut greeted = peer.greeted.subscribe();
+    while greeted.borrow_and_update().len() < 2 {
+        bench.pass(Duration::from_millis(100)).await;
+    }
+    assert_eq!(*greeted.borrow(), [beta(), gamma]);
+}
+
+#[tokio::test]
+async fn that_we_stop_is_no_failure_of_the_peers() {
+    let peer = Peer::dead();
+    peer.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let bench = Bench::new(&peer);
+    bench.enqueue(1).await;
+    peer.batches(1).await;
+    bench.supervisor.stop();
+    peer.gate.add_permits(9);
+    bench.supervisor.finished().await;
+    assert_eq!(bench.backoff(|_| true).await, None);
+    assert_eq!(peer.batches(1).await.len(), 1, "no quick try while stopping");
+}

@@ -1,0 +1,370 @@
+//! One destination's worker: lease, send, settle, and wait when it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use postrider_common::{Domain, Failure, FailureClass, Timestamp};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::attempt::{Attempt, attempt};
+use super::wake::Wake;
+use super::{Delivery, Shared};
+use crate::queue::{
+    Pace, Stance, after_failure, after_sign_of_life, gives_up_destination, is_about_content, is_alarming,
+    judge_answer, judge_failure, stance,
+};
+use crate::store::{Backoff, Leased, Settlement, StoreError, Verdict, Window};
+
+/// How long a worker waits when its own store fails.
+pub(super) const AFTER_STORE_ERROR: Duration = Duration::from_secs(1);
+
+/// The most bytes of a destination's first batch while other destinations have all of the common memory.
+const LEAST_BATCH_BYTES: usize = 256 << 10;
+/// How often it is looked whether something has changed about a destination that waits for longer than this.
+const LOOK: Duration = Duration::from_secs(5 * 60);
+/// Past every time that an envelope can be delayed to.
+const EVER: Duration = Duration::from_secs(400 * 86_400);
+
+pub(super) struct Worker {
+    delivery: Delivery,
+    destination: Domain,
+    wake: Arc<Wake>,
+    pace: Pace,
+    backoff: Option<Backoff>,
+    /// Why everything for the destination has failed, if its last failure was final. Not kept across a restart: after
+    /// one, what there is waits for the next attempt, which is never far then.
+    given_up: Option<FailureClass>,
+    /// What was said of the destination when it failed last, and when it is looked at again.
+    seen: Option<(Option<u64>, Timestamp)>,
+    /// Counts the changes of the back-off: of several batches that one outage ends, only the first is a failure.
+    epoch: u64,
+    under_way: FuturesUnordered<BoxFuture<'static, Attempt>>,
+}
+
+/// What the worker waits for, apart from being woken.
+enum Next {
+    /// The end of a batch, as the window is full.
+    Attempt,
+    /// A time.
+    At(Timestamp),
+    /// Nothing is left to send: a while, and then its own end.
+    Idle,
+}
+
+impl Worker {
+    pub(super) fn new(delivery: Delivery, destination: Domain, wake: Arc<Wake>) -> Self {
+        let pace = Pace::open(delivery.0.settings.batches_in_flight);
+        Self {
+            delivery,
+            destination,
+            wake,
+            pace,
+            backoff: None,
+            given_up: None,
+            seen: None,
+            epoch: 0,
+            under_way: FuturesUnordered::new(),
+        }
+    }
+
+    /// Runs until the destination has had nothing to send for a while, or the process stops; then batches that
+    /// are under way still end and are settled, unless the peer takes too long about it. What was not settled is
+    /// sent again after the next start, under the same ids.
+    pub(super) async fn run(mut self) {
+        let supervisor = &self.delivery.0.supervisor;
+        let (stopping, hurrying) = (supervisor.stopping(), supervisor.hurrying());
+        tokio::pin!(stopping, hurrying);
+        self.load_backoff().await;
+        loop {
+            let is_stopping = self.delivery.0.supervisor.is_stopping();
+            if is_stopping && self.under_way.is_empty() {
+                return;
+            }
+            let next = if is_stopping { Next::Attempt } else { self.fill_or_wait().await };
+            let now = self.delivery.0.clock.now();
+            let pause = match next {
+                Next::Attempt => Duration::MAX,
+                Next::At(time) => time.since(now),
+                Next::Idle => self.delivery.0.settings.idle,
+            };
+            tokio::select! {
+                () = &mut hurrying => return,
+                Some(attempt) = self.under_way.next() => self.settle_or_wait(attempt).await,
+                () = self.wake.woken() => {}
+                () = &mut stopping, if !is_stopping => {}
+                () = self.delivery.0.clock.sleep(pause), if !matches!(next, Next::Attempt) => {
+                    if matches!(next, Next::Idle) && self.under_way.is_empty() {
+                        return self.retire().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts as many batches as the window allows, and says what to wait for.
+    async fn fill(&mut self) -> Result<Next, StoreError> {
+        self.follow_wake().await?;
+        match stance(self.backoff.as_ref(), self.given_up, self.delivery.0.clock.now()) {
+            Stance::Wait(until) => return self.wait(until).await,
+            Stance::GiveUp(class, until) => return self.give_up(class, until).await,
+            Stance::Try => {}
+        }
+        while self.under_way.len() < self.pace.batches() {
+            let Some((window, memory)) = self.room() else { break };
+            let items = self.lease(window).await?;
+            if items.is_empty() {
+                return self.next_item().await;
+            }
+            self.delivery.note_waiting(&self.destination);
+            self.send(items, memory);
+        }
+        Ok(Next::Attempt)
+    }
+
+    async fn follow_wake(&mut self) -> Result<(), StoreError> {
+        let (is_reset, is_forgotten) = self.wake.take();
+        let Some(backoff) = self.backoff.clone().filter(|_| is_forgotten || is_reset) else {
+            return Ok(());
+        };
+        tracing::info!(peer = %self.destination, "the peer is tried at once");
+        let now = self.delivery.0.clock.now();
+        let after = if is_forgotten { None } else { after_sign_of_life(backoff, now) };
+        self.set_backoff(after).await
+    }
+
+    /// Waits for the next attempt. In a long wait it looks now and then whether what failed is still what is there.
+    async fn wait(&mut self, until: Timestamp) -> Result<Next, StoreError> {
+        let now = self.delivery.0.clock.now();
+        if let Some((_, look)) = self.seen
+            && look > now
+        {
+            return Ok(Next::At(until.min(look)));
+        }
+        // What is under way is not held up by a look-up.
+        if (self.seen.is_none() && until.since(now) <= LOOK) || !self.under_way.is_empty() {
+            return Ok(Next::At(until));
+        }
+        let supervisor = &self.delivery.0.supervisor;
+        let found = tokio::select! {
+            found = self.delivery.0.forward.fingerprint(&self.destination) => found,
+            () = supervisor.stopping() => None,
+        };
+        if let Some((seen, _)) = self.seen
+            && found.is_some()
+            && found != seen
+        {
+            tracing::info!(peer = %self.destination, "what is published or configured about the peer has changed");
+            self.set_backoff(None).await?;
+            return Ok(Next::At(now));
+        }
+        let seen = self.seen.map_or(found, |(seen, _)| seen);
+        self.seen = Some((seen, now + LOOK));
+        Ok(Next::At(until.min(now + LOOK)))
+    }
+
+    /// Fails whatever waits for a destination that was given up, a batch at a time, also what has a time of its own.
+    async fn give_up(&mut self, class: FailureClass, until: Timestamp) -> Result<Next, StoreError> {
+        if !self.under_way.is_empty() {
+            return Ok(Next::Attempt);
+        }
+        let Shared { clock, store, settings, .. } = &*self.delivery.0;
+        let now = clock.now();
+        // With nothing under way, no lease is in force that looking so far ahead could end early.
+        let leased =
+            store.lease(self.destination.clone(), settings.batch, now + EVER, now + settings.attempt);
+        let items = leased.await?;
+        if items.is_empty() {
+            self.delivery.note_nothing_waits(&self.destination);
+            return Ok(Next::At(until));
+        }
+        let verdict = |item: &Leased| match item.envelope.expires_at() > now {
+            true => Verdict::Failed(class),
+            false => Verdict::Expired,
+        };
+        let settlements = items.iter().map(|item| Settlement { item: item.item, verdict: verdict(item) });
+        store.settle(self.destination.clone(), settlements.collect(), now).await?;
+        Ok(Next::At(now))
+    }
+
+    /// How much the next batch may have, and its part of the common memory. The first batch needs none, so that
+    /// destinations that are slow take nothing from the others but speed.
+    fn room(&self) -> Option<(Window, Option<OwnedSemaphorePermit>)> {
+        let Shared { settings, budget, .. } = &*self.delivery.0;
+        let full = Window { count: self.pace.envelopes(settings.batch.count), ..settings.batch };
+        match Arc::clone(budget).try_acquire_many_owned(kib(full.bytes)) {
+            Ok(memory) => Some((full, Some(memory))),
+            Err(_) if self.under_way.is_empty() => {
+                Some((Window { bytes: full.bytes.min(LEAST_BATCH_BYTES), ..full }, None))
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn fill_or_wait(&mut self) -> Next {
+        match self.fill().await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(peer = %self.destination, "the queue cannot be served: {error}");
+                Next::At(self.delivery.0.clock.now() + AFTER_STORE_ERROR)
+            }
+        }
+    }
+
+    async fn lease(&mut self, window: Window) -> Result<Vec<Leased>, StoreError> {
+        let now = self.delivery.0.clock.now();
+        let until = now + self.delivery.0.settings.attempt * 2;
+        self.delivery.0.store.lease(self.destination.clone(), window, now, until).await
+    }
+
+    /// Nothing can be leased now: when can it?
+    async fn next_item(&mut self) -> Result<Next, StoreError> {
+        let state = self.delivery.0.store.destination(self.destination.clone()).await?;
+        if self.under_way.is_empty() {
+            self.delivery.note_nothing_waits(&self.destination);
+        }
+        Ok(match state.and_then(|state| state.next_retry) {
+            Some(due) => Next::At(due),
+            None => Next::Idle,
+        })
+    }
+
+    fn send(&mut self, items: Vec<Leased>, mut memory: Option<OwnedSemaphorePermit>) {
+        if let Some(memory) = &mut memory {
+            let bytes = items.iter().map(|item| item.envelope.encoded().len()).sum();
+            let unused = memory.num_permits().saturating_sub(kib(bytes) as usize);
+            drop(memory.split(unused));
+        }
+        let shared = Arc::clone(&self.delivery.0);
+        let attempt = attempt(shared, self.destination.clone(), self.epoch, items, memory);
+        self.under_way.push(Box::pin(attempt));
+    }
+
+    async fn settle_or_wait(&mut self, attempt: Attempt) {
+        if let Err(error) = self.settle(attempt).await {
+            // The leases lapse by themselves; what was delivered is offered again and answered as a duplicate.
+            tracing::error!(peer = %self.destination, "a delivery cannot be settled: {error}");
+            self.delivery.0.clock.sleep(AFTER_STORE_ERROR).await;
+        }
+    }
+
+    async fn settle(&mut self, attempt: Attempt) -> Result<(), StoreError> {
+        let now = self.delivery.0.clock.now();
+        let Attempt { epoch, items, result, _memory } = attempt;
+        let verdicts: Vec<Verdict> = match result {
+            Ok(outcomes) => {
+                if outcomes.iter().any(Option::is_some) {
+                    self.note_success().await?;
+                }
+                let judge = |(item, outcome): (&Leased, _)| match outcome {
+                    Some(outcome) => judge_answer(&outcome, &item.envelope, item.attempts, now, jitter()),
+                    None => Verdict::Expired,
+                };
+                items.iter().zip(outcomes).map(judge).collect()
+            }
+            // The peer is well: it has refused what was sent. Batches become smaller until the one envelope that it
+            // does not take is alone, and that one has failed.
+            Err(failure) if is_about_content(failure.class) => match items.len() {
+                1 => vec![Verdict::Quarantined(failure.class)],
+                count => {
+                    self.pace.shrink(count);
+                    vec![Verdict::Released; count]
+                }
+            },
+            // That we stop is no failure of the peer's.
+            Err(_) if self.delivery.0.supervisor.is_stopping() => vec![Verdict::Released; items.len()],
+            Err(failure) => {
+                if epoch == self.epoch {
+                    self.note_failure(&failure, now).await?;
+                }
+                let verdict = match &self.backoff {
+                    Some(backoff) => judge_failure(&failure, backoff, now),
+                    None => Verdict::Released,
+                };
+                vec![verdict; items.len()]
+            }
+        };
+        let ends = items.iter().zip(verdicts);
+        let settlements = ends.map(|(item, verdict)| Settlement { item: item.item, verdict }).collect();
+        self.delivery.0.store.settle(self.destination.clone(), settlements, now).await
+    }
+
+    async fn note_success(&mut self) -> Result<(), StoreError> {
+        self.pace.widen();
+        self.delivery.note_succeeded(&self.destination);
+        if self.backoff.is_some() {
+            tracing::info!(peer = %self.destination, "deliveries succeed again");
+            self.set_backoff(None).await?;
+        }
+        Ok(())
+    }
+
+    async fn note_failure(&mut self, failure: &Failure, now: Timestamp) -> Result<(), StoreError> {
+        let since = self.backoff.as_ref().map_or(now, |backoff| backoff.failing_since);
+        let is_local = self.delivery.note_failed(&self.destination, failure.class, since);
+        let backoff = after_failure(self.backoff.as_ref(), failure, is_local, now, jitter());
+        self.tell(failure, &backoff, now);
+        self.pace.close();
+        let is_final = matches!(judge_failure(failure, &backoff, now), Verdict::Failed(_));
+        self.set_backoff(Some(backoff)).await?;
+        self.given_up = (is_final && gives_up_destination(failure.class)).then_some(failure.class);
+        Ok(())
+    }
+
+    fn tell(&self, failure: &Failure, backoff: &Backoff, now: Timestamp) {
+        let (peer, class, failures) = (&self.destination, failure.class.slug(), backoff.failures);
+        let (wait, detail) = (backoff.next_attempt.since(now).as_secs(), &failure.detail);
+        let is_new = self.backoff.as_ref().is_none_or(|before| before.class != failure.class);
+        if is_new && is_alarming(failure.class) {
+            tracing::error!(%peer, class, failures, "delivery failed, next attempt in {wait} s: {detail}");
+        } else {
+            tracing::warn!(%peer, class, failures, "delivery failed, next attempt in {wait} s: {detail}");
+        }
+    }
+
+    async fn set_backoff(&mut self, backoff: Option<Backoff>) -> Result<(), StoreError> {
+        self.epoch += 1;
+        (self.given_up, self.seen) = (None, None);
+        self.backoff.clone_from(&backoff);
+        self.delivery.0.store.put_backoff(self.destination.clone(), backoff).await
+    }
+
+    /// A back-off outlives a restart: a failing peer is not met with everything at once.
+    async fn load_backoff(&mut self) {
+        match self.delivery.0.store.destination(self.destination.clone()).await {
+            Ok(state) => {
+                let has_items = state.as_ref().is_some_and(|state| state.items > 0);
+                self.backoff = state.and_then(|state| state.backoff);
+                if let Some(backoff) = self.backoff.as_ref().filter(|_| has_items) {
+                    self.delivery.note_failed(&self.destination, backoff.class, backoff.failing_since);
+                }
+            }
+            Err(error) => tracing::error!(peer = %self.destination, "the back-off cannot be read: {error}"),
+        }
+        if self.backoff.is_some() {
+            self.pace.close();
+        }
+    }
+
+    /// Takes this worker off the list. If something came between its last look and that, a new one goes on.
+    async fn retire(self) {
+        self.delivery.retire(&self.destination);
+        let state = self.delivery.0.store.destination(self.destination.clone()).await;
+        let is_empty = state.is_ok_and(|state| state.is_none_or(|state| state.items == 0));
+        if !is_empty {
+            self.delivery.nudge(self.destination.clone());
+        }
+    }
+}
+
+/// In the unit of the common memory, rounded up.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+pub(super) fn jitter() -> f64 {
+    let random = u32::from_be_bytes(postrider_common::secret::random_bytes());
+    f64::from(random) / f64::from(u32::MAX)
+}

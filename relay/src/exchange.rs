@@ -1,0 +1,336 @@
+//! The core that all edges share: what comes in is routed, kept, and answered for; what goes out is handed over.
+//!
+//! An edge translates and checks who is asking. Every rule about envelopes is here or below.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use postrider_common::clock::SharedClock;
+use postrider_common::limits::EnvelopeLimits;
+use postrider_common::wire::submit::{SubmitResult, Submitted};
+use postrider_common::{
+    DeviceId, Domain, EntryId, Envelope, FailureClass, MailboxId, Outcome, Timestamp, TrackingId, Urgency,
+};
+
+use crate::delivery::Forward;
+use crate::hub::{Attendance, Connection, Hub};
+use crate::route::{Route, route};
+use crate::store::{Enqueued, Fetched, MailboxState, Registration, Store, StoreError, Tracking, Window};
+
+/// When a sender is asked back after the relay itself could not do something.
+const RETRY_SOON: Duration = Duration::from_secs(5);
+/// When a sender is asked back whose destination's queue is full.
+const RETRY_LATER: Duration = Duration::from_secs(60);
+
+/// How long a peer may take for ephemeral envelopes.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// One relay's core.
+#[derive(Debug)]
+pub struct Exchange {
+    domain: Domain,
+    limits: EnvelopeLimits,
+    store: Arc<dyn Store>,
+    forward: Arc<dyn Forward>,
+    hub: Hub,
+    clock: SharedClock,
+}
+
+/// Why an owner's request about a mailbox was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MailboxError {
+    /// It is not registered here.
+    #[error("the mailbox is not registered at this relay")]
+    NoSuchMailbox,
+    /// It has no such device.
+    #[error("the device is not registered for the mailbox")]
+    NoSuchDevice,
+    /// It has as many devices as it may.
+    #[error("the mailbox has as many devices as it may")]
+    TooManyDevices,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Exchange {
+    /// The core of the relay `domain`.
+    pub fn new(
+        domain: Domain,
+        limits: EnvelopeLimits,
+        store: Arc<dyn Store>,
+        forward: Arc<dyn Forward>,
+        hub: Hub,
+        clock: SharedClock,
+    ) -> Self {
+        Self { domain, limits, store, forward, hub, clock }
+    }
+
+    /// The relay's name.
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// What it takes as one envelope and as one batch.
+    pub const fn limits(&self) -> &EnvelopeLimits {
+        &self.limits
+    }
+
+    /// The relay's time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Takes a client's batch: one result each, in order, once everything that was taken is durable.
+    pub async fn submit(&self, batch: Vec<Submitted>) -> Vec<SubmitResult> {
+        let now = self.clock.now();
+        let mut results: Vec<Option<SubmitResult>> = Vec::new();
+        let mut local = Group::default();
+        let mut remote: HashMap<(Domain, bool), Group> = HashMap::new();
+        for (index, item) in batch.into_iter().enumerate() {
+            let taken = item.and_then(|(domain, envelope)| {
+                self.limits.check(&envelope, now)?;
+                match route(&self.domain, &domain) {
+                    Route::Local => local.push(index, envelope),
+                    Route::Remote(destination) => {
+                        self.forward.admit(destination).map_err(|failure| failure.class)?;
+                        let is_ephemeral = envelope.urgency() == Urgency::Ephemeral;
+                        remote.entry((domain, is_ephemeral)).or_default().push(index, envelope);
+                    }
+                }
+                Ok(())
+            });
+            results.push(taken.err().map(refused));
+        }
+        let local = async {
+            let outcomes = self.deposit(local.envelopes, now).await;
+            local.indices.into_iter().zip(outcomes.iter().map(result_of)).collect::<Vec<_>>()
+        };
+        let remote = join_all(remote.into_iter().map(|((destination, is_ephemeral), group)| async move {
+            let results = if is_ephemeral {
+                self.forward_at_once(&destination, &group.envelopes).await
+            } else {
+                self.enqueue(destination, group.envelopes, now).await
+            };
+            group.indices.into_iter().zip(results).collect::<Vec<_>>()
+        }));
+        let (local, remote) = join(local, remote).await;
+        for (index, result) in local.into_iter().chain(remote.into_iter().flatten()) {
+            results[index] = Some(result);
+        }
+        // Every item was either refused or put into a group, and a group answers for all of its items.
+        let unanswered = || refused_for_now(FailureClass::Unavailable, RETRY_SOON);
+        results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
+    }
+
+    /// Takes a peer's batch: one outcome each, in order, once everything that was taken is durable.
+    pub async fn receive(&self, batch: Vec<Result<Envelope, FailureClass>>) -> Vec<Outcome> {
+        let now = self.clock.now();
+        let mut taken = Vec::with_capacity(batch.len());
+        let checked: Vec<Result<(), FailureClass>> = batch
+            .into_iter()
+            .map(|item| {
+                let envelope = item?;
+                self.limits.check(&envelope, now)?;
+                taken.push(envelope);
+                Ok(())
+            })
+            .collect();
+        let mut outcomes = self.deposit(taken, now).await.into_iter();
+        let answer = |checked| match checked {
+            Ok(()) => outcomes.next().unwrap_or(Outcome::retry(FailureClass::Unavailable, RETRY_SOON)),
+            Err(reason) => Outcome::reject(reason),
+        };
+        checked.into_iter().map(answer).collect()
+    }
+
+    /// Puts checked envelopes into our own mailboxes, or hands ephemeral ones to connected devices.
+    async fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Vec<Outcome> {
+        let is_ephemeral = |envelope: &Envelope| envelope.urgency() == Urgency::Ephemeral;
+        if !envelopes.iter().any(is_ephemeral) {
+            return self.keep(envelopes, now).await;
+        }
+        let handed_over: Vec<Option<Outcome>> = envelopes
+            .iter()
+            .map(|envelope| is_ephemeral(envelope).then(|| self.hand_over(envelope)))
+            .collect();
+        let kept = envelopes.into_iter().filter(|envelope| !is_ephemeral(envelope)).collect();
+        let mut kept = self.keep(kept, now).await.into_iter();
+        handed_over.into_iter().filter_map(|outcome| outcome.or_else(|| kept.next())).collect()
+    }
+
+    /// One outcome for each envelope, in order.
+    async fn keep(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Vec<Outcome> {
+        let count = envelopes.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        match self.store.deposit(envelopes, now).await {
+            Ok(outcomes) => {
+                tracing::debug!(count, "stored");
+                outcomes
+            }
+            Err(error) => vec![Outcome::retry(error.class(), RETRY_SOON); count],
+        }
+    }
+
+    fn hand_over(&self, envelope: &Envelope) -> Outcome {
+        if self.hub.hand_over(envelope) {
+            Outcome::Stored
+        } else {
+            Outcome::reject(FailureClass::NotConnected)
+        }
+    }
+
+    async fn enqueue(
+        &self,
+        destination: Domain,
+        envelopes: Vec<Envelope>,
+        now: Timestamp,
+    ) -> Vec<SubmitResult> {
+        let count = envelopes.len();
+        match self.store.enqueue(destination.clone(), envelopes, now).await {
+            Ok(answers) => {
+                tracing::debug!(peer = %destination, count, "queued");
+                let result = |answer| match answer {
+                    Enqueued::Queued(tracking) | Enqueued::Duplicate(tracking) => {
+                        SubmitResult::Queued { tracking }
+                    }
+                    Enqueued::QueueFull => refused_for_now(FailureClass::QueueFull, RETRY_LATER),
+                };
+                answers.into_iter().map(result).collect()
+            }
+            Err(error) => vec![refused_for_now(error.class(), RETRY_SOON); count],
+        }
+    }
+
+    /// Ephemeral envelopes are offered to their relay now or never. A peer that does not answer does not keep the
+    /// other envelopes of the batch waiting for long.
+    async fn forward_at_once(&self, destination: &Domain, envelopes: &[Envelope]) -> Vec<SubmitResult> {
+        let forwarded = self.forward.forward(destination, envelopes);
+        match tokio::time::timeout(AT_ONCE, forwarded).await {
+            Ok(Ok(outcomes)) => outcomes.iter().map(result_of).collect(),
+            Ok(Err(failure)) => vec![refused(failure.class); envelopes.len()],
+            Err(_) => vec![refused(FailureClass::RemoteFailed); envelopes.len()],
+        }
+    }
+
+    /// Registers a device's mailbox, or the device.
+    pub async fn register(&self, mailbox: MailboxId, device: DeviceId) -> Result<bool, MailboxError> {
+        match self.store.register(mailbox, device, self.clock.now()).await? {
+            Registration::Created => Ok(true),
+            Registration::DeviceAdded | Registration::Unchanged => Ok(false),
+            Registration::TooManyDevices => Err(MailboxError::TooManyDevices),
+        }
+    }
+
+    /// Deletes a mailbox with everything in it, and closes its connections.
+    pub async fn unregister(&self, mailbox: MailboxId) -> Result<(), MailboxError> {
+        let existed = self.store.unregister(mailbox).await?;
+        self.hub.disconnect(&mailbox);
+        if existed { Ok(()) } else { Err(MailboxError::NoSuchMailbox) }
+    }
+
+    /// Connects a registered device: from then on its connection is woken when something comes.
+    pub async fn connect(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        attendance: Attendance,
+    ) -> Result<Connection, MailboxError> {
+        // Joined before the look, so that a removal that comes in between is heard.
+        let connection = self.hub.connect(mailbox, device, attendance);
+        self.registered(mailbox, device).await?;
+        Ok(connection)
+    }
+
+    /// What waits for a device.
+    pub async fn fetch(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        after: Option<EntryId>,
+        window: Window,
+    ) -> Result<Fetched, StoreError> {
+        self.store.fetch(mailbox, device, after, window, self.clock.now()).await
+    }
+
+    /// The device has these entries.
+    pub async fn acknowledge(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        entries: Vec<EntryId>,
+    ) -> Result<(), StoreError> {
+        let count = self.store.acknowledge(mailbox, device, entries).await?;
+        tracing::debug!(count, "deleted");
+        Ok(())
+    }
+
+    /// What became of a queued envelope, and its destination's next attempt if that is being waited for.
+    pub async fn tracking(&self, id: TrackingId) -> Result<Option<(Tracking, Option<Waiting>)>, StoreError> {
+        let Some(tracking) = self.store.tracking(id).await? else {
+            return Ok(None);
+        };
+        if tracking.end.is_some() {
+            return Ok(Some((tracking, None)));
+        }
+        let destination = self.store.destination(tracking.destination.clone()).await?;
+        let backoff = destination.and_then(|destination| destination.backoff);
+        let waiting = backoff.map(|backoff| Waiting {
+            failures: backoff.failures,
+            class: backoff.class,
+            next_attempt: backoff.next_attempt,
+        });
+        Ok(Some((tracking, waiting)))
+    }
+
+    async fn registered(&self, mailbox: MailboxId, device: DeviceId) -> Result<MailboxState, MailboxError> {
+        let state = self.store.mailbox(mailbox).await?.ok_or(MailboxError::NoSuchMailbox)?;
+        if state.devices.contains(&device) { Ok(state) } else { Err(MailboxError::NoSuchDevice) }
+    }
+}
+
+/// A failing destination's state, as far as a sender is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Consecutive failures.
+    pub failures: u32,
+    /// The last one's class.
+    pub class: FailureClass,
+    /// When it is tried next.
+    pub next_attempt: Timestamp,
+}
+
+/// Envelopes of a batch that go the same way, with their places in it.
+#[derive(Default)]
+struct Group {
+    indices: Vec<usize>,
+    envelopes: Vec<Envelope>,
+}
+
+impl Group {
+    fn push(&mut self, index: usize, envelope: Envelope) {
+        self.indices.push(index);
+        self.envelopes.push(envelope);
+    }
+}
+
+fn result_of(outcome: &Outcome) -> SubmitResult {
+    match outcome {
+        Outcome::Stored | Outcome::Duplicate => SubmitResult::Stored,
+        Outcome::Retry { reason, after } => refused_for_now(*reason, *after),
+        Outcome::Reject { reason } => refused(*reason),
+        Outcome::Moved(_) => refused(FailureClass::Moved),
+    }
+}
+
+fn refused(reason: FailureClass) -> SubmitResult {
+    SubmitResult::Refused { reason, retry_after: None }
+}
+
+fn refused_for_now(reason: FailureClass, after: Duration) -> SubmitResult {
+    SubmitResult::Refused { reason, retry_after: Some(after) }
+}

@@ -1,0 +1,50 @@
+//! Places where a test can have the process end at once, as if the power had gone.
+//!
+//! They exist only with the feature `failpoints`, which nothing that is shipped has: without it [`reach`] is nothing.
+//! The environment variable `POSTRIDER_FAILPOINT` names a step and at which time of reaching it the process aborts,
+//! for instance `flushed:3`.
+
+/// A step on the way of an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// `written`: a group of operations is written, and not flushed.
+    Written,
+    /// `flushed`: it is on stable storage, and not answered.
+    Flushed,
+    /// `forwarded`: a peer has answered for a batch, and nothing of it is settled.
+    Forwarded,
+    /// `pushed`: entries are sent to a device, which has not acknowledged them.
+    Pushed,
+}
+
+/// Where a step has been reached.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub(crate) const fn reach(_step: Step) {}
+
+/// Aborts the process if the environment says so.
+#[cfg(feature = "failpoints")]
+pub(crate) fn reach(step: Step) {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    static WANTED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+        let wanted = std::env::var("POSTRIDER_FAILPOINT").ok()?;
+        let (step, time) = wanted.split_once(':')?;
+        Some((step.to_owned(), time.parse().ok()?))
+    });
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+
+    let name = match step {
+        Step::Written => "written",
+        Step::Flushed => "flushed",
+        Step::Forwarded => "forwarded",
+        Step::Pushed => "pushed",
+    };
+    if let Some((wanted, time)) = &*WANTED
+        && wanted == name
+        && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *time
+    {
+        std::process::abort();
+    }
+}

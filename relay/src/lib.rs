@@ -1,0 +1,19 @@
+//! The relay: it accepts envelopes, keeps them durably until they are delivered, and forwards those whose
+//! recipients are kept elsewhere.
+
+pub mod admission;
+pub mod api;
+pub mod command;
+pub mod config;
+pub mod daemon;
+pub mod delivery;
+pub mod exchange;
+pub mod exit;
+mod failpoint;
+pub mod hub;
+pub mod inbound;
+pub mod listener;
+pub mod queue;
+pub mod route;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,13 @@
+//! The `postrider` command.
+
+use std::io;
+
+use postrider::command::{self, Cli};
+use postrider::exit::Exit;
+
+fn main() -> Exit {
+    match Cli::understand(std::env::args_os(), &mut io::stdout(), &mut io::stderr()) {
+        Ok(cli) => command::run(cli.command),
+        Err(exit) => exit,
+    }
+}

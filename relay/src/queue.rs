@@ -1,0 +1,16 @@
+//! The rules of the outbound queue: what an answer or a failure means for an envelope, for its destination, and for
+//! the relay as a whole.
+//!
+//! Pure functions and plain values; the driver in [`delivery`](crate::delivery) carries them out. Nothing here knows
+//! of HTTP.
+
+mod outlook;
+mod pace;
+mod rules;
+
+pub use outlook::{Outlook, Turn};
+pub use pace::Pace;
+pub use rules::{
+    Stance, after_failure, after_sign_of_life, gives_up_destination, is_about_content, is_alarming,
+    judge_answer, judge_failure, quick_try, stance,
+};

@@ -1,0 +1,147 @@
+//! What the relay keeps, and the one contract for keeping it.
+//!
+//! [`Store`] speaks the relay's language, so that an embedded engine and a distributed one can both serve it
+//! natively. What every engine promises, and the conformance suite in `tests/` checks:
+//!
+//! * A write answers only when it is durable. Concurrent writes share a flush.
+//! * Each deposited or enqueued envelope is one atomic step: all of it is there after a crash, or nothing.
+//!   So is each settled item. A step concerns one mailbox or one destination, never two.
+//! * A read shows durable state only.
+//! * No operation's work grows with what it does not touch: nothing scans all mailboxes or a whole queue.
+//! * An error means that nothing is promised: the write may or may not have happened. It never means success.
+//!
+//! Every operation is cancel-safe: dropping the future gives up the answer, not the write.
+
+mod embedded;
+mod engine;
+mod expiry;
+mod group;
+mod keys;
+mod kv;
+mod leases;
+mod mailboxes;
+mod marks;
+mod memory;
+mod quarantine;
+mod queue;
+mod records;
+mod space;
+#[cfg(test)]
+mod tests;
+mod types;
+mod view;
+mod writer;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use postrider_common::supervisor::Supervisor;
+use postrider_common::{DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId};
+use tokio::sync::broadcast;
+
+pub use embedded::{Sizes, open};
+pub use engine::Options;
+pub use memory::MemoryDisk;
+pub use quarantine::QUARANTINE_ITEMS;
+pub use types::{
+    Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Quarantined,
+    Registration, Settlement, StoreError, StoreLimits, Tracking, TrackingEnd, Verdict, Window,
+};
+
+/// A new store that is in memory only.
+pub fn in_memory(limits: StoreLimits, supervisor: &Supervisor) -> Result<Arc<dyn Store>, StoreError> {
+    MemoryDisk::new().open(limits, supervisor)
+}
+
+/// The answer of a store's operation, to be awaited.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// Mailboxes with their entries, and the outbound queue with its tracking records.
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Registers a mailbox, or adds a device to one that exists. Doing so again changes nothing.
+    ///
+    /// Entries that waited for a first device become that device's; a further device starts from now.
+    fn register(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, Registration>;
+
+    /// Deletes a mailbox with everything in it; whether there was one.
+    fn unregister(&self, mailbox: MailboxId) -> Answer<'_, bool>;
+
+    /// What is kept of a mailbox, if there is one.
+    fn mailbox(&self, mailbox: MailboxId) -> Answer<'_, Option<MailboxState>>;
+
+    /// Puts envelopes into the mailboxes that they are for: one outcome each, in order.
+    ///
+    /// `Stored`, `Duplicate` (its mark is kept for [`StoreLimits::mark_retention`] after the deposit, delivered or
+    /// not), `Reject` with `no-such-mailbox` or `no-such-device`, or `Retry` with `mailbox-full`. The envelopes'
+    /// own limits and times have been checked by the caller.
+    fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Answer<'_, Vec<Outcome>>;
+
+    /// The entries of a device after `after`, oldest first, as many as fit the window (at least one).
+    /// Expired ones are left out. Entries stay until acknowledged.
+    fn fetch(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        after: Option<EntryId>,
+        window: Window,
+        now: Timestamp,
+    ) -> Answer<'_, Fetched>;
+
+    /// The device has these entries. Once no device is left to have it, an envelope's bytes are deleted.
+    /// Unknown entries are passed over; how many were known is the answer.
+    fn acknowledge(&self, mailbox: MailboxId, device: DeviceId, entries: Vec<EntryId>) -> Answer<'_, usize>;
+
+    /// Queues envelopes for another relay: one answer each, in order. The same mailbox and envelope id, enqueued
+    /// for the same destination again, gets the tracking id of the first time, unless that ended without the envelope
+    /// having arrived: then it is queued anew.
+    fn enqueue(
+        &self,
+        destination: Domain,
+        envelopes: Vec<Envelope>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Enqueued>>;
+
+    /// Takes items of a destination for delivery until `until`, oldest first, as many as fit the window (at least
+    /// one). A leased item is not leased again before the lease is settled or lapses. Items whose own retry time
+    /// has not come are passed over. Expired items are leased too: the caller settles them as such. A `now` that lies
+    /// ahead takes what is due by then, and lapses what is leased until then.
+    fn lease(
+        &self,
+        destination: Domain,
+        window: Window,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Answer<'_, Vec<Leased>>;
+
+    /// Ends leases, each with its verdict.
+    fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()>;
+
+    /// Every destination that has items or a back-off.
+    fn destinations(&self) -> Answer<'_, Vec<Destination>>;
+
+    /// One destination, if it has items or a back-off.
+    fn destination(&self, domain: Domain) -> Answer<'_, Option<Destination>>;
+
+    /// Sets or clears a destination's back-off.
+    fn put_backoff(&self, destination: Domain, backoff: Option<Backoff>) -> Answer<'_, ()>;
+
+    /// What became of a queued envelope.
+    fn tracking(&self, id: TrackingId) -> Answer<'_, Option<Tracking>>;
+
+    /// The envelopes of a destination that were [quarantined](Verdict::Quarantined), oldest first. The latest
+    /// [`QUARANTINE_ITEMS`] are kept, each for [`StoreLimits::tracking_retention`].
+    fn quarantined(&self, destination: Domain) -> Answer<'_, Vec<Quarantined>>;
+
+    /// Deletes what is over at `now`: mailbox entries, queued items (their tracking says `expired`; leased ones
+    /// are left to their lease), tracking records, what was quarantined, marks. It does at most `budget` deletions, then says whether
+    /// there is more.
+    fn expire(&self, now: Timestamp, budget: usize) -> Answer<'_, Expiry>;
+
+    /// What has become durable since: told after the flush, before or after the write's own answer. A receiver
+    /// that falls behind misses changes (`Lagged`) and has to look everywhere.
+    fn watch(&self) -> broadcast::Receiver<Change>;
+
+    /// Flushes and refuses everything from then on. Idempotent.
+    fn close(&self) -> Answer<'_, ()>;
+}

@@ -1,0 +1,266 @@
+//! The thread that brings memory, base and journal back to what they need: one round after the other.
+//!
+//! 1. The frozen memtable goes into the base, which then says durably up to where it has the journal.
+//! 2. Segments before that place in which nothing is alive are deleted.
+//! 3. What is alive in segments that are mostly dead is put at the end of the journal, as if it had been written again;
+//!    the next round finds them dead.
+//! 4. A base whose file is mostly dead is copied into a new directory, to which `CURRENT` then points.
+//!
+//! Each step can be cut off anywhere: what was not said durably is done again.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+
+use postrider_common::supervisor::Supervisor;
+
+use super::base::Base;
+use super::memtable::{Location, Slot};
+use super::segment::{FIRST_FRAME, Segment};
+use super::{Shared, of_io, recovery};
+use crate::store::StoreError;
+use crate::store::kv::{Batch, Key};
+
+/// The thread's name, and the task's that the supervisor is told of.
+const NAME: &str = "store-checkpoint";
+/// A segment is emptied when less than one of so many of its bytes is alive.
+const DEAD_SHARE: u64 = 2;
+/// The base is copied when its file is so many times larger than what is in it, and than it was after the last copy.
+const BASE_GROWTH: u64 = 3;
+/// How many bytes are moved under one lock of the journal,
+const MOVED_TOGETHER: usize = 1 << 20;
+/// and in one round.
+const MOVED_PER_ROUND: u64 = 128 << 20;
+
+/// What the thread remembers.
+struct Checkpoints {
+    shared: Arc<Shared>,
+    /// Segments that cannot be read through. They are left as they are.
+    unreadable: BTreeSet<u64>,
+    /// The size of the base's file after it was copied.
+    copied_bytes: u64,
+}
+
+/// Starts the thread.
+pub(super) fn start(shared: Arc<Shared>, supervisor: Supervisor) -> Result<JoinHandle<()>, StoreError> {
+    let mut checkpoints = Checkpoints { shared, unreadable: BTreeSet::new(), copied_bytes: 0 };
+    let run = move || {
+        let shared = Arc::clone(&checkpoints.shared);
+        match catch_unwind(AssertUnwindSafe(|| checkpoints.run())) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the store takes no more writes, since its journal cannot be worked off");
+                shared.fail(error);
+            }
+            Err(_) => {
+                shared.fail(StoreError::Io("the store's checkpoints panicked".into()));
+                supervisor.fail(NAME, "panicked".into());
+            }
+        }
+    };
+    std::thread::Builder::new().name(NAME.into()).spawn(run).map_err(of_io)
+}
+
+impl Checkpoints {
+    /// Until the store is closed.
+    fn run(&mut self) -> Result<(), StoreError> {
+        while self.shared.await_work() {
+            loop {
+                self.shared.freeze();
+                if !self.shared.checkpoint()? {
+                    return Ok(());
+                }
+                self.shared.leave_dead_segment()?;
+                self.shared.delete_dead_segments()?;
+                if !self.empty_segments()? {
+                    break;
+                }
+            }
+            self.copy_base()?;
+        }
+        Ok(())
+    }
+
+    /// Moves what is alive out of segments that are mostly dead; whether anything was moved.
+    fn empty_segments(&mut self) -> Result<bool, StoreError> {
+        let base = Arc::clone(&self.shared.tables().base);
+        let (applied, live) = (base.position().segment, base.state().live);
+        let of = |number: u64| live.get(&number).copied().unwrap_or_default();
+        let mut mostly_dead: Vec<_> = {
+            let tables = self.shared.tables();
+            let sealed = tables.segments.range(..applied).map(|(_, segment)| Arc::clone(segment));
+            sealed.filter(|segment| of(segment.number()) * DEAD_SHARE < segment.end()).collect()
+        };
+        mostly_dead.retain(|segment| !self.unreadable.contains(&segment.number()));
+        mostly_dead.sort_by_key(|segment| of(segment.number()));
+        let mut moved = 0;
+        for segment in mostly_dead {
+            if moved >= MOVED_PER_ROUND || self.shared.is_stopping() {
+                break;
+            }
+            match self.shared.empty(&segment, &base) {
+                Ok(bytes) => moved += bytes,
+                Err(StoreError::Damaged(what)) => {
+                    tracing::error!(segment = segment.number(), %what, "a segment of the journal is damaged");
+                    self.unreadable.insert(segment.number());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(moved > 0)
+    }
+
+    /// Copies the base if that gives back much of the disk.
+    fn copy_base(&mut self) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let base = Arc::clone(&shared.tables().base);
+        let needed = base.state().bytes.max(shared.sizes.base_bytes / BASE_GROWTH).max(self.copied_bytes);
+        if base.file_bytes()? <= needed.saturating_mul(BASE_GROWTH) {
+            return Ok(());
+        }
+        let name = recovery::next_base(&shared.path)?;
+        let directory = shared.path.join(&name);
+        let copy = Base::create(&directory, shared.cache_bytes, base.position())?;
+        if !base.copy_to(&copy, || shared.is_stopping())? {
+            copy.retire();
+            return Ok(());
+        }
+        recovery::point_to(&shared.path, &name)?;
+        self.copied_bytes = copy.file_bytes()?;
+        shared.write_tables().base = Arc::new(copy);
+        base.retire();
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Waits until a memtable is frozen, or the interval is over and there is something to freeze; false once the
+    /// store is closed.
+    fn await_work(&self) -> bool {
+        let mut signal = self.signal();
+        loop {
+            if signal.stop {
+                return false;
+            }
+            if self.tables().frozen.is_some() {
+                return true;
+            }
+            let waited = self.changed.wait_timeout(signal, self.sizes.interval);
+            let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            signal = next;
+            if timeout.timed_out() && self.tables().active.bytes() > 0 && !signal.stop {
+                return true;
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.signal().stop
+    }
+
+    /// No more writes.
+    pub(super) fn fail(&self, error: StoreError) {
+        self.signal().failed = Some(error);
+        self.changed.notify_all();
+    }
+
+    /// Freezes what there is, unless a memtable is frozen already.
+    fn freeze(&self) {
+        let mut journal = super::lock(&self.journal);
+        let mut tables = self.write_tables();
+        if tables.frozen.is_none() && tables.active.bytes() > 0 {
+            tables.freeze(journal.freeze());
+        }
+    }
+
+    /// Moves the frozen memtable into the base; false if the store was closed meanwhile.
+    fn checkpoint(&self) -> Result<bool, StoreError> {
+        let (frozen, base) = {
+            let tables = self.tables();
+            (tables.frozen.clone(), Arc::clone(&tables.base))
+        };
+        let Some(frozen) = frozen else {
+            return Ok(!self.is_stopping());
+        };
+        if !base.take(frozen.table.slots(), || self.is_stopping())? {
+            return Ok(false);
+        }
+        base.advance(frozen.position)?;
+        self.write_tables().frozen = None;
+        drop(self.signal());
+        self.changed.notify_all();
+        Ok(true)
+    }
+
+    /// Begins another segment if the newest one is mostly dead and the base has all of it: it can go then.
+    fn leave_dead_segment(&self) -> Result<(), StoreError> {
+        let mut journal = super::lock(&self.journal);
+        let (base, has_all) = {
+            let tables = self.tables();
+            (Arc::clone(&tables.base), tables.frozen.is_none() && tables.active.bytes() == 0)
+        };
+        let (number, end) = (journal.newest().number(), journal.newest().end());
+        let live = base.state().live.get(&number).copied().unwrap_or_default();
+        if !has_all || end <= FIRST_FRAME || live * DEAD_SHARE >= end {
+            return Ok(());
+        }
+        journal.rotate()?;
+        self.write_tables().add(journal.newest(), Vec::new());
+        base.advance(journal.freeze())
+    }
+
+    /// Deletes the segments that neither the base nor a restart needs.
+    fn delete_dead_segments(&self) -> Result<(), StoreError> {
+        let mut tables = self.write_tables();
+        let (applied, live) = (tables.base.position().segment, tables.base.state().live);
+        let of_base = tables.segments.range(..applied).map(|(number, _)| *number);
+        let dead: Vec<_> = of_base.filter(|number| !live.contains_key(number)).collect();
+        let dead: Vec<_> = dead.iter().filter_map(|number| tables.segments.remove(number)).collect();
+        drop(tables);
+        dead.iter().try_for_each(|segment| segment.delete())
+    }
+
+    /// Writes what is alive in a segment once more; how many bytes that were.
+    fn empty(&self, segment: &Segment, base: &Base) -> Result<u64, StoreError> {
+        let mut moved = 0;
+        let (mut together, mut bytes) = (Vec::new(), 0);
+        let mut offset = FIRST_FRAME;
+        while offset < segment.end() && !self.is_stopping() {
+            let broken = || StoreError::Damaged(format!("a frame is broken at byte {offset}"));
+            let frame = segment.frame(offset, None)?.ok_or_else(broken)?;
+            for (key, slot) in frame.slots {
+                let Slot::Stored(location) = slot else {
+                    continue;
+                };
+                if base.get(&key)? == Some(Slot::Stored(location)) {
+                    bytes += location.bytes as usize;
+                    together.push((key, location));
+                }
+            }
+            offset = frame.end;
+            if bytes >= MOVED_TOGETHER || offset >= segment.end() {
+                moved += self.put_again(segment, std::mem::take(&mut together))?;
+                bytes = 0;
+            }
+        }
+        Ok(moved)
+    }
+
+    fn put_again(&self, segment: &Segment, values: Vec<(Key, Location)>) -> Result<u64, StoreError> {
+        let mut journal = super::lock(&self.journal);
+        let mut batch = Batch::new();
+        let mut bytes = 0;
+        for (key, location) in values {
+            // What was written or removed since, the base does not know yet.
+            if self.tables().recent(&key).is_none() {
+                bytes += u64::from(location.bytes);
+                batch.push((key, Some(segment.read(location)?)));
+            }
+        }
+        if !batch.is_empty() {
+            self.commit(&mut journal, batch)?;
+        }
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,187 @@
+//! Opening: which base is the current one, and what the journal has that it has not.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+
+use super::base::Base;
+use super::journal::{Journal, Position};
+use super::memtable::Memtable;
+use super::segment::{self, FIRST_FRAME, Segment};
+use super::tables::Tables;
+use super::{Shared, of_io, sync_directory};
+use crate::store::StoreError;
+use crate::store::engine::Options;
+
+const LOCK: &str = "lock";
+const JOURNAL: &str = "journal";
+/// Names the directory of the base.
+const CURRENT: &str = "CURRENT";
+const CURRENT_UNFINISHED: &str = "CURRENT.new";
+const BASE: &str = "base-";
+
+/// Opens what is in `path`, or makes a store there.
+pub(super) fn open(path: &Path, options: &Options) -> Result<Shared, StoreError> {
+    let sizes = options.sizes;
+    let directory = path.join(JOURNAL);
+    fs::create_dir_all(&directory).map_err(of_io)?;
+    let lock = File::create(path.join(LOCK)).map_err(of_io)?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => StoreError::InUse,
+        TryLockError::Error(error) => of_io(error),
+    })?;
+    sync_directory(path).map_err(of_io)?;
+    let name = match current(path)? {
+        Some(name) => name,
+        None => create(path, &directory, options)?,
+    };
+    for other in bases(path)?.into_iter().filter(|other| *other != name) {
+        fs::remove_dir_all(path.join(other)).map_err(of_io)?;
+    }
+    let base = Base::open(&path.join(name), options.cache_bytes)?;
+    let mut tables = Tables {
+        active: Memtable::default(),
+        frozen: None,
+        base: Arc::new(base),
+        segments: segments(&directory)?,
+    };
+    let Replayed { newest, next_sequence, bytes } = replay(&mut tables)?;
+    newest.reserve(sizes.segment_bytes)?;
+    let journal = Journal::new(&directory, sizes.segment_bytes, newest, next_sequence, bytes);
+    Ok(Shared {
+        path: path.to_owned(),
+        sizes,
+        cache_bytes: options.cache_bytes,
+        journal: Mutex::new(journal),
+        signal: Mutex::default(),
+        changed: Condvar::new(),
+        tables: RwLock::new(tables),
+        _lock: lock,
+    })
+}
+
+/// Makes `name` the current base. A crash leaves the one before or this one.
+pub(super) fn point_to(path: &Path, name: &str) -> Result<(), StoreError> {
+    let unfinished = path.join(CURRENT_UNFINISHED);
+    let write = || {
+        let mut file = File::create(&unfinished)?;
+        file.write_all(name.as_bytes())?;
+        file.sync_all()?;
+        sync_directory(path)?;
+        fs::rename(&unfinished, path.join(CURRENT))?;
+        sync_directory(path)
+    };
+    write().map_err(of_io)
+}
+
+/// A name that no base has.
+pub(super) fn next_base(path: &Path) -> Result<String, StoreError> {
+    let numbers = bases(path)?.into_iter().filter_map(|name| name.strip_prefix(BASE)?.parse::<u64>().ok());
+    Ok(format!("{BASE}{}", numbers.max().unwrap_or(0) + 1))
+}
+
+fn current(path: &Path) -> Result<Option<String>, StoreError> {
+    match fs::read_to_string(path.join(CURRENT)) {
+        Ok(name) if name.starts_with(BASE) && !name.contains('/') => Ok(Some(name)),
+        Ok(_) => Err(StoreError::Damaged("CURRENT names no base".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(of_io(error)),
+    }
+}
+
+/// Makes an empty store. That `CURRENT` is there says that it is whole.
+fn create(path: &Path, journal: &Path, options: &Options) -> Result<String, StoreError> {
+    if path.join("db").exists() {
+        return Err(StoreError::Damaged("it was written by a version before the first release".into()));
+    }
+    for (number, found) in segment::list(journal)? {
+        if Segment::open(&found, number)?.frame(FIRST_FRAME, None)?.is_some() {
+            return Err(StoreError::Damaged("CURRENT is missing".into()));
+        }
+        fs::remove_file(found).map_err(of_io)?;
+    }
+    for unfinished in bases(path)? {
+        fs::remove_dir_all(path.join(unfinished)).map_err(of_io)?;
+    }
+    let name = next_base(path)?;
+    drop(Base::create(&path.join(&name), options.cache_bytes, Position::START)?);
+    drop(Segment::create(journal, Position::START.segment, options.sizes.segment_bytes)?);
+    point_to(path, &name)?;
+    Ok(name)
+}
+
+fn bases(path: &Path) -> Result<Vec<String>, StoreError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(of_io)? {
+        let name = entry.map_err(of_io)?.file_name();
+        names.extend(name.into_string().ok().filter(|name| name.starts_with(BASE)));
+    }
+    Ok(names)
+}
+
+fn segments(directory: &Path) -> Result<std::collections::BTreeMap<u64, Arc<Segment>>, StoreError> {
+    let open = |(number, path): (u64, PathBuf)| Ok((number, Arc::new(Segment::open(&path, number)?)));
+    segment::list(directory)?.into_iter().map(open).collect()
+}
+
+/// The end of the journal.
+struct Replayed {
+    newest: Arc<Segment>,
+    next_sequence: u64,
+    /// What the base has not.
+    bytes: u64,
+}
+
+/// Follows the journal from where the base has it, into the memtable.
+///
+/// Where the newest segment's frames end, a write may have been cut off: that was answered to nobody, and is cut
+/// away. Anywhere else, what is not whole is damage.
+fn replay(tables: &mut Tables) -> Result<Replayed, StoreError> {
+    let Position { segment: first, mut offset, mut sequence } = tables.base.position();
+    let missing = |number: u64| StoreError::Damaged(format!("segment {number:x} of the journal is missing"));
+    let live = tables.base.state().live;
+    if let Some(number) = live.keys().find(|number| !tables.segments.contains_key(number)) {
+        return Err(missing(*number));
+    }
+    let unneeded: Vec<_> = tables.segments.range(..first).map(|(number, _)| *number).collect();
+    for number in unneeded.iter().filter(|number| !live.contains_key(number)) {
+        if let Some(segment) = tables.segments.remove(number) {
+            segment.delete()?;
+        }
+    }
+    let mut newest = None;
+    let mut bytes = 0;
+    let unapplied: Vec<_> = tables.segments.range(first..).map(|(_, segment)| Arc::clone(segment)).collect();
+    for (expected, segment) in (first..).zip(unapplied) {
+        if segment.number() != expected {
+            return Err(missing(expected));
+        }
+        if let Some(before) = newest.replace(Arc::clone(&segment)) {
+            check_sealed(&before, offset)?;
+            offset = FIRST_FRAME;
+        }
+        while let Some(frame) = segment.frame(offset, Some(sequence))? {
+            for (key, slot) in frame.slots {
+                tables.active.put(key, slot);
+            }
+            bytes += frame.end - offset;
+            (offset, sequence) = (frame.end, sequence + 1);
+        }
+    }
+    let newest = newest.ok_or_else(|| missing(first))?;
+    if offset > newest.end() || newest.has_frame_after(offset)? {
+        return Err(broken(&newest, offset));
+    }
+    newest.cut(offset)?;
+    Ok(Replayed { newest, next_sequence: sequence, bytes })
+}
+
+/// A segment that another one follows was cut off after its last frame.
+fn check_sealed(segment: &Segment, end: u64) -> Result<(), StoreError> {
+    if segment.end() == end { Ok(()) } else { Err(broken(segment, end)) }
+}
+
+fn broken(segment: &Segment, offset: u64) -> StoreError {
+    StoreError::Damaged(format!("segment {:x} of the journal is broken at byte {offset}", segment.number()))
+}

@@ -1,0 +1,220 @@
+//! One file of the journal: a header, then frames.
+//!
+//! The header has 32 bytes: `postjrnl`, the layout's version (4), the segment's number (8), its salt (8) and the CRC-32
+//! of these. A file gets its name only when its header is on the disk, and its full size beforehand, so that a flush
+//! has no metadata to write. What follows the last frame is zeros; a segment that is full is cut off there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use postrider_common::secret::random_bytes;
+use rustix::fs::FallocateFlags;
+
+use super::frame::{self, HEADER_BYTES, Home};
+use super::memtable::{Location, Slot};
+use super::{of_io, sync_directory};
+use crate::store::StoreError;
+use crate::store::kv::Key;
+
+/// Where the first frame begins.
+pub(super) const FIRST_FRAME: u64 = HEAD_BYTES as u64;
+const HEAD_BYTES: usize = 32;
+const MAGIC: &[u8; 8] = b"postjrnl";
+const VERSION: u32 = 1;
+const EXTENSION: &str = "journal";
+const UNFINISHED: &str = "new";
+/// How much is searched at a time for what follows a broken frame.
+const SEARCHED_BYTES: usize = 1 << 20;
+
+/// An open segment. It can be read for as long as somebody has it, deleted or not.
+#[derive(Debug)]
+pub(super) struct Segment {
+    home: Home,
+    path: PathBuf,
+    file: File,
+    /// Where the last whole frame ends.
+    end: AtomicU64,
+}
+
+/// A frame that was read, whole.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub slots: Vec<(Key, Slot)>,
+    /// Where the next one begins.
+    pub end: u64,
+}
+
+impl Segment {
+    /// Makes a segment of `capacity` bytes. It is on the disk when this returns.
+    pub(super) fn create(directory: &Path, number: u64, capacity: u64) -> Result<Self, StoreError> {
+        let path = directory.join(format!("{number:016x}.{EXTENSION}"));
+        let unfinished = path.with_extension(UNFINISHED);
+        let salt: [u8; 8] = random_bytes();
+        let create = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(true).mode(0o600);
+            let mut file = options.open(&unfinished)?;
+            file.write_all(&header(number, salt))?;
+            extend(&file, capacity)?;
+            file.sync_all()?;
+            std::fs::rename(&unfinished, &path)?;
+            sync_directory(directory)?;
+            Ok(file)
+        };
+        let file = create().map_err(of_io)?;
+        Ok(Self { home: Home { segment: number, salt }, path, file, end: AtomicU64::new(FIRST_FRAME) })
+    }
+
+    /// Opens a segment. All of the file counts as frames until [`cut`](Self::cut) says otherwise.
+    pub(super) fn open(path: &Path, number: u64) -> Result<Self, StoreError> {
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(of_io)?;
+        let mut found = [0; HEAD_BYTES];
+        let damaged = || StoreError::Damaged(format!("segment {number:x} of the journal has no header"));
+        file.read_exact_at(&mut found, 0).map_err(|_| damaged())?;
+        let salt = found[20..28].try_into().map_err(|_| damaged())?;
+        if found != header(number, salt) {
+            return Err(damaged());
+        }
+        let end = AtomicU64::new(file.metadata().map_err(of_io)?.len());
+        Ok(Self { home: Home { segment: number, salt }, path: path.to_owned(), file, end })
+    }
+
+    pub(super) const fn number(&self) -> u64 {
+        self.home.segment
+    }
+
+    pub(super) const fn home(&self) -> Home {
+        self.home
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Writes a frame at the end, onto stable storage.
+    pub(super) fn append(&self, frame: &[u8]) -> Result<(), StoreError> {
+        let end = self.end();
+        self.file.write_all_at(frame, end).and_then(|()| self.file.sync_data()).map_err(of_io)?;
+        self.end.store(end + frame.len() as u64, Ordering::Release);
+        Ok(())
+    }
+
+    /// Cuts the file off at `end`, where its last frame ends.
+    pub(super) fn cut(&self, end: u64) -> Result<(), StoreError> {
+        self.file.set_len(end).and_then(|()| self.file.sync_all()).map_err(of_io)?;
+        self.end.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes room behind the last frame again.
+    pub(super) fn reserve(&self, capacity: u64) -> Result<(), StoreError> {
+        if self.end() >= capacity {
+            return Ok(());
+        }
+        extend(&self.file, capacity).and_then(|()| self.file.sync_all()).map_err(of_io)
+    }
+
+    /// The value at `location`, which is in this segment.
+    pub(super) fn read(&self, location: Location) -> Result<Bytes, StoreError> {
+        let mut value = vec![0; location.bytes as usize];
+        self.file.read_exact_at(&mut value, location.offset.into()).map_err(of_io)?;
+        if crc32fast::hash(&value) == location.checksum {
+            return Ok(value.into());
+        }
+        let place = format!("segment {:x} of the journal, byte {}", location.segment, location.offset);
+        Err(StoreError::Damaged(format!("an envelope is not what was written ({place})")))
+    }
+
+    /// The frame at `offset`, if a whole one is there with the number `sequence`, or with any.
+    pub(super) fn frame(&self, offset: u64, sequence: Option<u64>) -> Result<Option<Frame>, StoreError> {
+        let len = self.end();
+        let mut bytes = [0; HEADER_BYTES];
+        let payload_at = offset + HEADER_BYTES as u64;
+        if payload_at > len {
+            return Ok(None);
+        }
+        self.file.read_exact_at(&mut bytes, offset).map_err(of_io)?;
+        let Some(header) = frame::header(&bytes, &self.home.salt) else {
+            return Ok(None);
+        };
+        let end = payload_at + header.payload_bytes as u64;
+        if end > len || sequence.is_some_and(|sequence| sequence != header.sequence) {
+            return Ok(None);
+        }
+        let mut payload = vec![0; header.payload_bytes];
+        self.file.read_exact_at(&mut payload, payload_at).map_err(of_io)?;
+        if !frame::is_whole(&bytes, &payload, &header) {
+            return Ok(None);
+        }
+        Ok(Some(Frame { slots: frame::entries(&payload, self.number(), payload_at)?, end }))
+    }
+
+    /// Whether a whole frame begins somewhere after `offset`: then what is broken there was followed by another
+    /// frame, and did not break when a process or its machine stopped.
+    pub(super) fn has_frame_after(&self, offset: u64) -> Result<bool, StoreError> {
+        let salt = self.home.salt;
+        let (mut from, len) = (offset + 1, self.end());
+        let zeros = vec![0; SEARCHED_BYTES];
+        while from + HEADER_BYTES as u64 <= len {
+            let some = SEARCHED_BYTES.min(usize::try_from(len - from).unwrap_or(SEARCHED_BYTES));
+            let mut bytes = vec![0; some];
+            self.file.read_exact_at(&mut bytes, from).map_err(of_io)?;
+            if bytes != zeros[..some] {
+                for (at, window) in (from..).zip(bytes.windows(salt.len())) {
+                    if window == salt && self.frame(at, None)?.is_some() {
+                        return Ok(true);
+                    }
+                }
+            }
+            // The next part begins with what could be the start of a salt in this one.
+            from += (some - (salt.len() - 1).min(some - 1)) as u64;
+        }
+        Ok(false)
+    }
+
+    /// Deletes the file.
+    pub(super) fn delete(&self) -> Result<(), StoreError> {
+        std::fs::remove_file(&self.path).map_err(of_io)
+    }
+}
+
+/// The segments in a directory, by number. What was not finished is deleted.
+pub(super) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StoreError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(of_io)? {
+        let path = entry.map_err(of_io)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension == Some(UNFINISHED) {
+            std::fs::remove_file(&path).map_err(of_io)?;
+        } else if extension == Some(EXTENSION) {
+            let number = path.file_stem().and_then(|stem| u64::from_str_radix(stem.to_str()?, 16).ok());
+            let strange = || StoreError::Damaged("the journal has a file with a strange name".into());
+            found.push((number.ok_or_else(strange)?, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn header(number: u64, salt: [u8; 8]) -> [u8; HEAD_BYTES] {
+    let mut header = [0; HEAD_BYTES];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_be_bytes());
+    header[12..20].copy_from_slice(&number.to_be_bytes());
+    header[20..28].copy_from_slice(&salt);
+    let checksum = crc32fast::hash(&header[..28]);
+    header[28..].copy_from_slice(&checksum.to_be_bytes());
+    header
+}
+
+/// Gives a file its size, and the blocks for it where the file system can; without them, a flush takes longer.
+fn extend(file: &File, capacity: u64) -> io::Result<()> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, capacity) {
+        Ok(()) => Ok(()),
+        Err(_) => file.set_len(capacity),
+    }
+}

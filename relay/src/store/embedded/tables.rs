@@ -1,0 +1,161 @@
+//! Where reads look: the memtables, the base behind them, and the segments with the values.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shared;
+use super::base::Base;
+use super::journal::Position;
+use super::memtable::{Memtable, Slot};
+use super::segment::Segment;
+use crate::store::kv::Key;
+use crate::store::{StoreError, keys};
+
+/// How often a read looks again for a value that was moved under its hands.
+const TRIES: usize = 16;
+/// How many keys of a memtable are looked at together.
+const CHUNK: usize = 256;
+
+/// What there is, newest first.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub active: Memtable,
+    /// On its way into the base.
+    pub frozen: Option<Arc<Frozen>>,
+    pub base: Arc<Base>,
+    /// By number.
+    pub segments: BTreeMap<u64, Arc<Segment>>,
+}
+
+/// A memtable that changes no more.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub table: Memtable,
+    /// It has everything of the journal that comes before this and that the base has not.
+    pub position: Position,
+}
+
+impl Tables {
+    /// What a frame has put in the segment `newest`, and removed.
+    pub(super) fn add(&mut self, newest: &Arc<Segment>, slots: Vec<(Key, Slot)>) {
+        self.segments.entry(newest.number()).or_insert_with(|| Arc::clone(newest));
+        for (key, slot) in slots {
+            self.active.put(key, slot);
+        }
+    }
+
+    /// Freezes the memtable; no other may be frozen.
+    pub(super) fn freeze(&mut self, position: Position) {
+        let table = std::mem::take(&mut self.active);
+        self.frozen = Some(Arc::new(Frozen { table, position }));
+    }
+
+    /// Whether the memtable has to be frozen, and cannot be.
+    pub(super) fn is_crowded(&self, memtable_bytes: usize) -> bool {
+        self.frozen.is_some() && self.active.bytes() >= memtable_bytes
+    }
+
+    /// What the memtables know of `key`.
+    pub(super) fn recent(&self, key: &[u8]) -> Option<&Slot> {
+        let frozen = || self.frozen.as_ref().and_then(|frozen| frozen.table.slots().get(key));
+        self.active.slots().get(key).or_else(frozen)
+    }
+
+    /// What the memtables know of the first keys from `start`, and how far that goes if not to `end`.
+    fn recent_range(&self, start: &[u8], end: &[u8]) -> (BTreeMap<Key, Slot>, Option<Key>) {
+        let mut found = BTreeMap::new();
+        let mut until: Option<Key> = None;
+        let frozen = self.frozen.as_ref().map(|frozen| &frozen.table);
+        for table in frozen.into_iter().chain([&self.active]) {
+            let bounds = (Bound::Included(start), Bound::Excluded(end));
+            let mut last = None;
+            for (key, slot) in table.slots().range::<[u8], _>(bounds).take(CHUNK) {
+                found.insert(key.clone(), slot.clone());
+                last = Some((last.map_or(1, |(count, _)| count + 1), key));
+            }
+            if let Some((CHUNK, key)) = last {
+                let next = keys::next(key);
+                until = Some(until.map_or_else(|| next.clone(), |until| until.min(next.clone())));
+            }
+        }
+        if let Some(until) = &until {
+            found.split_off(until);
+        }
+        (found, until)
+    }
+}
+
+impl Shared {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        for _ in 0..TRIES {
+            let slot = {
+                let tables = self.tables();
+                match tables.recent(key) {
+                    Some(slot) => slot.clone(),
+                    None => {
+                        let base = Arc::clone(&tables.base);
+                        drop(tables);
+                        base.get(key)?.unwrap_or(Slot::Removed)
+                    }
+                }
+            };
+            let location = match slot {
+                Slot::Removed => return Ok(None),
+                Slot::Inline(value) => return Ok(Some(value)),
+                Slot::Stored(location) => location,
+            };
+            let segment = self.tables().segments.get(&location.segment).map(Arc::clone);
+            // If it is gone, the value was moved or removed meanwhile.
+            if let Some(segment) = segment {
+                return segment.read(location).map(Some);
+            }
+        }
+        Err(StoreError::Damaged("an envelope is in a segment of the journal that is missing".into()))
+    }
+
+    pub(super) fn range(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        let mut pairs = Vec::new();
+        let mut from = start.to_vec();
+        while from.as_slice() < end && pairs.len() < limit {
+            let (base, recent, until) = {
+                let tables = self.tables();
+                let (recent, until) = tables.recent_range(&from, end);
+                (Arc::clone(&tables.base), recent, until)
+            };
+            let mut until = until.unwrap_or_else(|| end.to_vec());
+            // So many that enough remain whatever the memtables have removed.
+            let asked = (limit - pairs.len()).saturating_add(recent.len());
+            let older = base.range(&from, &until, asked)?;
+            if older.len() >= asked
+                && let Some((last, _)) = older.last()
+            {
+                until = keys::next(last);
+            }
+            let mut merged: BTreeMap<Key, Slot> = older.into_iter().collect();
+            merged.extend(recent.into_iter().take_while(|(key, _)| *key < until));
+            for (key, slot) in merged {
+                if pairs.len() >= limit {
+                    break;
+                }
+                let value = match slot {
+                    Slot::Removed => None,
+                    Slot::Inline(value) => Some(value),
+                    Slot::Stored(_) => self.get(&key)?,
+                };
+                if let Some(value) = value {
+                    pairs.push((key, value));
+                }
+            }
+            from = until;
+        }
+        Ok(pairs)
+    }
+}

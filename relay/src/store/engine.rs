@@ -1,0 +1,313 @@
+//! The store over any key-value engine: it passes operations to the writer, and reads what is durable.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use postrider_common::secret::{Secret, random_bytes};
+use postrider_common::supervisor::Supervisor;
+use postrider_common::{DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+
+use super::group::{Group, Rules};
+use super::keys;
+use super::kv::Kv;
+use super::leases::Leases;
+use super::marks::Marks;
+use super::records;
+use super::space::Space;
+use super::view::View;
+use super::writer::{Answerer, Job, NAME, Slot, Writer};
+use super::{
+    Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, Leased, MailboxState, Quarantined,
+    Registration, Settlement, Sizes, Store, StoreError, StoreLimits, Tracking, Window,
+};
+
+/// How many operations wait for the writer before those who bring more have to wait themselves,
+const WAITING_JOBS: usize = 1024;
+/// and how many KiB of envelopes.
+const WAITING_KIB: u32 = 64 << 10;
+/// How many changes a receiver may lag behind.
+const WATCHED_CHANGES: usize = 4096;
+
+/// How an embedded store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How much it takes, and for how long.
+    pub limits: StoreLimits,
+    /// Memory for what was read from the disk.
+    pub cache_bytes: u64,
+    /// Free disk below which no new envelopes are taken. Zero: all of it may be used.
+    pub reserve_bytes: u64,
+    /// Of the parts that it is made of.
+    pub sizes: Sizes,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: StoreLimits::default(),
+            cache_bytes: 64 << 20,
+            reserve_bytes: 256 << 20,
+            sizes: Sizes::default(),
+        }
+    }
+}
+
+/// A store over the engine `K`.
+///
+/// When it is dropped, it waits for the writer to end what it was given.
+pub(crate) struct Engine<K: Kv> {
+    /// Taken when it is dropped: that no sender is left is what ends the writer.
+    jobs: Option<mpsc::Sender<Job<K>>>,
+    waiting: Arc<Semaphore>,
+    slot: Slot<K>,
+    leases: Arc<Mutex<Leases>>,
+    changes: broadcast::Sender<Change>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl<K: Kv> Engine<K> {
+    /// Opens what is on `kv`, or makes it a store if it is empty.
+    pub(crate) fn open(kv: Arc<K>, options: &Options, supervisor: &Supervisor) -> Result<Self, StoreError> {
+        let secret = prepare(&*kv)?;
+        let rules = Rules {
+            marks: Marks::load(&*kv, secret, options.limits.mark_retention)?,
+            limits: options.limits,
+            space: Space::new(options.reserve_bytes),
+            refused: None,
+        };
+        let view = Arc::new(View::new(kv));
+        let slot = Arc::new(RwLock::new(Some(Arc::clone(&view))));
+        let leases = Arc::new(Mutex::new(Leases::default()));
+        let changes = broadcast::Sender::new(WATCHED_CHANGES);
+        let (jobs, receiver) = mpsc::channel(WAITING_JOBS);
+        let writer = Writer {
+            view,
+            slot: Arc::clone(&slot),
+            rules,
+            leases: Arc::clone(&leases),
+            changes: changes.clone(),
+            supervisor: supervisor.clone(),
+        };
+        let writer = std::thread::Builder::new()
+            .name(NAME.into())
+            .spawn(move || writer.run(receiver))
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            waiting: Arc::new(Semaphore::new(WAITING_KIB as usize)),
+            slot,
+            leases,
+            changes,
+            writer: Some(writer),
+        })
+    }
+
+    /// Has the writer run an operation on `bytes` bytes of envelopes.
+    async fn write<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        operation: impl FnOnce(&mut Group<'_, K>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(WAITING_KIB).min(WAITING_KIB);
+        let permit = Arc::clone(&self.waiting).acquire_many_owned(kib).await;
+        let permit = permit.map_err(|_| self.ended())?;
+        let (answer, answered) = oneshot::channel();
+        let run = Box::new(move |group: &mut Group<'_, K>| {
+            let result = group.step(operation);
+            Box::new(move |durable: Result<(), StoreError>| {
+                // Nobody waits any more: the write has happened all the same.
+                let _ = answer.send(durable.and(result));
+            }) as Answerer
+        });
+        self.send(Job::Write { run, bytes, permit }).await?;
+        answered.await.map_err(|_| self.ended())?
+    }
+
+    /// Reads what is durable, without holding up the runtime if that may take a disk's time.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View<K>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let view = self.slot.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let view = view.ok_or(StoreError::Closed)?;
+        if !K::BLOCKING {
+            return read(&view);
+        }
+        match tokio::task::spawn_blocking(move || read(&view)).await {
+            Ok(result) => result,
+            Err(error) => Err(StoreError::Io(format!("a read did not end: {error}"))),
+        }
+    }
+
+    async fn send(&self, job: Job<K>) -> Result<(), StoreError> {
+        match &self.jobs {
+            Some(jobs) => jobs.send(job).await.map_err(|_| self.ended()),
+            None => Err(StoreError::Closed),
+        }
+    }
+
+    /// Why the writer does not answer.
+    fn ended(&self) -> StoreError {
+        if self.is_closed() { StoreError::Closed } else { StoreError::Io("the store's writer failed".into()) }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.slot.read().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+}
+
+/// Checks the store's format, or gives an empty one its own; the key of the marks.
+fn prepare<K: Kv>(kv: &K) -> Result<Secret<32>, StoreError> {
+    match kv.get(keys::FORMAT)? {
+        Some(format) => {
+            let found = records::decode_format(&format)?;
+            if found > records::FORMAT {
+                return Err(StoreError::TooNew { found, supported: records::FORMAT });
+            }
+            let secret = kv
+                .get(keys::SECRET)?
+                .ok_or_else(|| StoreError::Damaged("the key of the marks is missing".into()))?;
+            records::decode(&secret).map(Secret::new)
+        }
+        None => {
+            let secret: [u8; 32] = random_bytes();
+            kv.apply(vec![
+                (keys::FORMAT.to_vec(), Some(records::encode_format())),
+                (keys::SECRET.to_vec(), Some(records::encode(&secret))),
+            ])?;
+            kv.flush()?;
+            Ok(Secret::new(secret))
+        }
+    }
+}
+
+impl<K: Kv> Store for Engine<K> {
+    fn register(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, Registration> {
+        Box::pin(self.write(0, move |group| group.register(&mailbox, device, now)))
+    }
+
+    fn unregister(&self, mailbox: MailboxId) -> Answer<'_, bool> {
+        Box::pin(self.write(0, move |group| group.unregister(&mailbox)))
+    }
+
+    fn mailbox(&self, mailbox: MailboxId) -> Answer<'_, Option<MailboxState>> {
+        Box::pin(self.read(move |view| view.mailbox(&mailbox)))
+    }
+
+    fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Answer<'_, Vec<Outcome>> {
+        Box::pin(self.write(size(&envelopes), move |group| group.deposit(&envelopes, now)))
+    }
+
+    fn fetch(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        after: Option<EntryId>,
+        window: Window,
+        now: Timestamp,
+    ) -> Answer<'_, Fetched> {
+        Box::pin(self.read(move |view| view.fetch(&mailbox, &device, after, window, now)))
+    }
+
+    fn acknowledge(&self, mailbox: MailboxId, device: DeviceId, entries: Vec<EntryId>) -> Answer<'_, usize> {
+        Box::pin(self.write(0, move |group| group.acknowledge(&mailbox, &device, &entries)))
+    }
+
+    fn enqueue(
+        &self,
+        destination: Domain,
+        envelopes: Vec<Envelope>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Enqueued>> {
+        Box::pin(self.write(size(&envelopes), move |group| group.enqueue(&destination, &envelopes, now)))
+    }
+
+    fn lease(
+        &self,
+        destination: Domain,
+        window: Window,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Answer<'_, Vec<Leased>> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let run = move |state: Result<(&K, &mut Leases), StoreError>| {
+                let leased =
+                    state.and_then(|(kv, leases)| leases.lease(kv, &destination, window, now, until));
+                // If nobody waits any more, the lease lapses.
+                let _ = answer.send(leased);
+            };
+            self.send(Job::Lease(Box::new(run))).await?;
+            answered.await.map_err(|_| self.ended())?
+        })
+    }
+
+    fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()> {
+        Box::pin(self.write(0, move |group| group.settle(&destination, &settlements, now)))
+    }
+
+    fn destinations(&self) -> Answer<'_, Vec<Destination>> {
+        let leases = Arc::clone(&self.leases);
+        Box::pin(self.read(move |view| view.destinations(&leases)))
+    }
+
+    fn destination(&self, domain: Domain) -> Answer<'_, Option<Destination>> {
+        let leases = Arc::clone(&self.leases);
+        Box::pin(self.read(move |view| view.destination(domain, &leases)))
+    }
+
+    fn put_backoff(&self, destination: Domain, backoff: Option<Backoff>) -> Answer<'_, ()> {
+        Box::pin(self.write(0, move |group| group.put_backoff(&destination, backoff)))
+    }
+
+    fn tracking(&self, id: TrackingId) -> Answer<'_, Option<Tracking>> {
+        Box::pin(self.read(move |view| view.tracking(&id)))
+    }
+
+    fn quarantined(&self, destination: Domain) -> Answer<'_, Vec<Quarantined>> {
+        Box::pin(self.read(move |view| view.quarantined(&destination)))
+    }
+
+    fn expire(&self, now: Timestamp, budget: usize) -> Answer<'_, Expiry> {
+        Box::pin(self.write(0, move |group| group.expire(now, budget)))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            // Where the writer has gone, somebody else has closed the store.
+            match self.send(Job::Close(answer)).await {
+                Ok(()) => answered.await.unwrap_or(Ok(())),
+                Err(StoreError::Closed) => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+    }
+}
+
+fn size(envelopes: &[Envelope]) -> usize {
+    envelopes.iter().map(|envelope| envelope.encoded().len()).sum()
+}
+
+impl<K: Kv> Drop for Engine<K> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            // A panic of the writer's was told to the supervisor.
+            let _ = writer.join();
+        }
+        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl<K: Kv> fmt::Debug for Engine<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! Deleting what is over. Each kind has an index by time, so that only what is over is looked at.
+
+use postrider_common::Timestamp;
+
+use super::group::Group;
+use super::keys;
+use super::kv::{Key, Kv};
+use super::leases::Effect;
+use super::{Expiry, StoreError};
+
+/// How many keys are looked at together.
+const PAGE: usize = 256;
+
+impl<K: Kv> Group<'_, K> {
+    pub(crate) fn expire(&mut self, now: Timestamp, budget: usize) -> Result<Expiry, StoreError> {
+        let mut left = budget;
+        let entries = self.expire_entries(now, &mut left)?;
+        let items = self.expire_items(now, &mut left)?;
+        let more = self.expire_tracking(now, &mut left)?
+            | self.expire_quarantine(now, &mut left)?
+            | self.expire_marks(now, &mut left)?;
+        Ok(Expiry { entries: entries.deleted, items: items.deleted, more: entries.more | items.more | more })
+    }
+
+    fn expire_entries(&mut self, now: Timestamp, left: &mut usize) -> Result<Round, StoreError> {
+        let end = keys::after_secs(keys::ENTRY_EXPIRIES, now);
+        self.round(&[keys::ENTRY_EXPIRIES], &end, left, |group, key| {
+            let (mailbox, entry) = keys::of_entry_expiry(&key)?;
+            let deleted = group.expire_entry(&mailbox, entry)?;
+            group.write_index(key, false);
+            Ok(deleted)
+        })
+    }
+
+    fn expire_items(&mut self, now: Timestamp, left: &mut usize) -> Result<Round, StoreError> {
+        let end = keys::after_secs(keys::ITEM_EXPIRIES, now);
+        self.round(&[keys::ITEM_EXPIRIES], &end, left, |group, key| {
+            let (domain, item) = keys::of_item_expiry(&key)?;
+            group.expire_item(&domain, item, now)
+        })
+    }
+
+    fn expire_tracking(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {
+        let end = keys::after_millis(keys::TRACKING_ENDS, now);
+        let round = self.round(&[keys::TRACKING_ENDS], &end, left, |group, key| {
+            let id = keys::of_tracking_end(&key)?;
+            group.remove(keys::tracking(&id))?;
+            group.write_index(key, false);
+            Ok(true)
+        })?;
+        Ok(round.more)
+    }
+
+    fn expire_quarantine(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {
+        let end = keys::after_millis(keys::QUARANTINE_ENDS, now);
+        let round = self.round(&[keys::QUARANTINE_ENDS], &end, left, |group, key| {
+            let (domain, item) = keys::of_item_expiry(&key)?;
+            group.end_quarantine(&domain, item)?;
+            group.write_index(key, false);
+            Ok(true)
+        })?;
+        Ok(round.more)
+    }
+
+    fn expire_marks(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {
+        for bucket in self.rules.marks.over(now) {
+            let start = keys::bucket(bucket);
+            let end = keys::end_of(&start);
+            let round = self.round(&start, &end, left, |group, key| {
+                group.write_index(key, false);
+                Ok(true)
+            })?;
+            if round.more {
+                return Ok(true);
+            }
+            self.then(Effect::BucketEmptied(bucket));
+        }
+        Ok(false)
+    }
+
+    /// Gives `delete` the keys of a range until `left` of them were deleted.
+    fn round(
+        &mut self,
+        start: &[u8],
+        end: &[u8],
+        left: &mut usize,
+        mut delete: impl FnMut(&mut Self, Key) -> Result<bool, StoreError>,
+    ) -> Result<Round, StoreError> {
+        let mut round = Round::default();
+        let mut start = start.to_vec();
+        loop {
+            let page = self.range(&start, end, PAGE)?;
+            let is_last = page.len() < PAGE;
+            for (key, _) in page {
+                if *left == 0 {
+                    round.more = true;
+                    return Ok(round);
+                }
+                start = keys::next(&key);
+                if delete(self, key)? {
+                    round.deleted += 1;
+                    *left -= 1;
+                }
+            }
+            if is_last {
+                return Ok(round);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Round {
+    deleted: usize,
+    more: bool,
+}

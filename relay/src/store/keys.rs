@@ -1,0 +1,283 @@
+//! The keys. All are in one ordered space, so that a group of operations is one atomic batch; the first byte is the
+//! kind. Numbers are big-endian, so that they sort.
+//!
+//! | kind | rest of the key | value |
+//! |---|---|---|
+//! | `!` | `format`, `secret` or `floor` | the store's format number; the key of its marks; [`FloorRecord`](super::records::FloorRecord) |
+//! | `M` | mailbox (32) | [`MailboxRecord`](super::records::MailboxRecord) |
+//! | `E` | mailbox, device (32), entry (8) | [`EntryRecord`](super::records::EntryRecord): this device has yet to acknowledge |
+//! | `U` | mailbox, entry | the same, waiting for the mailbox's first device |
+//! | `R` | mailbox, entry | how many devices have yet to acknowledge, if more than one |
+//! | `B` | mailbox, entry, piece (2) | a piece of the envelope's bytes |
+//! | `X` | expiry in seconds (8), mailbox, entry | nothing: what expires when |
+//! | `N` | domain, `0` | [`DestinationRecord`](super::records::DestinationRecord) |
+//! | `Q` | domain, `0`, item (8) | [`ItemRecord`](super::records::ItemRecord) |
+//! | `P` | domain, `0`, item, piece (2) | a piece of the envelope's bytes |
+//! | `L` | domain, `0`, not before in ms (8), item | nothing: items with a retry time of their own |
+//! | `Y` | expiry in seconds (8), domain, `0`, item | nothing: what expires when |
+//! | `T` | tracking id (16) | [`TrackingRecord`](super::records::TrackingRecord) |
+//! | `Z` | end of retention in ms (8), tracking id | nothing: what is forgotten when |
+//! | `K` | domain, `0`, item (8) | [`QuarantineRecord`](super::records::QuarantineRecord) |
+//! | `k` | domain, `0`, item, piece (2) | a piece of the envelope's bytes |
+//! | `J` | end of retention in ms (8), domain, `0`, item | nothing: what leaves quarantine when |
+//! | `D` | end of the bucket in ms (8), keyed hash (16) | [`MarkRecord`](super::records::MarkRecord) |
+//!
+//! A domain is followed by a zero byte, which no domain has, so that `a.example` is no prefix of `a.example.org`.
+
+use postrider_common::{DeviceId, Domain, EntryId, MailboxId, Timestamp, TrackingId};
+
+use super::kv::Key;
+use super::{ItemId, StoreError};
+
+pub(crate) const FORMAT: &[u8] = b"!format";
+pub(crate) const SECRET: &[u8] = b"!secret";
+pub(crate) const FLOOR: &[u8] = b"!floor";
+/// The whole index of mailbox entries by expiry; of queued items; of ended tracking records; of what is in
+/// quarantine; all marks.
+pub(crate) const ENTRY_EXPIRIES: u8 = b'X';
+pub(crate) const ITEM_EXPIRIES: u8 = b'Y';
+pub(crate) const TRACKING_ENDS: u8 = b'Z';
+pub(crate) const QUARANTINE_ENDS: u8 = b'J';
+pub(crate) const MARKS: u8 = b'D';
+pub(crate) const DESTINATIONS: u8 = b'N';
+
+fn join(kind: u8, parts: &[&[u8]]) -> Key {
+    let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+    key.push(kind);
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    key
+}
+
+pub(crate) fn mailbox(mailbox: &MailboxId) -> Key {
+    join(b'M', &[mailbox.as_bytes()])
+}
+
+/// Every device's entries of a mailbox.
+pub(crate) fn entries_of_mailbox(mailbox: &MailboxId) -> Key {
+    join(b'E', &[mailbox.as_bytes()])
+}
+
+pub(crate) fn entries(mailbox: &MailboxId, device: &DeviceId) -> Key {
+    join(b'E', &[mailbox.as_bytes(), device.as_bytes()])
+}
+
+pub(crate) fn entry(mailbox: &MailboxId, device: &DeviceId, entry: EntryId) -> Key {
+    join(b'E', &[mailbox.as_bytes(), device.as_bytes(), &entry.0.to_be_bytes()])
+}
+
+pub(crate) fn unclaimed_of(mailbox: &MailboxId) -> Key {
+    join(b'U', &[mailbox.as_bytes()])
+}
+
+pub(crate) fn unclaimed(mailbox: &MailboxId, entry: EntryId) -> Key {
+    join(b'U', &[mailbox.as_bytes(), &entry.0.to_be_bytes()])
+}
+
+pub(crate) fn remaining(mailbox: &MailboxId, entry: EntryId) -> Key {
+    join(b'R', &[mailbox.as_bytes(), &entry.0.to_be_bytes()])
+}
+
+/// The pieces of an entry's body follow it.
+pub(crate) fn body(mailbox: &MailboxId, entry: EntryId) -> Key {
+    join(b'B', &[mailbox.as_bytes(), &entry.0.to_be_bytes()])
+}
+
+pub(crate) fn entry_expiry(at: Timestamp, mailbox: &MailboxId, entry: EntryId) -> Key {
+    let at = at.as_secs().to_be_bytes();
+    join(ENTRY_EXPIRIES, &[&at, mailbox.as_bytes(), &entry.0.to_be_bytes()])
+}
+
+pub(crate) fn destination(domain: &Domain) -> Key {
+    join(DESTINATIONS, &[domain.as_str().as_bytes(), &[0]])
+}
+
+pub(crate) fn items(domain: &Domain) -> Key {
+    join(b'Q', &[domain.as_str().as_bytes(), &[0]])
+}
+
+pub(crate) fn item(domain: &Domain, item: ItemId) -> Key {
+    join(b'Q', &[domain.as_str().as_bytes(), &[0], &item.0.to_be_bytes()])
+}
+
+/// The pieces of an item's envelope follow it.
+pub(crate) fn item_body(domain: &Domain, item: ItemId) -> Key {
+    join(b'P', &[domain.as_str().as_bytes(), &[0], &item.0.to_be_bytes()])
+}
+
+pub(crate) fn delayed_of(domain: &Domain) -> Key {
+    join(b'L', &[domain.as_str().as_bytes(), &[0]])
+}
+
+pub(crate) fn delayed(domain: &Domain, not_before: Timestamp, item: ItemId) -> Key {
+    let at = not_before.as_millis().to_be_bytes();
+    join(b'L', &[domain.as_str().as_bytes(), &[0], &at, &item.0.to_be_bytes()])
+}
+
+pub(crate) fn item_expiry(at: Timestamp, domain: &Domain, item: ItemId) -> Key {
+    let at = at.as_secs().to_be_bytes();
+    join(ITEM_EXPIRIES, &[&at, domain.as_str().as_bytes(), &[0], &item.0.to_be_bytes()])
+}
+
+pub(crate) fn tracking(id: &TrackingId) -> Key {
+    join(b'T', &[id.as_bytes()])
+}
+
+pub(crate) fn tracking_end(at: Timestamp, id: &TrackingId) -> Key {
+    join(TRACKING_ENDS, &[&at.as_millis().to_be_bytes(), id.as_bytes()])
+}
+
+pub(crate) fn quarantine(domain: &Domain) -> Key {
+    join(b'K', &[domain.as_str().as_bytes(), &[0]])
+}
+
+pub(crate) fn quarantined(domain: &Domain, item: ItemId) -> Key {
+    join(b'K', &[domain.as_str().as_bytes(), &[0], &item.0.to_be_bytes()])
+}
+
+/// The pieces of a quarantined envelope follow it.
+pub(crate) fn quarantined_body(domain: &Domain, item: ItemId) -> Key {
+    join(b'k', &[domain.as_str().as_bytes(), &[0], &item.0.to_be_bytes()])
+}
+
+pub(crate) fn quarantine_end(at: Timestamp, domain: &Domain, item: ItemId) -> Key {
+    let at = at.as_millis().to_be_bytes();
+    join(QUARANTINE_ENDS, &[&at, domain.as_str().as_bytes(), &[0], &item.0.to_be_bytes()])
+}
+
+pub(crate) fn bucket(end: Timestamp) -> Key {
+    join(MARKS, &[&end.as_millis().to_be_bytes()])
+}
+
+pub(crate) fn mark(bucket: Timestamp, hash: &[u8; 16]) -> Key {
+    join(MARKS, &[&bucket.as_millis().to_be_bytes(), hash])
+}
+
+/// The first key of an index with seconds that is not over at `now`.
+pub(crate) fn after_secs(kind: u8, now: Timestamp) -> Key {
+    join(kind, &[&now.as_secs().saturating_add(1).to_be_bytes()])
+}
+
+/// The first key of an index with milliseconds that is not over at `now`.
+pub(crate) fn after_millis(kind: u8, now: Timestamp) -> Key {
+    join(kind, &[&now.as_millis().saturating_add(1).to_be_bytes()])
+}
+
+/// The number `piece` below `body`.
+pub(crate) fn piece(body: &[u8], piece: u16) -> Key {
+    let mut key = body.to_vec();
+    key.extend_from_slice(&piece.to_be_bytes());
+    key
+}
+
+/// The first key after all that begin with `prefix`. No kind is `0xff`, so there is one.
+pub(crate) fn end_of(prefix: &[u8]) -> Key {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+/// The first key after `key`.
+pub(crate) fn next(key: &[u8]) -> Key {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}
+
+/// The number that ends a key: an entry's or an item's.
+pub(crate) fn last_number(key: &[u8]) -> Result<u64, StoreError> {
+    key.last_chunk().map(|bytes| u64::from_be_bytes(*bytes)).ok_or_else(damaged)
+}
+
+/// The number after the kind: the time of an index.
+pub(crate) fn first_number(key: &[u8]) -> Result<u64, StoreError> {
+    key.get(1..9).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes).ok_or_else(damaged)
+}
+
+pub(crate) fn of_entry_expiry(key: &[u8]) -> Result<(MailboxId, EntryId), StoreError> {
+    let mailbox = key.get(9..41).and_then(|bytes| bytes.try_into().ok());
+    let mailbox = mailbox.map(MailboxId::from_bytes).ok_or_else(damaged)?;
+    Ok((mailbox, EntryId(last_number(key)?)))
+}
+
+/// Of an item's expiry, or of the end of its quarantine.
+pub(crate) fn of_item_expiry(key: &[u8]) -> Result<(Domain, ItemId), StoreError> {
+    let end = key.len().checked_sub(9).ok_or_else(damaged)?;
+    let domain = domain_in(key.get(9..end).ok_or_else(damaged)?)?;
+    Ok((domain, ItemId(last_number(key)?)))
+}
+
+pub(crate) fn of_destination(key: &[u8]) -> Result<Domain, StoreError> {
+    let end = key.len().checked_sub(1).ok_or_else(damaged)?;
+    domain_in(key.get(1..end).ok_or_else(damaged)?)
+}
+
+pub(crate) fn of_tracking_end(key: &[u8]) -> Result<TrackingId, StoreError> {
+    key.last_chunk().map(|bytes| TrackingId::from_bytes(*bytes)).ok_or_else(damaged)
+}
+
+/// When the item whose key in the index of delayed items this is comes due.
+pub(crate) fn due_of_delayed(key: &[u8]) -> Result<Timestamp, StoreError> {
+    let start = key.len().checked_sub(16).ok_or_else(damaged)?;
+    key.get(start..start + 8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(|bytes| Timestamp::from_millis(u64::from_be_bytes(bytes)))
+        .ok_or_else(damaged)
+}
+
+fn domain_in(bytes: &[u8]) -> Result<Domain, StoreError> {
+    std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(damaged)
+}
+
+fn damaged() -> StoreError {
+    StoreError::Damaged("a key has not the length or the parts of its kind".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_domains_keys_are_never_anothers() {
+        let (short, long): (Domain, Domain) =
+            ("a.example".parse().unwrap(), "a.example.org".parse().unwrap());
+        assert!(!items(&long).starts_with(&items(&short)));
+        let range = items(&short)..end_of(&items(&short));
+        assert!(range.contains(&item(&short, ItemId(u64::MAX))));
+        assert!(!range.contains(&item(&long, ItemId(0))));
+    }
+
+    #[test]
+    fn keys_tell_their_parts() {
+        let domain: Domain = "b.example".parse().unwrap();
+        let at = Timestamp::from_secs(77);
+        let key = item_expiry(at, &domain, ItemId(9));
+        assert_eq!(first_number(&key), Ok(77));
+        assert_eq!(of_item_expiry(&key), Ok((domain.clone(), ItemId(9))));
+        assert_eq!(of_destination(&destination(&domain)), Ok(domain.clone()));
+        let key = entry_expiry(at, &MailboxId::from_bytes([5; 32]), EntryId(3));
+        assert_eq!(of_entry_expiry(&key), Ok((MailboxId::from_bytes([5; 32]), EntryId(3))));
+        assert_eq!(due_of_delayed(&delayed(&domain, at, ItemId(1))), Ok(at));
+        let id = TrackingId::from_bytes([4; 16]);
+        assert_eq!(of_tracking_end(&tracking_end(at, &id)), Ok(id));
+    }
+
+    #[test]
+    fn a_damaged_key_is_an_error() {
+        assert!(last_number(b"Q").is_err());
+        assert!(of_item_expiry(b"Y12345678").is_err());
+        assert!(due_of_delayed(b"L").is_err());
+    }
+
+    #[test]
+    fn a_prefix_ends_before_the_next_one() {
+        assert_eq!(end_of(b"Ea"), b"Eb");
+        assert_eq!(end_of(&[b'E', 0xff, 0xff]), b"F");
+    }
+}

@@ -1,0 +1,243 @@
+//! Who works on which queued item. In memory only: a restart lapses every lease, which is what it should do.
+//!
+//! Per destination there is a place in the queue before which every item has been leased at least once, and the
+//! same for the index of delayed items; what was leased and came back is kept by name. So a lease looks only at
+//! what it may take, however many items are in flight. Nothing is loaded when a store is opened: the places begin
+//! at the beginning, and each item is passed at most once.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use postrider_common::{Domain, Timestamp};
+
+use super::keys;
+use super::kv::{Key, Kv};
+use super::records::{self, ItemRecord};
+use super::{ItemId, Leased, StoreError, Window};
+
+/// How many keys are looked at together.
+const PAGE: usize = 64;
+
+/// The leases of every destination.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(HashMap<Domain, Line>);
+
+/// What a group of writes, once durable, means for leases, or for other things in memory.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// The item is gone.
+    Ended(Domain, ItemId),
+    /// The item waits for a time of its own.
+    Delayed(Domain, ItemId, Timestamp),
+    /// The lease was given back.
+    Released(Domain, ItemId),
+    /// The destination has nothing left.
+    Emptied(Domain),
+    /// A bucket of marks has nothing left.
+    BucketEmptied(Timestamp),
+}
+
+/// One destination's leases.
+#[derive(Debug)]
+struct Line {
+    /// Items from here on have never been leased, unless they are delayed ones.
+    fresh: Key,
+    /// Delayed items from here on have not been leased since they were delayed.
+    delayed: Key,
+    /// Leased once and given back, or the lease lapsed.
+    returned: BTreeSet<ItemId>,
+    leased: HashMap<ItemId, Timestamp>,
+    /// The same by their end.
+    ends: BTreeSet<(Timestamp, ItemId)>,
+}
+
+impl Leases {
+    /// Takes items for delivery until `until`. Everything that `kv` shows is durable.
+    pub(crate) fn lease<K: Kv>(
+        &mut self,
+        kv: &K,
+        domain: &Domain,
+        window: Window,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Leased>, StoreError> {
+        if kv.get(&keys::destination(domain))?.is_none() {
+            self.0.remove(domain);
+            return Ok(Vec::new());
+        }
+        let line = self.0.entry(domain.clone()).or_insert_with(|| Line::new(domain));
+        line.lapse(now);
+        let mut take = Take { kv, domain, window, bytes: 0, taken: Vec::new() };
+        let result = line.fill(&mut take, now);
+        let items: Vec<_> = take.taken.iter().map(|leased| leased.item).collect();
+        match result {
+            Ok(()) => {
+                line.ends.extend(items.iter().map(|item| (until, *item)));
+                line.leased.extend(items.iter().map(|item| (*item, until)));
+                Ok(take.taken)
+            }
+            Err(error) => {
+                line.returned.extend(items);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether somebody works on the item at `now`.
+    pub(crate) fn is_leased(&self, domain: &Domain, item: ItemId, now: Timestamp) -> bool {
+        self.until(domain, item).is_some_and(|until| until > now)
+    }
+
+    /// Until when the item was leased, whether or not that is over.
+    pub(crate) fn until(&self, domain: &Domain, item: ItemId) -> Option<Timestamp> {
+        self.0.get(domain)?.leased.get(&item).copied()
+    }
+
+    /// Follows what has become durable.
+    pub(crate) fn follow(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Ended(domain, item) => {
+                self.with(domain, |line| {
+                    line.end(*item);
+                    line.returned.remove(item);
+                });
+            }
+            Effect::Delayed(domain, item, not_before) => {
+                self.with(domain, |line| {
+                    line.end(*item);
+                    line.returned.remove(item);
+                    let key = keys::delayed(domain, *not_before, *item);
+                    if key < line.delayed {
+                        line.delayed = key;
+                    }
+                });
+            }
+            Effect::Released(domain, item) => {
+                self.with(domain, |line| {
+                    if line.end(*item) {
+                        line.returned.insert(*item);
+                    }
+                });
+            }
+            Effect::Emptied(domain) => {
+                self.0.remove(domain);
+            }
+            Effect::BucketEmptied(_) => {}
+        }
+    }
+
+    fn with(&mut self, domain: &Domain, change: impl FnOnce(&mut Line)) {
+        if let Some(line) = self.0.get_mut(domain) {
+            change(line);
+        }
+    }
+}
+
+impl Line {
+    fn new(domain: &Domain) -> Self {
+        Self {
+            fresh: keys::items(domain),
+            delayed: keys::delayed_of(domain),
+            returned: BTreeSet::new(),
+            leased: HashMap::new(),
+            ends: BTreeSet::new(),
+        }
+    }
+
+    /// Takes back what was leased until now or earlier.
+    fn lapse(&mut self, now: Timestamp) {
+        while let Some((_, item)) = self.ends.first().filter(|(until, _)| *until <= now).copied() {
+            self.end(item);
+            self.returned.insert(item);
+        }
+    }
+
+    /// Ends a lease; whether there was one.
+    fn end(&mut self, item: ItemId) -> bool {
+        self.leased.remove(&item).is_some_and(|until| self.ends.remove(&(until, item)))
+    }
+
+    fn is_known(&self, item: ItemId) -> bool {
+        self.leased.contains_key(&item) || self.returned.contains(&item)
+    }
+
+    /// Takes what is due of its own, then what came back, then what has never been taken.
+    fn fill<K: Kv>(&mut self, take: &mut Take<'_, K>, now: Timestamp) -> Result<(), StoreError> {
+        let end = keys::delayed(take.domain, now + std::time::Duration::from_millis(1), ItemId(0));
+        while self.delayed < end {
+            let page = take.kv.range(&self.delayed, &end, PAGE)?;
+            for (key, _) in &page {
+                let item = ItemId(keys::last_number(key)?);
+                if !self.is_known(item) {
+                    let record = take.kv.get(&keys::item(take.domain, item))?;
+                    if !take.take(item, record)? {
+                        return Ok(());
+                    }
+                }
+                self.delayed = keys::next(key);
+            }
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        while let Some(item) = self.returned.first().copied() {
+            let record = take.kv.get(&keys::item(take.domain, item))?;
+            if !take.take(item, record)? {
+                return Ok(());
+            }
+            self.returned.remove(&item);
+        }
+        let end = keys::end_of(&keys::items(take.domain));
+        loop {
+            let page = take.kv.range(&self.fresh, &end, PAGE)?;
+            for (key, record) in &page {
+                let item = ItemId(keys::last_number(key)?);
+                let is_delayed = records::decode::<ItemRecord>(record)?.not_before.is_some();
+                if !is_delayed && !self.is_known(item) && !take.take(item, Some(record.clone()))? {
+                    return Ok(());
+                }
+                self.fresh = keys::next(key);
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What one lease has taken so far.
+struct Take<'a, K> {
+    kv: &'a K,
+    domain: &'a Domain,
+    window: Window,
+    bytes: usize,
+    taken: Vec<Leased>,
+}
+
+impl<K: Kv> Take<'_, K> {
+    /// Takes an item unless it is gone; whether it did not have to stay for want of room.
+    fn take(&mut self, item: ItemId, record: Option<Bytes>) -> Result<bool, StoreError> {
+        let Some(record) = record else {
+            return Ok(true);
+        };
+        let record: ItemRecord = records::decode(&record)?;
+        let bytes = self.bytes.saturating_add(record.bytes as usize);
+        if !self.taken.is_empty() && (self.taken.len() >= self.window.count || bytes > self.window.bytes) {
+            return Ok(false);
+        }
+        if self.taken.iter().any(|taken| taken.item == item) {
+            return Ok(true);
+        }
+        let body = keys::item_body(self.domain, item);
+        let pieces = (0..records::pieces(record.bytes)?)
+            .map(|piece| {
+                self.kv
+                    .get(&keys::piece(&body, piece))?
+                    .ok_or_else(|| StoreError::Damaged("a queued envelope lacks a part".into()))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        self.taken.push(Leased { item, envelope: records::assemble(&pieces)?, attempts: record.attempts });
+        self.bytes = bytes;
+        Ok(true)
+    }
+}

@@ -1,0 +1,278 @@
+//! Mailboxes: registration, deposits, what devices fetch and acknowledge.
+//!
+//! An envelope is kept once, and once more in short for each device that has yet to acknowledge it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use postrider_common::wire::mailbox::Entry;
+use postrider_common::{DeviceId, EntryId, Envelope, FailureClass, MailboxId, Outcome, Timestamp};
+
+use super::group::Group;
+use super::keys;
+use super::kv::Kv;
+use super::records::{self, EntryRecord, MailboxRecord, MarkRecord, RemainingRecord};
+use super::view::View;
+use super::{Fetched, MailboxState, Registration, StoreError, Window};
+
+/// When to try a full mailbox again: its devices have to come and fetch.
+const FULL_FOR: Duration = Duration::from_secs(15 * 60);
+/// How many entries are looked at together.
+const PAGE: usize = 64;
+
+impl<K: Kv> Group<'_, K> {
+    pub(crate) fn register(
+        &mut self,
+        mailbox: &MailboxId,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<Registration, StoreError> {
+        let key = keys::mailbox(mailbox);
+        let Some(mut record) = self.record::<MailboxRecord>(&key)? else {
+            let record = MailboxRecord {
+                devices: vec![device],
+                entries: 0,
+                bytes: 0,
+                next_entry: self.first_id(now)?,
+            };
+            self.put(key, &record)?;
+            return Ok(Registration::Created);
+        };
+        if record.devices.contains(&device) {
+            return Ok(Registration::Unchanged);
+        }
+        if record.devices.len() >= self.rules.limits.devices {
+            return Ok(Registration::TooManyDevices);
+        }
+        if record.devices.is_empty() {
+            for (key, value) in self.all(&keys::unclaimed_of(mailbox))? {
+                let entry = EntryId(keys::last_number(&key)?);
+                self.remove(key)?;
+                self.put_new(keys::entry(mailbox, &device, entry), value);
+            }
+        }
+        record.devices.push(device);
+        self.put(key, &record)?;
+        Ok(Registration::DeviceAdded)
+    }
+
+    pub(crate) fn unregister(&mut self, mailbox: &MailboxId) -> Result<bool, StoreError> {
+        let key = keys::mailbox(mailbox);
+        let Some(record) = self.record::<MailboxRecord>(&key)? else {
+            return Ok(false);
+        };
+        self.remove(key)?;
+        self.raise_floor(record.next_entry)?;
+        let mut entries = BTreeMap::new();
+        for prefix in [keys::entries_of_mailbox(mailbox), keys::unclaimed_of(mailbox)] {
+            for (key, value) in self.all(&prefix)? {
+                let entry = EntryId(keys::last_number(&key)?);
+                entries.insert(entry, records::decode::<EntryRecord>(&value)?);
+                self.remove(key)?;
+            }
+        }
+        for (entry, record) in entries {
+            self.remove_envelope(mailbox, entry, record)?;
+        }
+        self.changes().removed.insert(*mailbox);
+        Ok(true)
+    }
+
+    pub(crate) fn deposit(
+        &mut self,
+        envelopes: &[Envelope],
+        now: Timestamp,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let bytes = envelopes.iter().map(|envelope| envelope.encoded().len() as u64);
+        self.rules.space.take(self.kv, bytes.sum(), now)?;
+        envelopes.iter().map(|envelope| self.deposit_one(envelope, now)).collect()
+    }
+
+    fn deposit_one(&mut self, envelope: &Envelope, now: Timestamp) -> Result<Outcome, StoreError> {
+        let mailbox = envelope.mailbox();
+        let key = keys::mailbox(mailbox);
+        let Some(mut record) = self.record::<MailboxRecord>(&key)? else {
+            return Ok(Outcome::reject(FailureClass::NoSuchMailbox));
+        };
+        let mark = self.rules.marks.of_deposit(mailbox, envelope.id());
+        if self.marked(mark)?.is_some() {
+            return Ok(Outcome::Duplicate);
+        }
+        let devices = match envelope.device() {
+            None => record.devices.clone(),
+            Some(device) if record.devices.contains(device) => vec![*device],
+            Some(_) => return Ok(Outcome::reject(FailureClass::NoSuchDevice)),
+        };
+        let bytes = length(envelope)?;
+        let limits = &self.rules.limits;
+        if record.entries >= limits.mailbox_entries
+            || record.bytes.saturating_add(bytes.into()) > limits.mailbox_bytes
+        {
+            return Ok(Outcome::retry(FailureClass::MailboxFull, FULL_FOR));
+        }
+
+        let entry = EntryId(record.next_entry);
+        record.next_entry += 1;
+        record.entries += 1;
+        record.bytes += u64::from(bytes);
+        self.put(key, &record)?;
+        self.put_mark(mark, MarkRecord { tracking: None }, now);
+        let body = keys::body(mailbox, entry);
+        for (number, piece) in (0..).zip(records::split(envelope)) {
+            self.put_new(keys::piece(&body, number), piece);
+        }
+        let expires_at = envelope.expires_at();
+        self.write_index(keys::entry_expiry(expires_at, mailbox, entry), true);
+        let short = records::encode(&EntryRecord { expires_at, bytes });
+        if devices.is_empty() {
+            self.put_new(keys::unclaimed(mailbox, entry), short.clone());
+        }
+        for device in &devices {
+            self.put_new(keys::entry(mailbox, device, entry), short.clone());
+        }
+        if let Ok(remaining @ 2..) = u16::try_from(devices.len()) {
+            self.put(keys::remaining(mailbox, entry), &RemainingRecord(remaining))?;
+        }
+        self.changes().deposited.insert(*mailbox);
+        Ok(Outcome::Stored)
+    }
+
+    pub(crate) fn acknowledge(
+        &mut self,
+        mailbox: &MailboxId,
+        device: &DeviceId,
+        entries: &[EntryId],
+    ) -> Result<usize, StoreError> {
+        let mut known = 0;
+        for &entry in entries {
+            let key = keys::entry(mailbox, device, entry);
+            let Some(record) = self.record::<EntryRecord>(&key)? else {
+                continue;
+            };
+            known += 1;
+            self.remove(key)?;
+            let remaining = keys::remaining(mailbox, entry);
+            match self.record::<RemainingRecord>(&remaining)? {
+                None => self.end_entry(mailbox, entry, record)?,
+                Some(RemainingRecord(..=2)) => self.remove(remaining)?,
+                Some(RemainingRecord(count)) => self.put(remaining, &RemainingRecord(count - 1))?,
+            }
+        }
+        Ok(known)
+    }
+
+    /// Deletes an entry that is over, for whichever devices still had to have it.
+    pub(crate) fn expire_entry(&mut self, mailbox: &MailboxId, entry: EntryId) -> Result<bool, StoreError> {
+        let Some(record) = self.record::<MailboxRecord>(&keys::mailbox(mailbox))? else {
+            return Ok(false);
+        };
+        let mut found = None;
+        let of_devices = record.devices.iter().map(|device| keys::entry(mailbox, device, entry));
+        for key in of_devices.chain([keys::unclaimed(mailbox, entry)]) {
+            if let Some(record) = self.record::<EntryRecord>(&key)? {
+                found = Some(record);
+                self.remove(key)?;
+            }
+        }
+        match found {
+            Some(record) => self.end_entry(mailbox, entry, record).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Deletes an entry that no device has to have any more.
+    fn end_entry(
+        &mut self,
+        mailbox: &MailboxId,
+        entry: EntryId,
+        record: EntryRecord,
+    ) -> Result<(), StoreError> {
+        self.remove_envelope(mailbox, entry, record)?;
+        let key = keys::mailbox(mailbox);
+        let mut of_mailbox: MailboxRecord =
+            self.record(&key)?.ok_or_else(|| StoreError::Damaged("an entry has no mailbox".into()))?;
+        of_mailbox.entries = of_mailbox.entries.saturating_sub(1);
+        of_mailbox.bytes = of_mailbox.bytes.saturating_sub(record.bytes.into());
+        self.put(key, &of_mailbox)
+    }
+
+    fn remove_envelope(
+        &mut self,
+        mailbox: &MailboxId,
+        entry: EntryId,
+        record: EntryRecord,
+    ) -> Result<(), StoreError> {
+        self.remove_pieces(&keys::body(mailbox, entry), record.bytes)?;
+        self.write_index(keys::entry_expiry(record.expires_at, mailbox, entry), false);
+        self.write_index(keys::remaining(mailbox, entry), false);
+        Ok(())
+    }
+}
+
+impl<K: Kv> View<K> {
+    pub(crate) fn mailbox(&self, mailbox: &MailboxId) -> Result<Option<MailboxState>, StoreError> {
+        let Some(bytes) = self.get(&keys::mailbox(mailbox))? else {
+            return Ok(None);
+        };
+        let record: MailboxRecord = records::decode(&bytes)?;
+        Ok(Some(MailboxState { devices: record.devices, entries: record.entries, bytes: record.bytes }))
+    }
+
+    pub(crate) fn fetch(
+        &self,
+        mailbox: &MailboxId,
+        device: &DeviceId,
+        after: Option<EntryId>,
+        window: Window,
+        now: Timestamp,
+    ) -> Result<Fetched, StoreError> {
+        let mut fetched = Fetched::default();
+        let mut bytes = 0_usize;
+        let prefix = keys::entries(mailbox, device);
+        let end = keys::end_of(&prefix);
+        let mut start = Some(match after {
+            Some(after) => keys::next(&keys::entry(mailbox, device, after)),
+            None => prefix,
+        });
+        while let Some(from) = start {
+            let page = self.range(&from, &end, PAGE)?;
+            for (key, value) in &page.pairs {
+                let record: EntryRecord = records::decode(value)?;
+                if record.expires_at <= now {
+                    continue;
+                }
+                let with = bytes.saturating_add(record.bytes as usize);
+                let taken = fetched.entries.len();
+                if taken > 0 && (taken >= window.count || with > window.bytes) {
+                    fetched.more = true;
+                    return Ok(fetched);
+                }
+                let id = EntryId(keys::last_number(key)?);
+                // One whose body is gone was acknowledged while we looked.
+                if let Some(envelope) = self.envelope(&keys::body(mailbox, id), record.bytes)? {
+                    fetched.entries.push(Entry { id, envelope });
+                    bytes = with;
+                }
+            }
+            start = page.next;
+        }
+        Ok(fetched)
+    }
+
+    fn envelope(&self, body: &[u8], bytes: u32) -> Result<Option<Envelope>, StoreError> {
+        let mut pieces = Vec::new();
+        for piece in 0..records::pieces(bytes)? {
+            match self.get(&keys::piece(body, piece))? {
+                Some(piece) => pieces.push(piece),
+                None => return Ok(None),
+            }
+        }
+        records::assemble(&pieces).map(Some)
+    }
+}
+
+/// An envelope's bytes as the store counts them.
+pub(crate) fn length(envelope: &Envelope) -> Result<u32, StoreError> {
+    u32::try_from(envelope.encoded().len())
+        .map_err(|_| StoreError::Damaged("an envelope is larger than any may be".into()))
+}

@@ -1,0 +1,82 @@
+//! The engine that keeps everything in memory: for tests, and for relays that are simulated.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use bytes::Bytes;
+use postrider_common::supervisor::Supervisor;
+
+use super::engine::{Engine, Options};
+use super::kv::{Batch, Key, Kv};
+use super::{Store, StoreError, StoreLimits};
+
+/// What stands for the disk: it outlives the stores that are opened on it, one after the other. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryDisk {
+    content: Content,
+    open: Arc<Mutex<Weak<MemoryKv>>>,
+}
+
+pub(super) type Content = Arc<RwLock<BTreeMap<Key, Bytes>>>;
+
+impl MemoryDisk {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens the store that is on it. As with a directory, it is open once at a time.
+    pub fn open(&self, limits: StoreLimits, supervisor: &Supervisor) -> Result<Arc<dyn Store>, StoreError> {
+        let options = Options { limits, ..Options::default() };
+        let kv = Arc::new(MemoryKv(Arc::clone(&self.content)));
+        {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            if open.strong_count() > 0 {
+                return Err(StoreError::InUse);
+            }
+            *open = Arc::downgrade(&kv);
+        }
+        Ok(Arc::new(Engine::open(kv, &options, supervisor)?))
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct MemoryKv(pub(super) Content);
+
+impl Kv for MemoryKv {
+    const BLOCKING: bool = false;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(map.get(key).cloned())
+    }
+
+    fn range(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        if start >= end {
+            return Ok(Vec::new());
+        }
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pairs = map.range::<[u8], _>((Bound::Included(start), Bound::Excluded(end)));
+        Ok(pairs.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in batch {
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,82 @@
+//! Envelopes that their destination could neither read nor take: out of the queue, and kept for the operator.
+
+use postrider_common::{Domain, FailureClass, Timestamp};
+
+use super::group::Group;
+use super::keys;
+use super::kv::Kv;
+use super::records::{self, ItemRecord, QuarantineRecord};
+use super::view::View;
+use super::{ItemId, Quarantined, StoreError};
+
+/// How many envelopes of one destination are kept in quarantine: a few show what is wrong, and their bytes are bounded by
+/// what one envelope may have. The oldest goes first.
+pub const QUARANTINE_ITEMS: usize = 16;
+
+impl<K: Kv> Group<'_, K> {
+    /// Copies an item that is about to end.
+    pub(crate) fn quarantine(
+        &mut self,
+        domain: &Domain,
+        item: ItemId,
+        record: &ItemRecord,
+        class: FailureClass,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let kept = self.all(&keys::quarantine(domain))?;
+        for (key, _) in kept.iter().take((kept.len() + 1).saturating_sub(QUARANTINE_ITEMS)) {
+            self.end_quarantine(domain, ItemId(keys::last_number(key)?))?;
+        }
+        let (from, to) = (keys::item_body(domain, item), keys::quarantined_body(domain, item));
+        for piece in 0..records::pieces(record.bytes)? {
+            let bytes = self.get(&keys::piece(&from, piece))?.ok_or_else(lacks_a_part)?;
+            self.put_new(keys::piece(&to, piece), bytes);
+        }
+        let until = now + self.rules.limits.tracking_retention;
+        let kept = QuarantineRecord { class: class.slug().into(), at: now, until, bytes: record.bytes };
+        self.put_new(keys::quarantined(domain, item), records::encode(&kept));
+        self.write_index(keys::quarantine_end(until, domain, item), true);
+        Ok(())
+    }
+
+    /// Deletes an envelope from quarantine, if it is there.
+    pub(crate) fn end_quarantine(&mut self, domain: &Domain, item: ItemId) -> Result<(), StoreError> {
+        let key = keys::quarantined(domain, item);
+        let Some(record) = self.record::<QuarantineRecord>(&key)? else {
+            return Ok(());
+        };
+        self.remove(key)?;
+        self.remove_pieces(&keys::quarantined_body(domain, item), record.bytes)?;
+        self.write_index(keys::quarantine_end(record.until, domain, item), false);
+        Ok(())
+    }
+}
+
+impl<K: Kv> View<K> {
+    pub(crate) fn quarantined(&self, domain: &Domain) -> Result<Vec<Quarantined>, StoreError> {
+        let prefix = keys::quarantine(domain);
+        let page = self.range(&prefix, &keys::end_of(&prefix), QUARANTINE_ITEMS + 1)?;
+        let mut quarantined = Vec::new();
+        for (key, value) in &page.pairs {
+            let item = ItemId(keys::last_number(key)?);
+            let record: QuarantineRecord = records::decode(value)?;
+            let body = keys::quarantined_body(domain, item);
+            let pieces = (0..records::pieces(record.bytes)?)
+                .map(|piece| self.get(&keys::piece(&body, piece)))
+                .collect::<Result<Option<Vec<_>>, _>>()?;
+            // Its pieces are gone before its record is: it has left quarantine since.
+            let Some(pieces) = pieces else { continue };
+            quarantined.push(Quarantined {
+                item,
+                envelope: records::assemble(&pieces)?,
+                class: records::class_of(&record.class),
+                at: record.at,
+            });
+        }
+        Ok(quarantined)
+    }
+}
+
+fn lacks_a_part() -> StoreError {
+    StoreError::Damaged("a queued envelope lacks a part".into())
+}

@@ -1,0 +1,328 @@
+//! The outbound queue: envelopes for other relays, and what became of them.
+
+use std::sync::{Mutex, PoisonError};
+
+use postrider_common::secret::random_bytes;
+use postrider_common::{Domain, Envelope, Timestamp, TrackingId};
+use sha2::{Digest, Sha256};
+
+use super::group::Group;
+use super::keys;
+use super::kv::Kv;
+use super::leases::{Effect, Leases};
+use super::mailboxes::length;
+use super::records::{self, DestinationRecord, ItemRecord, MarkRecord, TrackingRecord};
+use super::view::View;
+use super::{Backoff, Destination, Enqueued, ItemId, Settlement, StoreError, Tracking, TrackingEnd, Verdict};
+
+/// How many keys are looked at together.
+const PAGE: usize = 64;
+
+impl<K: Kv> Group<'_, K> {
+    pub(crate) fn enqueue(
+        &mut self,
+        domain: &Domain,
+        envelopes: &[Envelope],
+        now: Timestamp,
+    ) -> Result<Vec<Enqueued>, StoreError> {
+        let bytes = envelopes.iter().map(|envelope| envelope.encoded().len() as u64);
+        self.rules.space.take(self.kv, bytes.sum(), now)?;
+        envelopes.iter().map(|envelope| self.enqueue_one(domain, envelope, now)).collect()
+    }
+
+    fn enqueue_one(
+        &mut self,
+        domain: &Domain,
+        envelope: &Envelope,
+        now: Timestamp,
+    ) -> Result<Enqueued, StoreError> {
+        let mark = self.rules.marks.of_queued(domain, envelope.mailbox(), envelope.id());
+        if let Some((key, record)) = self.marked(mark)? {
+            let lacking = || StoreError::Damaged("a queued envelope's mark lacks its tracking id".into());
+            let tracking = record.tracking.ok_or_else(lacking)?;
+            if !self.has_failed(&tracking)? {
+                return Ok(Enqueued::Duplicate(tracking));
+            }
+            // The sender tries again what did not get there: that is a new beginning, with an id of its own.
+            self.remove(key)?;
+        }
+        let key = keys::destination(domain);
+        let mut record = self.destination_or_new(domain, now)?;
+        let bytes = length(envelope)?;
+        let limits = &self.rules.limits;
+        if record.items >= limits.queue_items
+            || record.bytes.saturating_add(bytes.into()) > limits.queue_bytes
+        {
+            return Ok(Enqueued::QueueFull);
+        }
+
+        let item = ItemId(record.next_item);
+        record.next_item += 1;
+        record.items += 1;
+        record.bytes += u64::from(bytes);
+        self.put(key, &record)?;
+        let tracking = new_tracking_id(domain);
+        let mark_record = MarkRecord { tracking: Some(tracking) };
+        self.put_mark(mark, mark_record, now);
+        let body = keys::item_body(domain, item);
+        for (number, piece) in (0..).zip(records::split(envelope)) {
+            self.put_new(keys::piece(&body, number), piece);
+        }
+        let expires_at = envelope.expires_at();
+        self.write_index(keys::item_expiry(expires_at, domain, item), true);
+        let of_item = ItemRecord { tracking, expires_at, bytes, attempts: 0, not_before: None };
+        self.put_new(keys::item(domain, item), records::encode(&of_item));
+        let of_tracking = TrackingRecord {
+            destination: domain.clone(),
+            queued_at: now,
+            attempts: 0,
+            reason: None,
+            not_before: None,
+            end: None,
+        };
+        self.put_new(keys::tracking(&tracking), records::encode(&of_tracking));
+        self.changes().enqueued.insert(domain.clone());
+        Ok(Enqueued::Queued(tracking))
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        domain: &Domain,
+        settlements: &[Settlement],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for Settlement { item, verdict } in settlements {
+            let Some(record) = self.record::<ItemRecord>(&keys::item(domain, *item))? else {
+                continue;
+            };
+            match verdict {
+                Verdict::Delivered => self.end_item(domain, *item, record, TrackingEnd::Stored, now)?,
+                Verdict::Failed(class) => {
+                    self.end_item(domain, *item, record, TrackingEnd::Failed(*class), now)?;
+                }
+                Verdict::Quarantined(class) => {
+                    self.quarantine(domain, *item, &record, *class, now)?;
+                    self.end_item(domain, *item, record, TrackingEnd::Failed(*class), now)?;
+                }
+                Verdict::Expired => self.end_item(domain, *item, record, TrackingEnd::Expired, now)?,
+                Verdict::Retry { reason, not_before } => {
+                    self.delay_item(domain, *item, record, reason.slug(), *not_before)?;
+                    self.changes().enqueued.insert(domain.clone());
+                }
+                Verdict::Released => {
+                    self.then(Effect::Released(domain.clone(), *item));
+                    self.changes().enqueued.insert(domain.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn delay_item(
+        &mut self,
+        domain: &Domain,
+        item: ItemId,
+        record: ItemRecord,
+        reason: &str,
+        not_before: Timestamp,
+    ) -> Result<(), StoreError> {
+        if let Some(earlier) = record.not_before {
+            self.remove(keys::delayed(domain, earlier, item))?;
+        }
+        let record = ItemRecord {
+            attempts: record.attempts.saturating_add(1),
+            not_before: Some(not_before),
+            ..record
+        };
+        self.put(keys::item(domain, item), &record)?;
+        self.put(keys::delayed(domain, not_before, item), &())?;
+        let key = keys::tracking(&record.tracking);
+        if let Some(tracking) = self.record::<TrackingRecord>(&key)? {
+            let tracking = TrackingRecord {
+                attempts: record.attempts,
+                reason: Some(reason.into()),
+                not_before: Some(not_before),
+                ..tracking
+            };
+            self.put(key, &tracking)?;
+        }
+        self.then(Effect::Delayed(domain.clone(), item, not_before));
+        Ok(())
+    }
+
+    /// Deletes an item that is over, unless it is leased; whether it did.
+    pub(crate) fn expire_item(
+        &mut self,
+        domain: &Domain,
+        item: ItemId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if lock(self.leases).is_leased(domain, item, now) {
+            return Ok(false);
+        }
+        match self.record::<ItemRecord>(&keys::item(domain, item))? {
+            Some(record) => self.end_item(domain, item, record, TrackingEnd::Expired, now).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn end_item(
+        &mut self,
+        domain: &Domain,
+        item: ItemId,
+        record: ItemRecord,
+        end: TrackingEnd,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.remove(keys::item(domain, item))?;
+        self.remove_pieces(&keys::item_body(domain, item), record.bytes)?;
+        self.write_index(keys::item_expiry(record.expires_at, domain, item), false);
+        if let Some(not_before) = record.not_before {
+            self.remove(keys::delayed(domain, not_before, item))?;
+        }
+        let mut of_destination = self.destination_or_new(domain, now)?;
+        of_destination.items = of_destination.items.saturating_sub(1);
+        of_destination.bytes = of_destination.bytes.saturating_sub(record.bytes.into());
+        self.then(Effect::Ended(domain.clone(), item));
+        self.put_destination(domain, &of_destination)?;
+
+        let key = keys::tracking(&record.tracking);
+        if let Some(tracking) = self.record::<TrackingRecord>(&key)? {
+            // Whoever ended it otherwise than by its time has been asked.
+            let answered = u32::from(end != TrackingEnd::Expired);
+            // Where no answer for the envelope says why it is not there, its destination's failure does.
+            let of_failure =
+                of_destination.backoff.map(|backoff| backoff.class).filter(|_| end == TrackingEnd::Expired);
+            let tracking = TrackingRecord {
+                attempts: record.attempts.saturating_add(answered),
+                reason: tracking.reason.or(of_failure),
+                not_before: None,
+                end: Some((end.into(), now)),
+                ..tracking
+            };
+            self.put(key, &tracking)?;
+            let until = now + self.rules.limits.tracking_retention;
+            self.write_index(keys::tracking_end(until, &record.tracking), true);
+        }
+        Ok(())
+    }
+
+    /// Whether a queued envelope ended without having arrived. One whose record is gone cannot be told about any more,
+    /// so it counts as such.
+    fn has_failed(&mut self, tracking: &TrackingId) -> Result<bool, StoreError> {
+        let record = self.record::<TrackingRecord>(&keys::tracking(tracking))?;
+        let end = record.map(|record| Tracking::from(record).end.map(|(end, _)| end));
+        Ok(!matches!(end, Some(None | Some(TrackingEnd::Stored))))
+    }
+
+    pub(crate) fn put_backoff(
+        &mut self,
+        domain: &Domain,
+        backoff: Option<Backoff>,
+    ) -> Result<(), StoreError> {
+        let mut record = self.destination_or_new(domain, Timestamp::default())?;
+        record.backoff = backoff.map(Into::into);
+        self.put_destination(domain, &record)
+    }
+
+    fn destination_or_new(
+        &mut self,
+        domain: &Domain,
+        now: Timestamp,
+    ) -> Result<DestinationRecord, StoreError> {
+        if let Some(record) = self.record(&keys::destination(domain))? {
+            return Ok(record);
+        }
+        Ok(DestinationRecord { items: 0, bytes: 0, next_item: self.first_id(now)?, backoff: None })
+    }
+
+    /// Keeps the record as long as it says anything.
+    fn put_destination(&mut self, domain: &Domain, record: &DestinationRecord) -> Result<(), StoreError> {
+        let key = keys::destination(domain);
+        if record.items == 0 {
+            self.then(Effect::Emptied(domain.clone()));
+            if record.backoff.is_none() {
+                self.raise_floor(record.next_item)?;
+                return self.remove(key);
+            }
+        }
+        self.put(key, record)
+    }
+}
+
+impl<K: Kv> View<K> {
+    pub(crate) fn tracking(&self, id: &TrackingId) -> Result<Option<Tracking>, StoreError> {
+        let bytes = self.get(&keys::tracking(id))?;
+        bytes.map(|bytes| Ok(records::decode::<TrackingRecord>(&bytes)?.into())).transpose()
+    }
+
+    pub(crate) fn destinations(&self, leases: &Mutex<Leases>) -> Result<Vec<Destination>, StoreError> {
+        let mut destinations = Vec::new();
+        let mut start = Some(vec![keys::DESTINATIONS]);
+        let end = keys::end_of(&[keys::DESTINATIONS]);
+        while let Some(from) = start {
+            let page = self.range(&from, &end, PAGE)?;
+            for (key, value) in &page.pairs {
+                let domain = keys::of_destination(key)?;
+                destinations.push(self.destination_of(domain, value, leases)?);
+            }
+            start = page.next;
+        }
+        Ok(destinations)
+    }
+
+    pub(crate) fn destination(
+        &self,
+        domain: Domain,
+        leases: &Mutex<Leases>,
+    ) -> Result<Option<Destination>, StoreError> {
+        let bytes = self.get(&keys::destination(&domain))?;
+        bytes.map(|bytes| self.destination_of(domain, &bytes, leases)).transpose()
+    }
+
+    fn destination_of(
+        &self,
+        domain: Domain,
+        record: &[u8],
+        leases: &Mutex<Leases>,
+    ) -> Result<Destination, StoreError> {
+        let record: DestinationRecord = records::decode(record)?;
+        Ok(Destination {
+            next_retry: self.next_retry(&domain, leases)?,
+            domain,
+            items: record.items,
+            bytes: record.bytes,
+            backoff: record.backoff.map(Into::into),
+        })
+    }
+
+    /// When the first delayed item is due that nobody works on.
+    fn next_retry(&self, domain: &Domain, leases: &Mutex<Leases>) -> Result<Option<Timestamp>, StoreError> {
+        let prefix = keys::delayed_of(domain);
+        let end = keys::end_of(&prefix);
+        let mut start = Some(prefix);
+        while let Some(from) = start {
+            let page = self.range(&from, &end, PAGE)?;
+            for (key, _) in &page.pairs {
+                let item = ItemId(keys::last_number(key)?);
+                if lock(leases).until(domain, item).is_none() {
+                    return keys::due_of_delayed(key).map(Some);
+                }
+            }
+            start = page.next;
+        }
+        Ok(None)
+    }
+}
+
+/// Its first two bytes come from the destination: that is what finds the record in an engine that is divided by
+/// destinations.
+fn new_tracking_id(destination: &Domain) -> TrackingId {
+    let mut id: [u8; TrackingId::SIZE] = random_bytes();
+    id[..2].copy_from_slice(&Sha256::digest(destination.as_str())[..2]);
+    TrackingId::from_bytes(id)
+}
+
+pub(crate) fn lock(leases: &Mutex<Leases>) -> std::sync::MutexGuard<'_, Leases> {
+    leases.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,277 @@
+//! The values. Each begins with the version of its record, one byte; what follows is bincode as on the wire, except
+//! for pieces of envelopes, which are their bytes.
+//!
+//! Version 1 of every record is the only one there is. A store in which a record has another is damaged: what a
+//! later version writes is told by the store's format number, which is checked when it is opened.
+
+use bytes::Bytes;
+use postrider_common::wire::{decode_record, encode_record};
+use postrider_common::{DeviceId, Domain, Envelope, FailureClass, Timestamp, TrackingId};
+use serde::{Deserialize, Serialize};
+
+use super::{Backoff, StoreError, Tracking, TrackingEnd};
+
+/// The format that this version writes, and the newest that it reads.
+pub(crate) const FORMAT: u32 = 1;
+/// The most bytes of an envelope under one key.
+pub(crate) const PIECE_BYTES: usize = 16 << 10;
+const VERSION: u8 = 1;
+
+/// Above every id that a deleted mailbox or destination has given to an entry or an item.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct FloorRecord(pub u64);
+
+/// One mailbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MailboxRecord {
+    pub devices: Vec<DeviceId>,
+    pub entries: u64,
+    pub bytes: u64,
+    /// The id of the next entry.
+    pub next_entry: u64,
+}
+
+/// One entry, for one device.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct EntryRecord {
+    pub expires_at: Timestamp,
+    /// Of the encoded envelope.
+    pub bytes: u32,
+}
+
+/// How many devices have yet to acknowledge an entry.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct RemainingRecord(pub u16);
+
+/// One destination with items or a back-off.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DestinationRecord {
+    pub items: u64,
+    pub bytes: u64,
+    /// The id of the next item.
+    pub next_item: u64,
+    pub backoff: Option<BackoffRecord>,
+}
+
+/// A back-off; its class as its slug.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BackoffRecord {
+    failing_since: Timestamp,
+    failures: u32,
+    pub class: String,
+    class_since: Timestamp,
+    detail: String,
+    next_attempt: Timestamp,
+}
+
+/// One queued envelope.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ItemRecord {
+    pub tracking: TrackingId,
+    pub expires_at: Timestamp,
+    /// Of the encoded envelope.
+    pub bytes: u32,
+    pub attempts: u32,
+    pub not_before: Option<Timestamp>,
+}
+
+/// What became of a queued envelope; its reason as a slug.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TrackingRecord {
+    pub destination: Domain,
+    pub queued_at: Timestamp,
+    pub attempts: u32,
+    pub reason: Option<String>,
+    pub not_before: Option<Timestamp>,
+    pub end: Option<(EndRecord, Timestamp)>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum EndRecord {
+    Stored,
+    Failed(String),
+    Expired,
+}
+
+/// An envelope that its destination could not read or take; the class as its slug.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct QuarantineRecord {
+    pub class: String,
+    pub at: Timestamp,
+    /// When it is deleted.
+    pub until: Timestamp,
+    /// Of the encoded envelope.
+    pub bytes: u32,
+}
+
+/// An envelope has been here. A queued one's mark knows its tracking id.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct MarkRecord {
+    pub tracking: Option<TrackingId>,
+}
+
+/// The bytes of a record.
+pub(crate) fn encode<T: Serialize>(record: &T) -> Bytes {
+    let fields = encode_record(record);
+    let mut bytes = Vec::with_capacity(1 + fields.len());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&fields);
+    bytes.into()
+}
+
+/// The format number that this version writes. It is no record: its shape is the one thing that never changes.
+pub(crate) fn encode_format() -> Bytes {
+    Bytes::copy_from_slice(&FORMAT.to_be_bytes())
+}
+
+/// The format number of a store of any version.
+pub(crate) fn decode_format(bytes: &[u8]) -> Result<u32, StoreError> {
+    let bytes = bytes.try_into().map_err(|_| StoreError::Damaged("the format is no number".into()))?;
+    Ok(u32::from_be_bytes(bytes))
+}
+
+/// The record in `bytes`.
+pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
+    decode_record(fields(bytes)?).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+/// What an index puts under its keys.
+pub(crate) const fn nothing() -> Bytes {
+    Bytes::from_static(&[VERSION])
+}
+
+/// How many pieces an envelope of `bytes` bytes has.
+pub(crate) fn pieces(bytes: u32) -> Result<u16, StoreError> {
+    u16::try_from((bytes as usize).div_ceil(PIECE_BYTES))
+        .map_err(|_| StoreError::Damaged("an envelope is larger than any may be".into()))
+}
+
+/// The values under which an envelope is kept, in order.
+pub(crate) fn split(envelope: &Envelope) -> impl Iterator<Item = Bytes> + '_ {
+    envelope.encoded().chunks(PIECE_BYTES).map(|piece| {
+        let mut bytes = Vec::with_capacity(1 + piece.len());
+        bytes.push(VERSION);
+        bytes.extend_from_slice(piece);
+        bytes.into()
+    })
+}
+
+/// The envelope in its pieces.
+pub(crate) fn assemble(pieces: &[Bytes]) -> Result<Envelope, StoreError> {
+    let encoded = match pieces {
+        [only] => {
+            fields(only)?;
+            only.slice(1..)
+        }
+        several => {
+            let mut encoded = Vec::with_capacity(several.len() * PIECE_BYTES);
+            for piece in several {
+                encoded.extend_from_slice(fields(piece)?);
+            }
+            encoded.into()
+        }
+    };
+    Envelope::decode(encoded).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn fields(bytes: &[u8]) -> Result<&[u8], StoreError> {
+    match bytes.split_first() {
+        Some((&VERSION, fields)) => Ok(fields),
+        Some((version, _)) => Err(StoreError::Damaged(format!("a record has the unknown version {version}"))),
+        None => Err(StoreError::Damaged("a record is empty".into())),
+    }
+}
+
+/// A slug that this version does not know was written by a later one; it is taken for a passing trouble.
+pub(crate) fn class_of(slug: &str) -> FailureClass {
+    slug.parse().unwrap_or(FailureClass::Unavailable)
+}
+
+impl From<Backoff> for BackoffRecord {
+    fn from(backoff: Backoff) -> Self {
+        Self {
+            failing_since: backoff.failing_since,
+            failures: backoff.failures,
+            class: backoff.class.slug().into(),
+            class_since: backoff.class_since,
+            detail: backoff.detail,
+            next_attempt: backoff.next_attempt,
+        }
+    }
+}
+
+impl From<BackoffRecord> for Backoff {
+    fn from(record: BackoffRecord) -> Self {
+        Self {
+            failing_since: record.failing_since,
+            failures: record.failures,
+            class: class_of(&record.class),
+            class_since: record.class_since,
+            detail: record.detail,
+            next_attempt: record.next_attempt,
+        }
+    }
+}
+
+impl From<TrackingEnd> for EndRecord {
+    fn from(end: TrackingEnd) -> Self {
+        match end {
+            TrackingEnd::Stored => Self::Stored,
+            TrackingEnd::Failed(class) => Self::Failed(class.slug().into()),
+            TrackingEnd::Expired => Self::Expired,
+        }
+    }
+}
+
+impl From<EndRecord> for TrackingEnd {
+    fn from(record: EndRecord) -> Self {
+        match record {
+            EndRecord::Stored => Self::Stored,
+            EndRecord::Failed(class) => Self::Failed(class_of(&class)),
+            EndRecord::Expired => Self::Expired,
+        }
+    }
+}
+
+impl From<TrackingRecord> for Tracking {
+    fn from(record: TrackingRecord) -> Self {
+        Self {
+            destination: record.destination,
+            queued_at: record.queued_at,
+            attempts: record.attempts,
+            reason: record.reason.as_deref().map(class_of),
+            not_before: record.not_before,
+            end: record.end.map(|(end, at)| (end.into(), at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_common::{Draft, MailboxId};
+
+    use super::*;
+
+    #[test]
+    fn an_envelope_comes_back_from_its_pieces() {
+        for (size, count) in [(1, 1), (PIECE_BYTES, 2), (4 * PIECE_BYTES + 1, 5)] {
+            let draft = Draft::new(MailboxId::from_bytes([1; 32]), Timestamp::from_secs(1), vec![7; size]);
+            let envelope = draft.finish().unwrap();
+            let bytes = u32::try_from(envelope.encoded().len()).unwrap();
+            let kept: Vec<_> = split(&envelope).collect();
+            assert_eq!((kept.len(), pieces(bytes).unwrap()), (count.into(), count));
+            assert_eq!(assemble(&kept), Ok(envelope));
+        }
+    }
+
+    #[test]
+    fn another_version_is_damage() {
+        let record = encode(&RemainingRecord(3));
+        assert_eq!(decode::<RemainingRecord>(&record).unwrap().0, 3);
+        let mut later = record.to_vec();
+        later[0] = 2;
+        assert!(matches!(decode::<RemainingRecord>(&later), Err(StoreError::Damaged(_))));
+        assert!(matches!(decode::<RemainingRecord>(&[]), Err(StoreError::Damaged(_))));
+    }
+}

@@ -1,0 +1,274 @@
+//! What goes into a store's operations and comes out of them.
+
+use std::time::Duration;
+
+use postrider_common::wire::mailbox::Entry;
+use postrider_common::{DeviceId, Domain, Envelope, FailureClass, MailboxId, Timestamp, TrackingId};
+
+/// How much one mailbox or destination may hold, and for how long marks and tracking records stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreLimits {
+    /// Envelopes in a mailbox.
+    pub mailbox_entries: u64,
+    /// Bytes of envelopes in a mailbox.
+    pub mailbox_bytes: u64,
+    /// Devices of a mailbox.
+    pub devices: usize,
+    /// Envelopes queued for one destination.
+    pub queue_items: u64,
+    /// Bytes of envelopes queued for one destination.
+    pub queue_bytes: u64,
+    /// How long after its deposit an envelope's repetition is recognised, at least.
+    pub mark_retention: Duration,
+    /// How long after its end a tracking record stays.
+    pub tracking_retention: Duration,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self {
+            mailbox_entries: 10_000,
+            mailbox_bytes: 256 << 20,
+            devices: 16,
+            queue_items: 1_000_000,
+            queue_bytes: 4 << 30,
+            mark_retention: 7 * DAY,
+            tracking_retention: 7 * DAY,
+        }
+    }
+}
+
+/// How much to take at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Envelopes.
+    pub count: usize,
+    /// Bytes of envelopes. The first one is taken even if it is larger.
+    pub bytes: usize,
+}
+
+/// The answer to a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// The mailbox is new.
+    Created,
+    /// The mailbox existed; the device is new.
+    DeviceAdded,
+    /// Both existed.
+    Unchanged,
+    /// The mailbox has as many devices as it may.
+    TooManyDevices,
+}
+
+/// What is kept of a mailbox, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxState {
+    /// Its devices.
+    pub devices: Vec<DeviceId>,
+    /// Envelopes in it.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Entries for one device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fetched {
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+    /// Whether there are entries after these.
+    pub more: bool,
+}
+
+/// The answer to one enqueued envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It waits in the queue.
+    Queued(TrackingId),
+    /// It was enqueued before; this is the id that it got then.
+    Duplicate(TrackingId),
+    /// The destination's queue is full.
+    QueueFull,
+}
+
+/// An item's place in its destination's queue. Higher is later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemId(pub u64);
+
+/// An item taken for delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// To settle it by.
+    pub item: ItemId,
+    /// What to deliver.
+    pub envelope: Envelope,
+    /// How often the destination has answered for this envelope before.
+    pub attempts: u32,
+}
+
+/// The end of one lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which item.
+    pub item: ItemId,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What became of a leased item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The destination has it, durably.
+    Delivered,
+    /// It is given up.
+    Failed(FailureClass),
+    /// It is given up because of what it is, and kept aside for the operator.
+    Quarantined(FailureClass),
+    /// Its time was over.
+    Expired,
+    /// The destination answered for this envelope that it should come again.
+    Retry {
+        /// Why.
+        reason: FailureClass,
+        /// Not before this.
+        not_before: Timestamp,
+    },
+    /// The destination answered nothing about it. It goes back to its place; nothing is written.
+    Released,
+}
+
+/// An envelope that its destination could neither read nor take, kept for the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// What it was in the queue.
+    pub item: ItemId,
+    /// What was refused.
+    pub envelope: Envelope,
+    /// Why.
+    pub class: FailureClass,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why and until when a destination is left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    /// Since when it has failed.
+    pub failing_since: Timestamp,
+    /// Consecutive failures.
+    pub failures: u32,
+    /// The class of the last one.
+    pub class: FailureClass,
+    /// Since when it has been that class.
+    pub class_since: Timestamp,
+    /// What happened, for an operator.
+    pub detail: String,
+    /// When the next attempt is due.
+    pub next_attempt: Timestamp,
+}
+
+/// One destination's queue, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Which relay.
+    pub domain: Domain,
+    /// Items that wait or are leased.
+    pub items: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Present while it fails.
+    pub backoff: Option<Backoff>,
+    /// When the first of the items with a retry time of their own is due, if there are any.
+    pub next_retry: Option<Timestamp>,
+}
+
+/// What became of a queued envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracking {
+    /// Where it is going.
+    pub destination: Domain,
+    /// When it was queued.
+    pub queued_at: Timestamp,
+    /// How often the destination has answered for it.
+    pub attempts: u32,
+    /// The last reason to come again.
+    pub reason: Option<FailureClass>,
+    /// When it is due again, if the destination asked for a later time.
+    pub not_before: Option<Timestamp>,
+    /// How and when it ended, once it has.
+    pub end: Option<(TrackingEnd, Timestamp)>,
+}
+
+/// How a queued envelope ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrackingEnd {
+    /// The destination has it.
+    Stored,
+    /// Given up.
+    Failed(FailureClass),
+    /// Its time was over.
+    Expired,
+}
+
+/// What one round of expiry did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expiry {
+    /// Entries deleted from mailboxes unread.
+    pub entries: usize,
+    /// Items deleted from the queue undelivered.
+    pub items: usize,
+    /// Whether the budget ended before the work did.
+    pub more: bool,
+}
+
+/// Something has become durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A mailbox got entries.
+    Deposited(MailboxId),
+    /// A destination got items, or items came due again.
+    Enqueued(Domain),
+    /// A mailbox or one of its devices was removed.
+    Removed(MailboxId),
+}
+
+/// A store could not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is too full for new envelopes. Reading, acknowledging and deleting still work.
+    #[error("the disk is nearly full")]
+    Full,
+    /// The disk failed.
+    #[error("the store's disk failed: {0}")]
+    Io(String),
+    /// What was read makes no sense.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// It was written by a newer version.
+    #[error("the store has format {found}; this version reads formats up to {supported}")]
+    TooNew {
+        /// What the store says.
+        found: u32,
+        /// What this version knows.
+        supported: u32,
+    },
+    /// Another process has it open.
+    #[error("the store is in use by another process")]
+    InUse,
+    /// It was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// What a sender is told.
+    pub const fn class(&self) -> FailureClass {
+        match self {
+            Self::Full => FailureClass::StorageFull,
+            Self::Io(_) | Self::Damaged(_) | Self::TooNew { .. } | Self::InUse | Self::Closed => {
+                FailureClass::Unavailable
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The one thread that writes: it runs whatever operations wait as one group, and answers them after one flush.
+//!
+//! A lone operation costs one flush. While it runs, others gather, and share the next one: that is how throughput
+//! grows with concurrency.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use postrider_common::supervisor::Supervisor;
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
+
+use super::group::{Changes, Finished, Group, Rules};
+use super::keys;
+use super::kv::{Batch, Kv};
+use super::leases::{Effect, Leases};
+use super::queue::lock;
+use super::view::View;
+use super::{Change, StoreError};
+use crate::failpoint::{self, Step};
+
+/// The thread's name, and the task's that the supervisor is told of.
+pub(crate) const NAME: &str = "store-writer";
+/// The most operations in a group.
+const GROUP_JOBS: usize = 1024;
+/// No operation is added to a group that has so many bytes of envelopes.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// The place that the store's readers take their view from; empty once it is closed.
+pub(crate) type Slot<K> = Arc<RwLock<Option<Arc<View<K>>>>>;
+/// Answers an operation, once it is known whether its group is durable.
+pub(crate) type Answerer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Runs in a group.
+pub(crate) type Operation<K> = Box<dyn FnOnce(&mut Group<'_, K>) -> Answerer + Send>;
+/// Runs between groups, on durable state.
+pub(crate) type Lease<K> = Box<dyn FnOnce(Result<(&K, &mut Leases), StoreError>) + Send>;
+
+/// What the writer is given to do.
+pub(crate) enum Job<K> {
+    /// An operation of a group.
+    Write {
+        /// Runs it.
+        run: Operation<K>,
+        /// Bytes of the envelopes in it.
+        bytes: usize,
+        /// Its share of what may wait.
+        permit: OwnedSemaphorePermit,
+    },
+    /// Something that changes leases only, and looks at durable state: it runs after its group's flush.
+    Lease(Lease<K>),
+    /// The end.
+    Close(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// Everything that the thread owns.
+pub(crate) struct Writer<K> {
+    pub view: Arc<View<K>>,
+    pub slot: Slot<K>,
+    pub rules: Rules,
+    pub leases: Arc<Mutex<Leases>>,
+    pub changes: broadcast::Sender<Change>,
+    pub supervisor: Supervisor,
+}
+
+impl<K: Kv> Writer<K> {
+    /// Works until it is told to close or nobody can give it work any more.
+    pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job<K>>) {
+        let mut closing = Vec::new();
+        while closing.is_empty()
+            && let Some(first) = jobs.blocking_recv()
+        {
+            let group = gather(first, &mut jobs, &mut closing);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process(group))) {
+                // The answers that the panic took with it tell their callers so by their absence.
+                let what = panic_message(&*panic);
+                self.rules.refused = Some(StoreError::Io(format!("the store's writer panicked: {what}")));
+                self.supervisor.fail(NAME, format!("panicked: {what}"));
+            }
+        }
+        // Every group was flushed before it was answered, so there is nothing left to flush.
+        *self.slot.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let result = self.rules.refused.take().map_or(Ok(()), Err);
+        // Whoever is told that the store is closed may open it again: every handle goes first.
+        drop(self);
+        for answer in closing {
+            let _ = answer.send(result.clone());
+        }
+    }
+
+    fn process(&mut self, jobs: Vec<Job<K>>) {
+        let mut group = Group::new(self.view.kv(), &mut self.rules, &self.leases);
+        let (mut answers, mut leases, mut permits) = (Vec::new(), Vec::new(), Vec::new());
+        for job in jobs {
+            match job {
+                Job::Write { run, permit, .. } => {
+                    answers.push(run(&mut group));
+                    permits.push(permit);
+                }
+                Job::Lease(run) => leases.push(run),
+                Job::Close(_) => {}
+            }
+        }
+        let finished = group.finish();
+        let result = self.commit(finished);
+        drop(permits);
+        for answer in answers {
+            answer(result.clone());
+        }
+        for run in leases {
+            match &self.rules.refused {
+                None => run(Ok((self.view.kv(), &mut lock(&self.leases)))),
+                Some(error) => run(Err(error.clone())),
+            }
+        }
+    }
+
+    /// Makes a group durable and follows it in memory. If that fails, what the group touched stays hidden for good.
+    fn commit(&mut self, finished: Finished) -> Result<(), StoreError> {
+        if let Some(error) = &self.rules.refused {
+            return Err(error.clone());
+        }
+        if !finished.batch.is_empty() {
+            let kv = self.view.kv();
+            self.view.hide(finished.before);
+            if let Err(error) = write(kv, finished.batch) {
+                tracing::error!(%error, "the store takes no more writes, since one has failed");
+                self.rules.refused = Some(error.clone());
+                return Err(error);
+            }
+            self.view.reveal();
+        }
+        for effect in &finished.effects {
+            lock(&self.leases).follow(effect);
+            if let Effect::BucketEmptied(bucket) = effect {
+                let start = keys::bucket(*bucket);
+                // Unless the same group has marked something in it again.
+                let left = self.view.kv().range(&start, &keys::end_of(&start), 1);
+                if left.is_ok_and(|left| left.is_empty()) {
+                    self.rules.marks.forget(*bucket);
+                }
+            }
+        }
+        self.tell(finished.changes);
+        Ok(())
+    }
+
+    /// Nobody listening is no error.
+    fn tell(&self, changes: Changes) {
+        let deposited = changes.deposited.into_iter().map(Change::Deposited);
+        let enqueued = changes.enqueued.into_iter().map(Change::Enqueued);
+        let removed = changes.removed.into_iter().map(Change::Removed);
+        for change in deposited.chain(enqueued).chain(removed) {
+            let _ = self.changes.send(change);
+        }
+    }
+}
+
+/// Makes a batch durable.
+fn write<K: Kv>(kv: &K, batch: Batch) -> Result<(), StoreError> {
+    kv.apply(batch)?;
+    failpoint::reach(Step::Written);
+    kv.flush()?;
+    failpoint::reach(Step::Flushed);
+    Ok(())
+}
+
+/// `first` and what waits behind it, as far as there is room. What waits behind a `Close` stays where it is.
+fn gather<K>(
+    first: Job<K>,
+    jobs: &mut mpsc::Receiver<Job<K>>,
+    closing: &mut Vec<oneshot::Sender<Result<(), StoreError>>>,
+) -> Vec<Job<K>> {
+    let mut group = Vec::new();
+    let mut group_bytes = 0;
+    let mut next = Some(first);
+    while let Some(job) = next {
+        match job {
+            Job::Close(answer) => {
+                closing.push(answer);
+                break;
+            }
+            job => {
+                group_bytes += job.bytes();
+                group.push(job);
+            }
+        }
+        let has_room = group.len() < GROUP_JOBS && group_bytes < GROUP_BYTES;
+        next = if has_room { jobs.try_recv().ok() } else { None };
+    }
+    group
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+impl<K> Job<K> {
+    /// Bytes of the envelopes in it.
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Write { bytes, .. } => *bytes,
+            Self::Lease(_) | Self::Close(_) => 0,
+        }
+    }
+}
+
+impl<K> fmt::Debug for Job<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write { .. } => "Write",
+            Self::Lease(_) => "Lease",
+            Self::Close(_) => "Close",
+        })
+    }
+}
