@@ -1,0 +1,132 @@
+//! What every engine of the [`Store`] contract has to do: one function per promise.
+//!
+//! An engine of your own is tested by implementing [`Subject`] for something that makes empty stores, and then
+//!
+//! ```ignore
+//! postrider_tests::store_conformance!(MyEngine::new());
+//! ```
+//!
+//! in a test file: it makes one `#[test]` of each promise. A broken promise is a panic.
+
+#![expect(clippy::unwrap_used, reason = "a test suite: whatever an operation refuses is a failure")]
+
+mod mailboxes;
+mod queue;
+mod whole;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::store::{Fetched, Leased, Store, StoreError, StoreLimits, Window};
+use postrider_common::{DeviceId, Domain, Draft, EntryId, Envelope, MailboxId, Timestamp};
+
+pub use mailboxes::*;
+pub use queue::*;
+pub use whole::*;
+
+/// Something that a store is kept on, empty at first.
+pub trait Subject {
+    /// Opens the store. Once the last one was closed or dropped, another has what it had.
+    fn open(&self, limits: StoreLimits) -> Result<Arc<dyn Store>, StoreError>;
+}
+
+/// When the tests begin: the first second of a day, so that nothing expires by rounding.
+pub const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
+/// A window that takes everything.
+pub const ALL: Window = Window { count: usize::MAX, bytes: usize::MAX };
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Makes one `#[test]` of each promise. The expression gives an empty [`Subject`].
+#[macro_export]
+macro_rules! store_conformance {
+    ($subject:expr) => {
+        $crate::store_conformance! { $subject =>
+            registers_mailboxes_and_devices
+            answers_each_envelope_in_order
+            fetches_oldest_first_within_a_window
+            keeps_entries_until_acknowledged
+            keeps_an_envelope_until_its_last_device_has_it
+            starts_a_further_device_from_now
+            gives_an_envelope_for_one_device_to_that_one
+            recognises_duplicates_for_the_retention
+            bounds_a_mailbox
+            leaves_out_what_has_expired
+            expires_within_a_budget
+            unregisters_with_everything
+            keeps_envelopes_of_every_size
+            leases_in_order_and_once
+            lapses_and_releases_leases
+            tracks_an_envelope_to_its_end
+            delays_items_by_their_own_time
+            queues_an_envelope_once_per_destination
+            queues_a_failed_envelope_again
+            bounds_a_destination
+            keeps_backoffs
+            expires_queued_items_but_not_leased_ones
+            keeps_what_is_quarantined_aside
+            tells_why_an_envelope_expired
+            forgets_leases_when_reopened
+            keeps_destinations_apart
+            tells_what_has_become_durable
+            refuses_everything_once_closed
+            keeps_everything_without_a_close
+            is_open_once_at_a_time
+            takes_concurrent_writes
+        }
+    };
+    ($subject:expr => $($promise:ident)*) => {
+        $(
+            #[test]
+            fn $promise() {
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                runtime.block_on($crate::conformance::$promise(&$subject));
+            }
+        )*
+    };
+}
+
+fn open(subject: &impl Subject) -> Arc<dyn Store> {
+    subject.open(StoreLimits::default()).unwrap()
+}
+
+/// A mailbox by number.
+pub fn mailbox(number: u8) -> MailboxId {
+    MailboxId::from_bytes([number; 32])
+}
+
+/// A device by number.
+pub fn device(number: u8) -> DeviceId {
+    DeviceId::from_bytes([number; 32])
+}
+
+fn domain(text: &str) -> Domain {
+    text.parse().unwrap()
+}
+
+/// An envelope that expires a day from [`NOW`].
+fn envelope(to: u8, body: &str) -> Envelope {
+    Draft::new(mailbox(to), NOW + DAY, body.as_bytes().to_vec()).finish().unwrap()
+}
+
+fn bodies(fetched: &Fetched) -> Vec<String> {
+    let body = |envelope: &Envelope| String::from_utf8(envelope.body().to_vec()).unwrap();
+    fetched.entries.iter().map(|entry| body(&entry.envelope)).collect()
+}
+
+fn leased_bodies(leased: &[Leased]) -> Vec<String> {
+    let body = |leased: &Leased| String::from_utf8(leased.envelope.body().to_vec()).unwrap();
+    leased.iter().map(body).collect()
+}
+
+fn ids(fetched: &Fetched) -> Vec<EntryId> {
+    fetched.entries.iter().map(|entry| entry.id).collect()
+}
+
+async fn fetch(store: &Arc<dyn Store>, of: u8, by: u8) -> Fetched {
+    store.fetch(mailbox(of), device(by), None, ALL, NOW).await.unwrap()
+}

@@ -1,0 +1,101 @@
+//! What breaks when: decided by the seed before anything starts.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::Options;
+use super::dice::Dice;
+use crate::link::Condition;
+
+/// One fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Since the beginning.
+    pub(super) at: Duration,
+    /// How long it stays broken.
+    pub(super) lasts: Duration,
+    pub(super) fault: Fault,
+}
+
+/// What is broken. Relays are numbered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A relay is killed, and started again at the end.
+    Kill(usize),
+    /// The way from one relay to another is not as it should be.
+    Link { from: usize, to: usize, condition: Condition },
+    /// The way from clients to a relay is not.
+    Door { relay: usize, condition: Condition },
+}
+
+/// All faults, in the order of their beginnings.
+pub(super) fn plan(options: &Options, dice: &mut Dice) -> Vec<Event> {
+    // The beginning shows that everything works, and faults end before the load does.
+    let margin = options.duration.mul_f64(0.05);
+    let span = options.duration.mul_f64(0.8);
+    let longest = span.div_f64(4.0).min(Duration::from_secs(4));
+    let longest = usize::try_from(longest.as_millis()).unwrap_or(usize::MAX).max(100);
+    let mut events: Vec<Event> = Vec::new();
+    for number in 0..options.kills + options.cuts {
+        let is_kill = number < options.kills;
+        let (at, lasts) = (margin + dice.part_of(span), dice.millis(50, longest));
+        let fault = if is_kill { Fault::Kill(dice.below(options.relays)) } else { cut(options.relays, dice) };
+        events.push(Event { at, lasts, fault });
+    }
+    events.sort_by_key(|event| event.at);
+    events
+}
+
+fn cut(relays: usize, dice: &mut Dice) -> Fault {
+    let condition = condition(dice);
+    let relay = dice.below(relays);
+    // A relay that is alone has only a door.
+    if relays < 2 || dice.once_in(3) {
+        return Fault::Door { relay, condition };
+    }
+    let to = (relay + dice.between(1, relays - 1)) % relays;
+    Fault::Link { from: relay, to, condition }
+}
+
+fn condition(dice: &mut Dice) -> Condition {
+    match dice.below(6) {
+        0 | 1 => Condition::Cut,
+        2 => Condition::DropRequests,
+        3 => Condition::DropResponses,
+        4 => Condition::DropAll,
+        _ => {
+            let rate = u32::try_from(dice.between(10_000, 200_000)).unwrap_or(u32::MAX);
+            Condition::Slow { delay: dice.millis(5, 200), bytes_per_second: NonZeroU32::new(rate) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(seed: u64) -> Options {
+        Options { relays: 3, senders: 1, duration: Duration::from_secs(100), kills: 40, cuts: 60, seed }
+    }
+
+    #[test]
+    fn the_seed_decides_what_breaks() {
+        let planned = |seed| plan(&options(seed), &mut Dice::new(seed));
+        assert_eq!(planned(1), planned(1));
+        assert_ne!(planned(1), planned(2));
+    }
+
+    #[test]
+    fn there_is_as_much_of_everything_as_was_asked_for() {
+        let events = plan(&options(1), &mut Dice::new(1));
+        let kills = events.iter().filter(|event| matches!(event.fault, Fault::Kill(0..3))).count();
+        assert_eq!((kills, events.len()), (40, 100));
+        for event in &events {
+            let Fault::Link { from, to, .. } = event.fault else { continue };
+            assert!(from != to && from < 3 && to < 3, "{event:?}");
+        }
+        let within = |event: &Event| event.at + event.lasts < options(1).duration;
+        assert!(events.iter().all(within));
+        assert!(events.is_sorted_by_key(|event| event.at));
+    }
+}

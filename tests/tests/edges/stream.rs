@@ -1,0 +1,183 @@
+//! The WebSocket: what opens it, and how it closes on a device that does not keep to the protocol.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use postrider_common::EntryId;
+use postrider_common::wire::mailbox::{DeviceMessage, ServerMessage};
+use postrider_tests::cluster::{Cluster, PATIENCE};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::raw::{ALPHA, Answer, Owner, Target, head, until_end};
+
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
+const HANDSHAKE: [(&str, &str); 4] = [
+    ("upgrade", "websocket"),
+    ("connection", "Upgrade"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+async fn open(alpha: &Target, owner: &Owner) -> Socket {
+    let bearer = format!("Bearer {}", owner.token);
+    let headers = [&HANDSHAKE[..], &[("authorization", &bearer)]].concat();
+    let mut stream = alpha.tls("http/1.1").await;
+    stream.write_all(&head("GET /v1/mailbox/stream", &headers)).await.unwrap();
+    let answer = Answer::read(&mut stream).await.unwrap();
+    assert_eq!(answer.status, 101, "{answer:?}");
+    // RFC 6455's own example.
+    assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    WebSocketStream::from_raw_socket(stream, Role::Client, None).await
+}
+
+/// The next message that is no ping.
+async fn next(socket: &mut Socket) -> Option<Message> {
+    loop {
+        match timeout(PATIENCE, socket.next()).await.expect("a message or an end in time") {
+            Some(Ok(Message::Ping(_))) => {}
+            Some(Ok(message)) => return Some(message),
+            Some(Err(_)) | None => return None,
+        }
+    }
+}
+
+async fn assert_closed(what: &str, mut socket: Socket, code: CloseCode) {
+    match next(&mut socket).await {
+        Some(Message::Close(Some(frame))) => assert_eq!(frame.code, code, "{what}: {}", frame.reason),
+        other => panic!("{what}: a close frame was expected, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_stream_counts_as_the_connection_that_it_is() {
+    let limits = "[limits]\nconnections_per_ip = 4\n";
+    let cluster = Cluster::builder([ALPHA]).configure(move |_| limits.into()).start().await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let mut owners = Vec::new();
+    for _ in 0..4 {
+        owners.push(Owner::registered(&alpha).await);
+    }
+    let mut streams = Vec::new();
+    for owner in &owners {
+        streams.push(open(&alpha, owner).await);
+    }
+    let mut over = alpha.tcp().await;
+    assert_eq!(until_end(&mut over).await, b"", "over the limit there is not even TLS");
+    // One that ends makes room.
+    drop(streams.pop());
+    let let_in = async {
+        loop {
+            let mut stream = alpha.tcp().await;
+            // Over the limit, the connection ends at once. Let in, the relay waits for a greeting.
+            if timeout(Duration::from_millis(100), stream.read_u8()).await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, let_in).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn only_a_whole_handshake_of_a_registered_device_opens_a_stream() {
+    let cluster = Cluster::start([ALPHA]).await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let owner = Owner::registered(&alpha).await;
+    for (missing, _) in HANDSHAKE {
+        let headers: Vec<_> = HANDSHAKE.into_iter().filter(|(name, _)| *name != missing).collect();
+        let answer = alpha.call_as(&owner, "GET /v1/mailbox/stream", &headers, b"").await;
+        answer.assert_problem(missing, 426, "upgrade-required");
+        assert!(answer.header("upgrade").is_some(), "RFC 9110 wants the protocol named: {answer:?}");
+    }
+    for (name, value) in [("upgrade", "h2c"), ("connection", "close"), ("sec-websocket-version", "8")] {
+        let mut headers = HANDSHAKE;
+        headers.iter_mut().filter(|header| header.0 == name).for_each(|header| header.1 = value);
+        let answer = alpha.call_as(&owner, "GET /v1/mailbox/stream", &headers, b"").await;
+        answer.assert_problem(name, 426, "upgrade-required");
+    }
+    let stranger = Owner::signed_in(&alpha).await;
+    let answer = alpha.call_as(&stranger, "GET /v1/mailbox/stream", &HANDSHAKE, b"").await;
+    answer.assert_problem("not registered", 404, "no-such-mailbox");
+    let device = owner.another_device(&alpha).await;
+    let answer = alpha.call_as(&device, "GET /v1/mailbox/stream", &HANDSHAKE, b"").await;
+    answer.assert_problem("a device that is not registered", 403, "no-such-device");
+
+    open(&alpha, &owner).await;
+    alpha.assert_nothing_stored_and_serving(&owner).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_none_closes_the_stream_and_takes_nothing() {
+    let cluster = Cluster::start([ALPHA]).await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let owner = Owner::registered(&alpha).await;
+    let waiting = owner.envelope(b"waiting");
+    alpha.submit(&[(alpha.name.clone(), waiting.clone())]).await;
+    let acknowledge = DeviceMessage::Acknowledge(vec![EntryId(1)]).encode();
+    let version_2 = [&[0, 0, 0, 2], &acknowledge[4..]].concat();
+    let too_many = DeviceMessage::Acknowledge((0..1025).map(EntryId).collect()).encode();
+    for (what, message, code) in [
+        ("text", Message::text("acknowledge 1"), CloseCode::Unsupported),
+        ("nothing", Message::binary(vec![]), CloseCode::Unsupported),
+        ("garbage", Message::binary(b"\0\0\0\x01garbage".to_vec()), CloseCode::Unsupported),
+        ("another version", Message::binary(version_2), CloseCode::Unsupported),
+        ("bytes behind the end", Message::binary([&acknowledge[..], b"?"].concat()), CloseCode::Unsupported),
+        ("too many entries", Message::binary(too_many), CloseCode::Unsupported),
+        ("17 KiB", Message::binary(vec![0; 17 << 10]), CloseCode::Size),
+        ("2 MiB", Message::binary(vec![0; 2 << 20]), CloseCode::Size),
+    ] {
+        let mut socket = open(&alpha, &owner).await;
+        assert_entry(what, &mut socket).await;
+        // The relay may close before all of it is sent.
+        let _ = socket.send(message).await;
+        assert_closed(what, socket, code).await;
+    }
+    for (what, bytes, code) in [
+        ("a frame without a mask", &[0x82, 1, 0][..], CloseCode::Protocol),
+        ("a reserved opcode", &[0x83, 0x80, 0, 0, 0, 0], CloseCode::Protocol),
+        ("reserved bits", &[0xf2, 0x80, 0, 0, 0, 0], CloseCode::Protocol),
+        ("a ping in pieces", &[0x09, 0x80, 0, 0, 0, 0], CloseCode::Protocol),
+        ("a continuation of nothing", &[0x80, 0x80, 0, 0, 0, 0], CloseCode::Protocol),
+        ("a declared 2^62 bytes", &[0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], CloseCode::Size),
+    ] {
+        let mut socket = open(&alpha, &owner).await;
+        assert_entry(what, &mut socket).await;
+        socket.get_mut().write_all(bytes).await.unwrap();
+        socket.get_mut().flush().await.unwrap();
+        assert_closed(what, socket, code).await;
+    }
+    // What was waiting still is.
+    let entries = alpha.entries(&owner).await;
+    assert_eq!(entries.iter().map(|entry| &entry.envelope).collect::<Vec<_>>(), [&waiting]);
+}
+
+async fn assert_entry(what: &str, socket: &mut Socket) {
+    match next(socket).await {
+        Some(Message::Binary(bytes)) => match ServerMessage::decode(&bytes) {
+            Ok(ServerMessage::Entries(entries)) => assert_eq!(entries.len(), 1, "{what}"),
+            other => panic!("{what}: {other:?}"),
+        },
+        other => panic!("{what}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_device_has_one_stream_and_a_deleted_mailbox_none() {
+    let cluster = Cluster::start([ALPHA]).await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let owner = Owner::registered(&alpha).await;
+    let first = open(&alpha, &owner).await;
+    let second = open(&alpha, &owner).await;
+    assert_closed("the stream before", first, CloseCode::Policy).await;
+    assert_eq!(alpha.call_as(&owner, "DELETE /v1/mailbox", &[], b"").await.status, 204);
+    assert_closed("after the mailbox was deleted", second, CloseCode::Policy).await;
+    let answer = alpha.call_as(&owner, "GET /v1/mailbox/stream", &HANDSHAKE, b"").await;
+    answer.assert_problem("deleted", 404, "no-such-mailbox");
+}

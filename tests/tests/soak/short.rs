@@ -1,0 +1,21 @@
+//! A few seconds with a known seed, and with a new one, which is printed.
+
+use std::time::Duration;
+
+use postrider_common::secret::random_bytes;
+use postrider_tests::binary::postrider;
+use postrider_tests::soak::{self, Options};
+
+#[tokio::test]
+async fn nothing_is_lost_and_nothing_arrives_twice() {
+    for seed in [20_260_101, u64::from_be_bytes(random_bytes())] {
+        let options =
+            Options { relays: 3, senders: 1, duration: Duration::from_secs(5), kills: 3, cuts: 4, seed };
+        println!("seed {seed}");
+        let report = soak::run(&options, postrider(), |_| {}).await.unwrap();
+        println!("{report}");
+        assert!(report.is_clean(), "seed {seed}: {report}\n{:#?}\n{:?}", report.details, report.kept);
+        assert_eq!((report.kills, report.cuts), (options.kills, options.cuts));
+        assert!(report.delivered > 0 && report.delivered + report.expired == report.accepted, "{report}");
+    }
+}
