@@ -25,7 +25,7 @@ pub fn postrider() -> PathBuf {
 ///
 /// # Panics
 ///
-/// As [`postrider`].
+/// As [`postrider()`].
 pub fn postrider_with_failpoints() -> PathBuf {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     found(BINARY.get_or_init(|| find_or_build("postrider-failpoints", &["--features", "failpoints"])))
