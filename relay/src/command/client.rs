@@ -152,7 +152,7 @@ pub enum ClientCommandError {
     #[error(transparent)]
     Seal(#[from] SealError),
     /// The relay, or the way there.
-    #[error(transparent)]
+    #[error("{error}{retry}", error = .0, retry = show::retry(.0.retry_after()))]
     Relay(#[from] Error),
     /// The relay did not take the message.
     #[error("the relay did not take the message: {reason}{}", show::retry(*.retry_after))]
