@@ -1,5 +1,8 @@
-//! The `postrider` command as an administrator and a service manager meet it: the binary itself.
+//! The `postrider` command as an administrator, a service manager and a user meet it: the binary itself.
 
+#[cfg(test)]
+#[path = "cli/client.rs"]
+mod client;
 #[cfg(test)]
 #[path = "cli/command.rs"]
 mod command;

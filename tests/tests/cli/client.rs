@@ -1,0 +1,109 @@
+//! The client commands, from one organisation to another.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use postrider_tests::binary::postrider;
+use postrider_tests::cluster::{Cluster, PATIENCE};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const ALPHA: &str = "alpha.example";
+const BETA: &str = "beta.example";
+
+/// Somebody with a shell.
+struct Person {
+    relay: &'static str,
+    identity: PathBuf,
+    card: PathBuf,
+    to_relay: Vec<String>,
+}
+
+impl Person {
+    async fn new(name: &str, relay: &'static str, cluster: &Cluster, directory: &Path) -> Self {
+        let ca = cluster.authority().write_root(directory, name).unwrap();
+        let address = cluster.door(relay).unwrap().address();
+        let to_relay = ["--relay", &format!("https://{relay}"), "--ca", ca.to_str().unwrap()]
+            .into_iter()
+            .chain(["--address", &address.to_string()])
+            .map(str::to_owned)
+            .collect();
+        let (identity, card) =
+            (directory.join(format!("{name}.identity")), directory.join(format!("{name}.card")));
+        let made = client(&["keygen", "--domain", relay, "--out", identity.to_str().unwrap()]).await;
+        assert!(made.status.success(), "{made:?}");
+        std::fs::write(&card, &made.stdout).unwrap();
+        Self { relay, identity, card, to_relay }
+    }
+
+    async fn run(&self, command: &str, arguments: &[&str]) -> Output {
+        let identity = ["--identity", self.identity.to_str().unwrap()];
+        let identity = if command == "status" { &[][..] } else { &identity[..] };
+        let to_relay: Vec<_> = self.to_relay.iter().map(String::as_str).collect();
+        client(&[&[command], identity, &to_relay, arguments].concat()).await
+    }
+
+    async fn send(&self, to: &Self, message: &str) -> Output {
+        let card = to.card.to_str().unwrap();
+        self.run("send", &["--card", card, "--message", message, "--wait"]).await
+    }
+}
+
+async fn client(arguments: &[&str]) -> Output {
+    let mut command = Command::new(postrider());
+    command.arg("client").args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    timeout(PATIENCE, command.output()).await.expect("it ends in time").unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn a_message_goes_from_one_organisation_to_the_other_and_is_answered() {
+    let cluster = Cluster::start([ALPHA, BETA]).await.unwrap();
+    let directory = TempDir::new().unwrap();
+    let alice = Person::new("alice", ALPHA, &cluster, directory.path()).await;
+    let bob = Person::new("bob", BETA, &cluster, directory.path()).await;
+    for person in [&alice, &bob] {
+        assert_eq!(printed(&person.run("receive", &["--register"]).await), "", "{}", person.relay);
+    }
+
+    let sent = printed(&alice.send(&bob, "Are you there?").await);
+    let (tracking, rest) = sent.split_once('\n').unwrap();
+    assert_eq!(rest, "stored\n");
+    let status = printed(&alice.run("status", &[tracking]).await);
+    assert!(status.contains("stored") && status.contains(BETA), "{status}");
+
+    let received = printed(&bob.run("receive", &[]).await);
+    assert!(received.contains("Are you there?") && received.contains(ALPHA), "{received}");
+    assert_eq!(printed(&bob.run("receive", &[]).await), "", "it was acknowledged");
+
+    printed(&bob.send(&alice, "I am.").await);
+    assert!(printed(&alice.run("receive", &[]).await).contains("I am."));
+    // Within one organisation there is nothing to wait for.
+    assert_eq!(printed(&alice.send(&alice, "A note to myself.").await), "stored\n");
+}
+
+#[tokio::test]
+async fn what_does_not_arrive_is_said_in_one_sentence() {
+    let cluster = Cluster::start([ALPHA, BETA]).await.unwrap();
+    let directory = TempDir::new().unwrap();
+    let alice = Person::new("alice", ALPHA, &cluster, directory.path()).await;
+    let bob = Person::new("bob", BETA, &cluster, directory.path()).await;
+    let carol = Person::new("carol", ALPHA, &cluster, directory.path()).await;
+    for (to, code, said) in [
+        (&bob, 69, "postrider: the message was not delivered: no-such-mailbox\n"),
+        (&carol, 69, "postrider: the relay did not take the message: no-such-mailbox\n"),
+    ] {
+        let output = alice.send(to, "Is this you?").await;
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), said);
+    }
+    cluster.stop(ALPHA).await.unwrap();
+    let output = alice.run("receive", &[]).await;
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{output:?}");
+}
