@@ -51,8 +51,8 @@ impl Admissions {
         Some(Admission { admissions: self.clone(), address })
     }
 
-    /// How many there are.
-    pub fn total(&self) -> usize {
+    #[cfg(test)]
+    fn total(&self) -> usize {
         self.lock().total
     }
 

@@ -115,8 +115,8 @@ impl Hub {
         }
     }
 
-    /// How many devices are connected.
-    pub fn connected(&self) -> usize {
+    #[cfg(test)]
+    fn connected(&self) -> usize {
         self.lock().values().map(Vec::len).sum()
     }
 

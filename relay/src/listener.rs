@@ -79,11 +79,6 @@ impl Door {
         });
     }
 
-    /// How many connections there are.
-    pub fn connections(&self) -> usize {
-        self.0.admissions.total()
-    }
-
     fn receive(&self, stream: TcpStream, peer: SocketAddr) {
         let Some(admission) = self.0.admissions.admit(peer.ip().into()) else {
             // No TLS session, so no way to say why: the connection is closed.
