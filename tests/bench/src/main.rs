@@ -1,0 +1,102 @@
+//! Measures relays.
+//!
+//! ```sh
+//! cargo run --release -p postrider-bench -- federated --seconds 20
+//! ```
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use postrider_bench::{Options, Scenario};
+use postrider_tests::binary::postrider;
+
+/// Measure relays under load: real processes, over loopback, with TLS and durable stores.
+#[derive(Debug, Parser)]
+#[command(name = "postrider-bench")]
+struct Args {
+    /// What to measure
+    scenario: Scenario,
+    /// How long to measure, in the scenarios that go by time
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// How long the load runs before that
+    #[arg(long, default_value_t = 3)]
+    warm_up: u64,
+    /// Bytes of an envelope's body
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=131_072))]
+    size: u32,
+    /// Clients that submit, each over one connection
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
+    senders: u16,
+    /// Mailboxes, each with one connected device
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    recipients: u32,
+    /// Envelopes in one submission
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
+    batch: u32,
+    /// Envelopes of one sender that are under way at the same time
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    window: u32,
+    /// How many to store (`backlog`, by default 100000) or to queue (`outage`, by default 20000), or after how many
+    /// to end
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    envelopes: Option<u64>,
+    /// How long after the drain `backlog` looks at the disk again
+    #[arg(long, default_value_t = 60)]
+    settle: u64,
+    /// Where the relays keep their data; by default beside this program
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The relay's program; by default that of this checkout
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Print one line of JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+// One thread: the relays need the others, and the generator's share of its own core tells whether it is the bottleneck.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let args = Args::parse();
+    let json = args.json;
+    let options = options(args)?;
+    let progress = |text: &str| {
+        // A terminal that is gone is no reason to stop.
+        let _ = writeln!(io::stderr(), "{text}");
+    };
+    match Box::pin(postrider_bench::run(&options, &progress)).await {
+        Ok(report) if json => writeln!(io::stdout(), "{}", report.json())?,
+        Ok(report) => write!(io::stdout(), "{report}")?,
+        Err(error) => {
+            writeln!(io::stderr(), "postrider-bench: {error}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: Args) -> Result<Options, Box<dyn Error>> {
+    let directory = match args.dir {
+        Some(directory) => directory,
+        None => std::env::current_exe()?.parent().ok_or("this program is in no directory")?.to_owned(),
+    };
+    Ok(Options {
+        scenario: args.scenario,
+        binary: args.binary.unwrap_or_else(postrider),
+        directory,
+        duration: Duration::from_secs(args.seconds),
+        warm_up: Duration::from_secs(args.warm_up),
+        envelopes: args.envelopes,
+        size: args.size.try_into()?,
+        senders: args.senders.into(),
+        recipients: args.recipients.try_into()?,
+        batch: args.batch.try_into()?,
+        window: args.window.try_into()?,
+        settle: Duration::from_secs(args.settle),
+    })
+}
