@@ -15,6 +15,7 @@
 mod embedded;
 mod engine;
 mod expiry;
+mod filter;
 mod group;
 mod keys;
 mod kv;

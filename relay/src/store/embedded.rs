@@ -159,9 +159,9 @@ impl Drop for EmbeddedKv {
 impl Shared {
     /// Makes a batch durable, then visible.
     fn commit(&self, journal: &mut Journal, batch: Batch) -> Result<(), StoreError> {
-        let slots = journal.append(batch)?;
+        let changes = journal.append(batch)?;
         let mut tables = self.write_tables();
-        tables.add(journal.newest(), slots);
+        tables.add(journal.newest(), changes);
         let is_full = tables.active.bytes() >= self.sizes.memtable_bytes
             || journal.unapplied() >= self.sizes.unapplied_bytes;
         if is_full && tables.frozen.is_none() {

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use super::group::{Group, Rules};
 use super::keys;
-use super::kv::Kv;
+use super::kv::{Key, Kv, Write};
 use super::leases::Leases;
 use super::marks::Marks;
 use super::records;
@@ -174,8 +174,8 @@ fn prepare<K: Kv>(kv: &K) -> Result<Secret<32>, StoreError> {
         None => {
             let secret: [u8; 32] = random_bytes();
             kv.apply(vec![
-                (keys::FORMAT.to_vec(), Some(records::encode_format())),
-                (keys::SECRET.to_vec(), Some(records::encode(&secret))),
+                (Key::from_slice(keys::FORMAT), Write::Put(records::encode_format())),
+                (Key::from_slice(keys::SECRET), Write::Put(records::encode(&secret))),
             ])?;
             kv.flush()?;
             Ok(Secret::new(secret))

@@ -27,7 +27,7 @@ impl<K: Kv> Group<'_, K> {
         self.round(&[keys::ENTRY_EXPIRIES], &end, left, |group, key| {
             let (mailbox, entry) = keys::of_entry_expiry(&key)?;
             let deleted = group.expire_entry(&mailbox, entry)?;
-            group.write_index(key, false);
+            group.remove(key);
             Ok(deleted)
         })
     }
@@ -44,8 +44,8 @@ impl<K: Kv> Group<'_, K> {
         let end = keys::after_millis(keys::TRACKING_ENDS, now);
         let round = self.round(&[keys::TRACKING_ENDS], &end, left, |group, key| {
             let id = keys::of_tracking_end(&key)?;
-            group.remove(keys::tracking(&id))?;
-            group.write_index(key, false);
+            group.remove(keys::tracking(&id));
+            group.remove(key);
             Ok(true)
         })?;
         Ok(round.more)
@@ -56,7 +56,7 @@ impl<K: Kv> Group<'_, K> {
         let round = self.round(&[keys::QUARANTINE_ENDS], &end, left, |group, key| {
             let (domain, item) = keys::of_item_expiry(&key)?;
             group.end_quarantine(&domain, item)?;
-            group.write_index(key, false);
+            group.remove(key);
             Ok(true)
         })?;
         Ok(round.more)
@@ -67,7 +67,7 @@ impl<K: Kv> Group<'_, K> {
             let start = keys::bucket(bucket);
             let end = keys::end_of(&start);
             let round = self.round(&start, &end, left, |group, key| {
-                group.write_index(key, false);
+                group.remove(key);
                 Ok(true)
             })?;
             if round.more {
@@ -87,7 +87,7 @@ impl<K: Kv> Group<'_, K> {
         mut delete: impl FnMut(&mut Self, Key) -> Result<bool, StoreError>,
     ) -> Result<Round, StoreError> {
         let mut round = Round::default();
-        let mut start = start.to_vec();
+        let mut start = Key::from_slice(start);
         loop {
             let page = self.range(&start, end, PAGE)?;
             let is_last = page.len() < PAGE;

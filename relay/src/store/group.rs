@@ -9,12 +9,11 @@ use postrider_common::{Domain, MailboxId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::keys;
-use super::kv::{Batch, Key, Kv};
+use super::kv::{Batch, Key, Kv, Write};
 use super::leases::{Effect, Leases};
 use super::marks::Marks;
 use super::records::{self, FloorRecord};
 use super::space::Space;
-use super::view::Before;
 use super::{StoreError, StoreLimits};
 
 /// What the writer keeps from group to group.
@@ -33,11 +32,9 @@ pub(crate) struct Group<'a, K> {
     pub kv: &'a K,
     pub rules: &'a mut Rules,
     pub leases: &'a Mutex<Leases>,
-    /// What the disk has, as far as it was looked at.
-    known: Before,
-    writes: Before,
+    writes: BTreeMap<Key, Write>,
     /// What the running step has overwritten in `writes`, to undo it if it fails.
-    overwritten: Vec<(Key, Option<Option<Bytes>>)>,
+    overwritten: Vec<(Key, Option<Write>)>,
     effects: Vec<Effect>,
     changes: Changes,
 }
@@ -54,7 +51,6 @@ pub(crate) struct Changes {
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub batch: Batch,
-    pub before: Before,
     pub effects: Vec<Effect>,
     pub changes: Changes,
 }
@@ -65,7 +61,6 @@ impl<'a, K: Kv> Group<'a, K> {
             kv,
             rules,
             leases,
-            known: BTreeMap::new(),
             writes: BTreeMap::new(),
             overwritten: Vec::new(),
             effects: Vec::new(),
@@ -97,28 +92,18 @@ impl<'a, K: Kv> Group<'a, K> {
     }
 
     pub(crate) fn finish(self) -> Finished {
-        let before = self.known.into_iter().filter(|(key, _)| self.writes.contains_key(key)).collect();
-        Finished {
-            batch: self.writes.into_iter().collect(),
-            before,
-            effects: self.effects,
-            changes: self.changes,
+        let batch = self.writes.into_iter().collect();
+        Finished { batch, effects: self.effects, changes: self.changes }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.writes.get(key) {
+            Some(write) => Ok(write.value().cloned()),
+            None => self.kv.get(key),
         }
     }
 
-    pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(written) = self.writes.get(key) {
-            return Ok(written.clone());
-        }
-        if let Some(known) = self.known.get(key) {
-            return Ok(known.clone());
-        }
-        let found = self.kv.get(key)?;
-        self.known.insert(key.to_vec(), found.clone());
-        Ok(found)
-    }
-
-    pub(crate) fn record<T: for<'r> Deserialize<'r>>(&mut self, key: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(crate) fn record<T: for<'r> Deserialize<'r>>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         self.get(key)?.map(|bytes| records::decode(&bytes)).transpose()
     }
 
@@ -133,15 +118,13 @@ impl<'a, K: Kv> Group<'a, K> {
             return Ok(Vec::new());
         }
         let bounds = (Bound::Included(start), Bound::Excluded(end));
-        let deleted = self.writes.range::<[u8], _>(bounds).filter(|(_, value)| value.is_none()).count();
+        let deleted =
+            self.writes.range::<[u8], _>(bounds).filter(|(_, write)| **write == Write::Remove).count();
         // So many that `limit` remain whatever this group has deleted: those that it has put come in between or after.
-        let mut pairs = BTreeMap::new();
-        for (key, value) in self.kv.range(start, end, limit.saturating_add(deleted))? {
-            self.known.entry(key.clone()).or_insert_with(|| Some(value.clone()));
-            pairs.insert(key, value);
-        }
-        for (key, value) in self.writes.range::<[u8], _>(bounds) {
-            match value {
+        let found = self.kv.range(start, end, limit.saturating_add(deleted))?;
+        let mut pairs: BTreeMap<_, _> = found.into_iter().collect();
+        for (key, write) in self.writes.range::<[u8], _>(bounds) {
+            match write.value() {
                 Some(value) => pairs.insert(key.clone(), value.clone()),
                 None => pairs.remove(key),
             };
@@ -154,34 +137,28 @@ impl<'a, K: Kv> Group<'a, K> {
         self.range(prefix, &keys::end_of(prefix), usize::MAX / 2)
     }
 
-    pub(crate) fn put<T: Serialize>(&mut self, key: Key, record: &T) -> Result<(), StoreError> {
-        self.get(&key)?;
-        self.write(key, Some(records::encode(record)));
-        Ok(())
+    pub(crate) fn put<T: Serialize>(&mut self, key: Key, record: &T) {
+        self.write(key, Write::Put(records::encode(record)));
     }
 
-    /// Puts what readers look at under a key that was never used.
+    /// Puts what is under a key that was never used.
     pub(crate) fn put_new(&mut self, key: Key, value: Bytes) {
-        self.known.entry(key.clone()).or_insert(None);
-        self.write(key, Some(value));
+        self.write(key, Write::New(value));
     }
 
-    pub(crate) fn remove(&mut self, key: Key) -> Result<(), StoreError> {
-        self.get(&key)?;
-        self.write(key, None);
-        Ok(())
+    /// Puts a key that says all there is to say.
+    pub(crate) fn put_index(&mut self, key: Key) {
+        self.put_new(key, records::nothing());
     }
 
-    /// Puts or removes, without a look at what is there, a key that readers do not look at: an index.
-    pub(crate) fn write_index(&mut self, key: Key, present: bool) {
-        self.write(key, present.then(records::nothing));
+    pub(crate) fn remove(&mut self, key: Key) {
+        self.write(key, Write::Remove);
     }
 
-    /// Removes the pieces below `body` without reading them. A reader may miss them before that is durable, and
-    /// then passes over what they belong to, which is as good as gone.
+    /// Removes the pieces below `body`.
     pub(crate) fn remove_pieces(&mut self, body: &[u8], bytes: u32) -> Result<(), StoreError> {
         for piece in 0..records::pieces(bytes)? {
-            self.write(keys::piece(body, piece), None);
+            self.remove(keys::piece(body, piece));
         }
         Ok(())
     }
@@ -201,7 +178,8 @@ impl<'a, K: Kv> Group<'a, K> {
         if floor.map_or(0, |floor| floor.0) >= next {
             return Ok(());
         }
-        self.put(keys::FLOOR.to_vec(), &FloorRecord(next))
+        self.put(Key::from_slice(keys::FLOOR), &FloorRecord(next));
+        Ok(())
     }
 
     /// What to do in memory once the group is durable.
@@ -214,8 +192,8 @@ impl<'a, K: Kv> Group<'a, K> {
         &mut self.changes
     }
 
-    fn write(&mut self, key: Key, value: Option<Bytes>) {
-        let previous = self.writes.insert(key.clone(), value);
+    fn write(&mut self, key: Key, write: Write) {
+        let previous = self.writes.insert(key.clone(), write);
         self.overwritten.push((key, previous));
     }
 }

@@ -42,7 +42,7 @@ pub(crate) const MARKS: u8 = b'D';
 pub(crate) const DESTINATIONS: u8 = b'N';
 
 fn join(kind: u8, parts: &[&[u8]]) -> Key {
-    let mut key = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+    let mut key = Key::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
     key.push(kind);
     for part in parts {
         key.extend_from_slice(part);
@@ -166,14 +166,14 @@ pub(crate) fn after_millis(kind: u8, now: Timestamp) -> Key {
 
 /// The number `piece` below `body`.
 pub(crate) fn piece(body: &[u8], piece: u16) -> Key {
-    let mut key = body.to_vec();
+    let mut key = Key::from_slice(body);
     key.extend_from_slice(&piece.to_be_bytes());
     key
 }
 
 /// The first key after all that begin with `prefix`. No kind is `0xff`, so there is one.
 pub(crate) fn end_of(prefix: &[u8]) -> Key {
-    let mut end = prefix.to_vec();
+    let mut end = Key::from_slice(prefix);
     while let Some(last) = end.pop() {
         if last < u8::MAX {
             end.push(last + 1);
@@ -185,7 +185,7 @@ pub(crate) fn end_of(prefix: &[u8]) -> Key {
 
 /// The first key after `key`.
 pub(crate) fn next(key: &[u8]) -> Key {
-    let mut next = key.to_vec();
+    let mut next = Key::from_slice(key);
     next.push(0);
     next
 }
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_prefix_ends_before_the_next_one() {
-        assert_eq!(end_of(b"Ea"), b"Eb");
-        assert_eq!(end_of(&[b'E', 0xff, 0xff]), b"F");
+        assert_eq!(end_of(b"Ea").as_slice(), b"Eb");
+        assert_eq!(end_of(&[b'E', 0xff, 0xff]).as_slice(), b"F");
     }
 }

@@ -3,19 +3,34 @@
 use std::fmt;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::StoreError;
 
-/// An ordered byte string; `keys.rs` says which there are.
-pub(crate) type Key = Vec<u8>;
+/// An ordered byte string; `keys.rs` says which there are. All but those with a long domain fit without an allocation,
+/// and lie where they are compared.
+pub(crate) type Key = SmallVec<[u8; 80]>;
 
-/// What a batch does: a value to put under the key, or `None` to delete it. Each key at most once.
-pub(crate) type Batch = Vec<(Key, Option<Bytes>)>;
+/// What a batch does, in the order of the keys, of which it has each once.
+pub(crate) type Batch = Vec<(Key, Write)>;
+
+/// What is done under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// Puts a value under a key under which nothing has ever been: an engine need not remember that it is removed, if it
+    /// has not kept it anywhere yet.
+    New(Bytes),
+    /// Puts a value in the place of whatever is there.
+    Put(Bytes),
+    /// Removes what is there, if anything is.
+    Remove,
+}
 
 /// An ordered map on stable storage. One thread writes; any number read at the same time.
 ///
-/// Between [`apply`](Self::apply) and [`flush`](Self::flush) readers may see none, some or all of the batch:
-/// [`View`](super::view::View) is what hides that.
+/// Readers see a batch once it is durable: all of it from one moment on, at the end of its [`flush`](Self::flush). A
+/// device that saw entry 5 earlier, and after a crash found another envelope as entry 5, would take it for one that it
+/// has.
 pub(crate) trait Kv: fmt::Debug + Send + Sync + 'static {
     /// Whether a read may wait for a disk.
     const BLOCKING: bool;
@@ -26,12 +41,22 @@ pub(crate) trait Kv: fmt::Debug + Send + Sync + 'static {
     /// The first `limit` pairs with `start <= key < end`, ascending.
     fn range(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError>;
 
-    /// Writes a batch. After a crash all of it is there or nothing.
+    /// Begins to write a batch. After a crash all of it is there or nothing.
     fn apply(&self, batch: Batch) -> Result<(), StoreError>;
 
-    /// Returns once everything applied before is on stable storage.
+    /// Returns once everything applied before is on stable storage, and seen.
     fn flush(&self) -> Result<(), StoreError>;
 
     /// Bytes that the file system has left for this process; `None` where there is no such bound.
     fn free_bytes(&self) -> Result<Option<u64>, StoreError>;
+}
+
+impl Write {
+    /// The value that is there from then on.
+    pub(crate) const fn value(&self) -> Option<&Bytes> {
+        match self {
+            Self::New(value) | Self::Put(value) => Some(value),
+            Self::Remove => None,
+        }
+    }
 }

@@ -35,7 +35,7 @@ impl<K: Kv> Group<'_, K> {
                 bytes: 0,
                 next_entry: self.first_id(now)?,
             };
-            self.put(key, &record)?;
+            self.put(key, &record);
             return Ok(Registration::Created);
         };
         if record.devices.contains(&device) {
@@ -47,12 +47,12 @@ impl<K: Kv> Group<'_, K> {
         if record.devices.is_empty() {
             for (key, value) in self.all(&keys::unclaimed_of(mailbox))? {
                 let entry = EntryId(keys::last_number(&key)?);
-                self.remove(key)?;
+                self.remove(key);
                 self.put_new(keys::entry(mailbox, &device, entry), value);
             }
         }
         record.devices.push(device);
-        self.put(key, &record)?;
+        self.put(key, &record);
         Ok(Registration::DeviceAdded)
     }
 
@@ -61,14 +61,14 @@ impl<K: Kv> Group<'_, K> {
         let Some(record) = self.record::<MailboxRecord>(&key)? else {
             return Ok(false);
         };
-        self.remove(key)?;
+        self.remove(key);
         self.raise_floor(record.next_entry)?;
         let mut entries = BTreeMap::new();
         for prefix in [keys::entries_of_mailbox(mailbox), keys::unclaimed_of(mailbox)] {
             for (key, value) in self.all(&prefix)? {
                 let entry = EntryId(keys::last_number(&key)?);
                 entries.insert(entry, records::decode::<EntryRecord>(&value)?);
-                self.remove(key)?;
+                self.remove(key);
             }
         }
         for (entry, record) in entries {
@@ -115,23 +115,25 @@ impl<K: Kv> Group<'_, K> {
         record.next_entry += 1;
         record.entries += 1;
         record.bytes += u64::from(bytes);
-        self.put(key, &record)?;
+        self.put(key, &record);
         self.put_mark(mark, MarkRecord { tracking: None }, now);
         let body = keys::body(mailbox, entry);
         for (number, piece) in (0..).zip(records::split(envelope)) {
             self.put_new(keys::piece(&body, number), piece);
         }
         let expires_at = envelope.expires_at();
-        self.write_index(keys::entry_expiry(expires_at, mailbox, entry), true);
-        let short = records::encode(&EntryRecord { expires_at, bytes });
+        self.put_index(keys::entry_expiry(expires_at, mailbox, entry));
+        let shared = devices.len() > 1;
+        let short = records::encode(&EntryRecord { expires_at, bytes, shared });
         if devices.is_empty() {
             self.put_new(keys::unclaimed(mailbox, entry), short.clone());
         }
         for device in &devices {
             self.put_new(keys::entry(mailbox, device, entry), short.clone());
         }
-        if let Ok(remaining @ 2..) = u16::try_from(devices.len()) {
-            self.put(keys::remaining(mailbox, entry), &RemainingRecord(remaining))?;
+        if shared {
+            let remaining = u16::try_from(devices.len()).unwrap_or(u16::MAX);
+            self.put(keys::remaining(mailbox, entry), &RemainingRecord(remaining));
         }
         self.changes().deposited.insert(*mailbox);
         Ok(Outcome::Stored)
@@ -150,12 +152,16 @@ impl<K: Kv> Group<'_, K> {
                 continue;
             };
             known += 1;
-            self.remove(key)?;
+            self.remove(key);
+            if !record.shared {
+                self.end_entry(mailbox, entry, record)?;
+                continue;
+            }
             let remaining = keys::remaining(mailbox, entry);
             match self.record::<RemainingRecord>(&remaining)? {
                 None => self.end_entry(mailbox, entry, record)?,
-                Some(RemainingRecord(..=2)) => self.remove(remaining)?,
-                Some(RemainingRecord(count)) => self.put(remaining, &RemainingRecord(count - 1))?,
+                Some(RemainingRecord(..=2)) => self.remove(remaining),
+                Some(RemainingRecord(count)) => self.put(remaining, &RemainingRecord(count - 1)),
             }
         }
         Ok(known)
@@ -171,7 +177,7 @@ impl<K: Kv> Group<'_, K> {
         for key in of_devices.chain([keys::unclaimed(mailbox, entry)]) {
             if let Some(record) = self.record::<EntryRecord>(&key)? {
                 found = Some(record);
-                self.remove(key)?;
+                self.remove(key);
             }
         }
         match found {
@@ -193,7 +199,8 @@ impl<K: Kv> Group<'_, K> {
             self.record(&key)?.ok_or_else(|| StoreError::Damaged("an entry has no mailbox".into()))?;
         of_mailbox.entries = of_mailbox.entries.saturating_sub(1);
         of_mailbox.bytes = of_mailbox.bytes.saturating_sub(record.bytes.into());
-        self.put(key, &of_mailbox)
+        self.put(key, &of_mailbox);
+        Ok(())
     }
 
     fn remove_envelope(
@@ -203,8 +210,10 @@ impl<K: Kv> Group<'_, K> {
         record: EntryRecord,
     ) -> Result<(), StoreError> {
         self.remove_pieces(&keys::body(mailbox, entry), record.bytes)?;
-        self.write_index(keys::entry_expiry(record.expires_at, mailbox, entry), false);
-        self.write_index(keys::remaining(mailbox, entry), false);
+        self.remove(keys::entry_expiry(record.expires_at, mailbox, entry));
+        if record.shared {
+            self.remove(keys::remaining(mailbox, entry));
+        }
         Ok(())
     }
 }

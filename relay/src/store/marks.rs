@@ -4,7 +4,7 @@
 //! two with the same mark. Marks lie in buckets named by the time when the whole bucket may go, so that forgetting
 //! them is a walk over what is over and nothing else. There are about three buckets at any time.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postrider_common::secret::Secret;
@@ -12,35 +12,59 @@ use postrider_common::{Domain, EnvelopeId, MailboxId, Timestamp};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
+use super::filter::Filter;
 use super::group::Group;
 use super::keys;
 use super::kv::{Key, Kv};
-use super::records::{self, MarkRecord};
+use super::records::MarkRecord;
 
 /// Two buckets are at least so far apart, in milliseconds.
 const LEAST_WIDTH: u64 = 1000;
+/// How many marks are read into a filter together.
+const PAGE: usize = 1024;
 
 /// Which buckets there are, and how marks are made.
 #[derive(Debug)]
 pub(crate) struct Marks {
     secret: Secret<32>,
     retention: Duration,
-    buckets: BTreeSet<Timestamp>,
+    buckets: BTreeMap<Timestamp, Bucket>,
+}
+
+/// What is known of a bucket.
+#[derive(Debug, Default)]
+struct Bucket {
+    filter: Filter,
+    /// The filter lacks the marks from here on that were made before the store was opened.
+    unread: Option<Key>,
 }
 
 /// One envelope's mark.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark([u8; 16]);
 
+impl Mark {
+    /// What a filter knows it by.
+    pub(crate) const fn short(self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl Marks {
-    /// Finds the buckets by skipping from one to the next.
+    /// Finds the buckets by skipping from one to the next. Their marks are read [later](Self::read_some).
     pub(crate) fn load<K: Kv>(kv: &K, secret: Secret<32>, retention: Duration) -> Result<Self, StoreError> {
-        let mut buckets = BTreeSet::new();
-        let (mut start, end) = (vec![keys::MARKS], keys::end_of(&[keys::MARKS]));
+        let mut buckets = BTreeMap::new();
+        let (mut start, end) = (Key::from_slice(&[keys::MARKS]), keys::end_of(&[keys::MARKS]));
         while let Some((key, _)) = kv.range(&start, &end, 1)?.first() {
             let bucket = Timestamp::from_millis(keys::first_number(key)?);
-            buckets.insert(bucket);
             start = keys::end_of(&keys::bucket(bucket));
+            buckets.insert(bucket, Bucket { filter: Filter::default(), unread: Some(key.clone()) });
         }
         Ok(Self { secret, retention, buckets })
     }
@@ -57,12 +81,33 @@ impl Marks {
 
     /// The buckets that are over, earliest first.
     pub(crate) fn over(&self, now: Timestamp) -> Vec<Timestamp> {
-        self.buckets.range(..=now).copied().collect()
+        self.buckets.range(..=now).map(|(end, _)| *end).collect()
     }
 
     /// A bucket has been emptied.
     pub(crate) fn forget(&mut self, bucket: Timestamp) {
         self.buckets.remove(&bucket);
+    }
+
+    /// Reads some marks of before the store was opened into the filters. Until all are read, look-ups take longer; an
+    /// opening that waited for tens of millions of them would, too.
+    pub(crate) fn read_some<K: Kv>(&mut self, kv: &K) -> Result<(), StoreError> {
+        let unread = |(end, bucket): (&Timestamp, &mut Bucket)| Some((*end, bucket.unread.take()?));
+        let Some((end, from)) = self.buckets.iter_mut().find_map(unread) else {
+            return Ok(());
+        };
+        let page = kv.range(&from, &keys::end_of(&keys::bucket(end)), PAGE);
+        let Some(bucket) = self.buckets.get_mut(&end) else {
+            return Ok(());
+        };
+        // What cannot be read now is tried again.
+        bucket.unread = Some(from);
+        let page = page?;
+        for (key, _) in &page {
+            bucket.filter.insert(Mark(*key.last_chunk().ok_or_else(damaged)?));
+        }
+        bucket.unread = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| keys::next(key));
+        Ok(())
     }
 
     fn mark(&self, kind: u8, mailbox: &MailboxId, envelope: &EnvelopeId, destination: &str) -> Mark {
@@ -89,18 +134,20 @@ impl Marks {
         let end = (now + self.retention).as_millis();
         let by_clock = Timestamp::from_millis(end.div_ceil(width).saturating_mul(width));
         let latest = self.buckets.range(by_clock..=by_clock + Duration::from_millis(width));
-        let current = latest.last().copied().unwrap_or(by_clock);
-        self.buckets.insert(current);
+        let current = latest.last().map_or(by_clock, |(end, _)| *end);
+        self.buckets.entry(current).or_default();
         current
     }
 }
 
 impl<K: Kv> Group<'_, K> {
     /// The key and the record of `mark`, if it was made and not yet forgotten.
-    pub(crate) fn marked(&mut self, mark: Mark) -> Result<Option<(Key, MarkRecord)>, StoreError> {
-        let buckets: Vec<_> = self.rules.marks.buckets.iter().rev().copied().collect();
-        for bucket in buckets {
-            let key = keys::mark(bucket, &mark.0);
+    pub(crate) fn marked(&self, mark: Mark) -> Result<Option<(Key, MarkRecord)>, StoreError> {
+        for (end, bucket) in self.rules.marks.buckets.iter().rev() {
+            if bucket.unread.is_none() && !bucket.filter.may_have(mark) {
+                continue;
+            }
+            let key = keys::mark(*end, &mark.0);
             if let Some(record) = self.record(&key)? {
                 return Ok(Some((key, record)));
             }
@@ -110,9 +157,16 @@ impl<K: Kv> Group<'_, K> {
 
     /// Makes `mark`, which is not there, or no longer.
     pub(crate) fn put_mark(&mut self, mark: Mark, record: MarkRecord, now: Timestamp) {
-        let bucket = self.rules.marks.current(now);
-        self.put_new(keys::mark(bucket, &mark.0), records::encode(&record));
+        let end = self.rules.marks.current(now);
+        if let Some(bucket) = self.rules.marks.buckets.get_mut(&end) {
+            bucket.filter.insert(mark);
+        }
+        self.put(keys::mark(end, &mark.0), &record);
     }
+}
+
+fn damaged() -> StoreError {
+    StoreError::Damaged("a mark's key has not its length".into())
 }
 
 #[cfg(test)]
@@ -122,7 +176,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn marks() -> Marks {
-        Marks { secret: Secret::new([1; 32]), retention: 7 * DAY, buckets: BTreeSet::new() }
+        Marks { secret: Secret::new([1; 32]), retention: 7 * DAY, buckets: BTreeMap::new() }
     }
 
     #[test]
@@ -161,7 +215,7 @@ mod tests {
             marks.of_queued(&a, &mailbox, &id),
             marks.of_queued(&b, &mailbox, &id),
         ];
-        let distinct: BTreeSet<_> = all.iter().map(|mark| mark.0).collect();
+        let distinct: std::collections::BTreeSet<_> = all.iter().map(|mark| mark.0).collect();
         assert_eq!(distinct.len(), all.len());
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use postrider_common::supervisor::Supervisor;
 
 use super::engine::{Engine, Options};
-use super::kv::{Batch, Key, Kv};
+use super::kv::{Batch, Key, Kv, Write};
 use super::{Store, StoreError, StoreLimits};
 
 /// What stands for the disk: it outlives the stores that are opened on it, one after the other. Clones share it.
@@ -29,7 +29,7 @@ impl MemoryDisk {
     /// Opens the store that is on it. As with a directory, it is open once at a time.
     pub fn open(&self, limits: StoreLimits, supervisor: &Supervisor) -> Result<Arc<dyn Store>, StoreError> {
         let options = Options { limits, ..Options::default() };
-        let kv = Arc::new(MemoryKv(Arc::clone(&self.content)));
+        let kv = Arc::new(MemoryKv::new(Arc::clone(&self.content)));
         {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             if open.strong_count() > 0 {
@@ -42,13 +42,23 @@ impl MemoryDisk {
 }
 
 #[derive(Debug)]
-pub(super) struct MemoryKv(pub(super) Content);
+pub(super) struct MemoryKv {
+    content: Content,
+    /// Applied, and not flushed.
+    pending: Mutex<Batch>,
+}
+
+impl MemoryKv {
+    pub(super) fn new(content: Content) -> Self {
+        Self { content, pending: Mutex::default() }
+    }
+}
 
 impl Kv for MemoryKv {
     const BLOCKING: bool = false;
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let map = self.content.read().unwrap_or_else(PoisonError::into_inner);
         Ok(map.get(key).cloned())
     }
 
@@ -56,23 +66,25 @@ impl Kv for MemoryKv {
         if start >= end {
             return Ok(Vec::new());
         }
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let map = self.content.read().unwrap_or_else(PoisonError::into_inner);
         let pairs = map.range::<[u8], _>((Bound::Included(start), Bound::Excluded(end)));
         Ok(pairs.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (key, value) in batch {
-            match value {
-                Some(value) => map.insert(key, value),
-                None => map.remove(&key),
-            };
-        }
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).extend(batch);
         Ok(())
     }
 
     fn flush(&self) -> Result<(), StoreError> {
+        let batch = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut map = self.content.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, write) in batch {
+            match write {
+                Write::New(value) | Write::Put(value) => map.insert(key, value),
+                Write::Remove => map.remove(&key),
+            };
+        }
         Ok(())
     }
 

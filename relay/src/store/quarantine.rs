@@ -35,7 +35,7 @@ impl<K: Kv> Group<'_, K> {
         let until = now + self.rules.limits.tracking_retention;
         let kept = QuarantineRecord { class: class.slug().into(), at: now, until, bytes: record.bytes };
         self.put_new(keys::quarantined(domain, item), records::encode(&kept));
-        self.write_index(keys::quarantine_end(until, domain, item), true);
+        self.put_index(keys::quarantine_end(until, domain, item));
         Ok(())
     }
 
@@ -45,9 +45,9 @@ impl<K: Kv> Group<'_, K> {
         let Some(record) = self.record::<QuarantineRecord>(&key)? else {
             return Ok(());
         };
-        self.remove(key)?;
+        self.remove(key);
         self.remove_pieces(&keys::quarantined_body(domain, item), record.bytes)?;
-        self.write_index(keys::quarantine_end(record.until, domain, item), false);
+        self.remove(keys::quarantine_end(record.until, domain, item));
         Ok(())
     }
 }

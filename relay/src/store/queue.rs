@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::group::Group;
 use super::keys;
-use super::kv::Kv;
+use super::kv::{Key, Kv};
 use super::leases::{Effect, Leases};
 use super::mailboxes::length;
 use super::records::{self, DestinationRecord, ItemRecord, MarkRecord, TrackingRecord};
@@ -44,7 +44,7 @@ impl<K: Kv> Group<'_, K> {
                 return Ok(Enqueued::Duplicate(tracking));
             }
             // The sender tries again what did not get there: that is a new beginning, with an id of its own.
-            self.remove(key)?;
+            self.remove(key);
         }
         let key = keys::destination(domain);
         let mut record = self.destination_or_new(domain, now)?;
@@ -60,7 +60,7 @@ impl<K: Kv> Group<'_, K> {
         record.next_item += 1;
         record.items += 1;
         record.bytes += u64::from(bytes);
-        self.put(key, &record)?;
+        self.put(key, &record);
         let tracking = new_tracking_id(domain);
         let mark_record = MarkRecord { tracking: Some(tracking) };
         self.put_mark(mark, mark_record, now);
@@ -69,7 +69,7 @@ impl<K: Kv> Group<'_, K> {
             self.put_new(keys::piece(&body, number), piece);
         }
         let expires_at = envelope.expires_at();
-        self.write_index(keys::item_expiry(expires_at, domain, item), true);
+        self.put_index(keys::item_expiry(expires_at, domain, item));
         let of_item = ItemRecord { tracking, expires_at, bytes, attempts: 0, not_before: None };
         self.put_new(keys::item(domain, item), records::encode(&of_item));
         let of_tracking = TrackingRecord {
@@ -127,15 +127,15 @@ impl<K: Kv> Group<'_, K> {
         not_before: Timestamp,
     ) -> Result<(), StoreError> {
         if let Some(earlier) = record.not_before {
-            self.remove(keys::delayed(domain, earlier, item))?;
+            self.remove(keys::delayed(domain, earlier, item));
         }
         let record = ItemRecord {
             attempts: record.attempts.saturating_add(1),
             not_before: Some(not_before),
             ..record
         };
-        self.put(keys::item(domain, item), &record)?;
-        self.put(keys::delayed(domain, not_before, item), &())?;
+        self.put(keys::item(domain, item), &record);
+        self.put(keys::delayed(domain, not_before, item), &());
         let key = keys::tracking(&record.tracking);
         if let Some(tracking) = self.record::<TrackingRecord>(&key)? {
             let tracking = TrackingRecord {
@@ -144,7 +144,7 @@ impl<K: Kv> Group<'_, K> {
                 not_before: Some(not_before),
                 ..tracking
             };
-            self.put(key, &tracking)?;
+            self.put(key, &tracking);
         }
         self.then(Effect::Delayed(domain.clone(), item, not_before));
         Ok(())
@@ -174,11 +174,11 @@ impl<K: Kv> Group<'_, K> {
         end: TrackingEnd,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.remove(keys::item(domain, item))?;
+        self.remove(keys::item(domain, item));
         self.remove_pieces(&keys::item_body(domain, item), record.bytes)?;
-        self.write_index(keys::item_expiry(record.expires_at, domain, item), false);
+        self.remove(keys::item_expiry(record.expires_at, domain, item));
         if let Some(not_before) = record.not_before {
-            self.remove(keys::delayed(domain, not_before, item))?;
+            self.remove(keys::delayed(domain, not_before, item));
         }
         let mut of_destination = self.destination_or_new(domain, now)?;
         of_destination.items = of_destination.items.saturating_sub(1);
@@ -200,9 +200,9 @@ impl<K: Kv> Group<'_, K> {
                 end: Some((end.into(), now)),
                 ..tracking
             };
-            self.put(key, &tracking)?;
+            self.put(key, &tracking);
             let until = now + self.rules.limits.tracking_retention;
-            self.write_index(keys::tracking_end(until, &record.tracking), true);
+            self.put_index(keys::tracking_end(until, &record.tracking));
         }
         Ok(())
     }
@@ -243,10 +243,12 @@ impl<K: Kv> Group<'_, K> {
             self.then(Effect::Emptied(domain.clone()));
             if record.backoff.is_none() {
                 self.raise_floor(record.next_item)?;
-                return self.remove(key);
+                self.remove(key);
+                return Ok(());
             }
         }
-        self.put(key, record)
+        self.put(key, record);
+        Ok(())
     }
 }
 
@@ -258,7 +260,7 @@ impl<K: Kv> View<K> {
 
     pub(crate) fn destinations(&self, leases: &Mutex<Leases>) -> Result<Vec<Destination>, StoreError> {
         let mut destinations = Vec::new();
-        let mut start = Some(vec![keys::DESTINATIONS]);
+        let mut start = Some(Key::from_slice(&[keys::DESTINATIONS]));
         let end = keys::end_of(&[keys::DESTINATIONS]);
         while let Some(from) = start {
             let page = self.range(&from, &end, PAGE)?;

@@ -37,6 +37,9 @@ pub(crate) struct EntryRecord {
     pub expires_at: Timestamp,
     /// Of the encoded envelope.
     pub bytes: u32,
+    /// Whether it was for several devices: then a [`RemainingRecord`] counts those that have yet to acknowledge, as
+    /// long as that is more than one.
+    pub shared: bool,
 }
 
 /// How many devices have yet to acknowledge an entry.

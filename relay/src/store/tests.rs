@@ -12,7 +12,7 @@ use postrider_common::{DeviceId, Domain, Draft, Envelope, MailboxId, Outcome, Ti
 
 use self::disk::{Flush, TestDisk};
 use super::engine::{Engine, Options};
-use super::kv::Kv;
+use super::kv::Key;
 use super::records::{self, MailboxRecord};
 use super::{Enqueued, Registration, Settlement, Store, StoreError, TrackingEnd, Verdict, Window, keys};
 
@@ -182,7 +182,7 @@ async fn an_operation_that_fails_leaves_nothing() {
     let disk = TestDisk::new();
     let store = with_mailbox(&disk).await;
     let damaged = MailboxId::from_bytes([9; 32]);
-    disk.apply(vec![(keys::mailbox(&damaged), Some(b"?".as_slice().into()))]).unwrap();
+    disk.write(keys::mailbox(&damaged), b"?".as_slice().into());
     let good = envelope("good");
     let bad = Draft::new(damaged, NOW + DAY, &b"bad"[..]).finish().unwrap();
     let failed = store.deposit(vec![good.clone(), bad], NOW).await;
@@ -197,7 +197,7 @@ async fn the_first_device_gets_what_waited_for_it() {
     let disk = TestDisk::new();
     let store = open(&disk);
     let alone = MailboxRecord { devices: vec![], entries: 0, bytes: 0, next_entry: 1 };
-    disk.apply(vec![(keys::mailbox(&MAILBOX), Some(records::encode(&alone)))]).unwrap();
+    disk.write(keys::mailbox(&MAILBOX), records::encode(&alone));
     let soon = Draft::new(MAILBOX, NOW + Duration::from_secs(60), &b"soon"[..]);
     let batch = vec![soon.finish().unwrap(), envelope("a"), envelope("b")];
     let stored = store.deposit(batch, NOW).await.unwrap();
@@ -279,14 +279,14 @@ async fn a_store_of_a_later_version_is_refused() {
     let disk = TestDisk::new();
     drop(with_mailbox(&disk).await);
     let later = 2_u32.to_be_bytes();
-    let put = |format: &[u8]| disk.apply(vec![(keys::FORMAT.to_vec(), Some(format.to_vec().into()))]);
-    put(&later).unwrap();
+    let put = |format: &[u8]| disk.write(Key::from_slice(keys::FORMAT), format.to_vec().into());
+    put(&later);
     let open = || Engine::open(Arc::clone(&disk), &Options::default(), &Supervisor::new()).map(drop);
     let refused = StoreError::TooNew { found: 2, supported: 1 };
     assert_eq!(open(), Err(refused));
-    put(b"?").unwrap();
+    put(b"?");
     assert!(matches!(open(), Err(StoreError::Damaged(_))));
-    put(&1_u32.to_be_bytes()).unwrap();
+    put(&1_u32.to_be_bytes());
     assert_eq!(open(), Ok(()));
 }
 

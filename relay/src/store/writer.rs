@@ -107,6 +107,9 @@ impl<K: Kv> Writer<K> {
         for answer in answers {
             answer(result.clone());
         }
+        if let Err(error) = self.rules.marks.read_some(self.view.kv()) {
+            tracing::warn!(%error, "marks of envelopes cannot be read");
+        }
         for run in leases {
             match &self.rules.refused {
                 None => run(Ok((self.view.kv(), &mut lock(&self.leases)))),
@@ -115,20 +118,18 @@ impl<K: Kv> Writer<K> {
         }
     }
 
-    /// Makes a group durable and follows it in memory. If that fails, what the group touched stays hidden for good.
+    /// Makes a group durable and follows it in memory. If that fails, nobody ever sees anything of it.
     fn commit(&mut self, finished: Finished) -> Result<(), StoreError> {
         if let Some(error) = &self.rules.refused {
             return Err(error.clone());
         }
         if !finished.batch.is_empty() {
             let kv = self.view.kv();
-            self.view.hide(finished.before);
             if let Err(error) = write(kv, finished.batch) {
                 tracing::error!(%error, "the store takes no more writes, since one has failed");
                 self.rules.refused = Some(error.clone());
                 return Err(error);
             }
-            self.view.reveal();
         }
         for effect in &finished.effects {
             lock(&self.leases).follow(effect);

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{self, Builder, Entries, Found, USUAL_BYTES};
 use super::journal::Position;
-use super::memtable::{Location, Slot};
+use super::memtable::{Location, Memtable, Slot};
 use super::{of_io, sync_directory};
 use crate::store::StoreError;
 use crate::store::kv::Key;
@@ -160,7 +160,7 @@ impl Base {
                 }
                 // A block that was divided meanwhile may show a key once more.
                 if key >= start && pairs.last().is_none_or(|(last, _)| key > last.as_slice()) {
-                    pairs.push((key.to_vec(), slot.slot()));
+                    pairs.push((Key::from_slice(key), slot.slot()));
                 }
             }
         }
@@ -169,13 +169,9 @@ impl Base {
 
     /// Takes what a memtable has, in steps that are atomic each; whether all of it, or `stop` said to stop.
     /// Doing so again after a crash comes to the same.
-    pub(super) fn take(
-        &self,
-        slots: &BTreeMap<Key, Slot>,
-        stop: impl Fn() -> bool,
-    ) -> Result<bool, StoreError> {
+    pub(super) fn take(&self, table: &Memtable, stop: impl Fn() -> bool) -> Result<bool, StoreError> {
         let position = self.position();
-        let mut changes = slots.iter().peekable();
+        let mut changes = table.iter().peekable();
         while changes.peek().is_some() {
             if stop() {
                 return Ok(false);
@@ -188,7 +184,9 @@ impl Base {
                 let (bound, block) = self.block_of(key)?;
                 let next = self.tree.get_gt(&bound).map_err(|error| of_sled(&error))?;
                 let end = next.as_ref().map(|(next, _)| &next[1..]);
-                let entries = merge(&block, &mut changes, end, &mut state)?;
+                let Some(entries) = merge(&block, &mut changes, end, &mut state)? else {
+                    continue;
+                };
                 let mut blocks = block::divide(&entries)?;
                 state.bytes -= (bound.len() + block.len()) as u64;
                 // The first block keeps its bound, even when nothing is left in it.
@@ -307,18 +305,20 @@ impl std::fmt::Debug for Base {
     }
 }
 
-/// A block's entries with the changes to keys before `end`, which are taken off; `state` follows the locations.
+/// A block's entries with the changes to keys before `end`, which are taken off; nothing if they change nothing.
+/// `state` follows the locations.
 fn merge<'a>(
     block: &[u8],
     changes: &mut std::iter::Peekable<impl Iterator<Item = (&'a Key, &'a Slot)>>,
     end: Option<&[u8]>,
     state: &mut State,
-) -> Result<Vec<(Key, Slot)>, StoreError> {
+) -> Result<Option<Vec<(Key, Slot)>>, StoreError> {
+    let mut is_changed = false;
     let mut merged = Vec::new();
     let mut entries = Entries::new(block);
     while let Some((key, found)) = entries.next()? {
         while let Some((changed, slot)) = changes.next_if(|(changed, _)| changed.as_slice() < key) {
-            put(&mut merged, changed, slot, state);
+            is_changed |= put(&mut merged, changed, slot, state);
         }
         match changes.next_if(|(changed, _)| changed.as_slice() == key) {
             Some((changed, slot)) => {
@@ -326,25 +326,29 @@ fn merge<'a>(
                     forget(location, state);
                 }
                 put(&mut merged, changed, slot, state);
+                is_changed = true;
             }
-            None => merged.push((key.to_vec(), found.slot())),
+            None => merged.push((Key::from_slice(key), found.slot())),
         }
     }
     while let Some((changed, slot)) =
         changes.next_if(|(changed, _)| end.is_none_or(|end| changed.as_slice() < end))
     {
-        put(&mut merged, changed, slot, state);
+        is_changed |= put(&mut merged, changed, slot, state);
     }
-    Ok(merged)
+    Ok(is_changed.then_some(merged))
 }
 
-fn put(merged: &mut Vec<(Key, Slot)>, key: &Key, slot: &Slot, state: &mut State) {
+/// Whether there is anything to put.
+fn put(merged: &mut Vec<(Key, Slot)>, key: &Key, slot: &Slot, state: &mut State) -> bool {
     if let Slot::Stored(location) = slot {
         *state.live.entry(location.segment).or_default() += u64::from(location.bytes);
     }
-    if *slot != Slot::Removed {
-        merged.push((key.clone(), slot.clone()));
+    if *slot == Slot::Removed {
+        return false;
     }
+    merged.push((key.clone(), slot.clone()));
+    true
 }
 
 fn forget(location: Location, state: &mut State) {

@@ -5,6 +5,7 @@
 //! offset (4), length (4), CRC-32 (4). Numbers are big-endian.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::memtable::{Location, Slot};
 use crate::store::StoreError;
@@ -107,7 +108,7 @@ pub(super) enum Found<'a> {
 
 impl<'a> Entries<'a> {
     pub(super) const fn new(block: &'a [u8]) -> Self {
-        Self { rest: block, key: Vec::new() }
+        Self { rest: block, key: SmallVec::new_const() }
     }
 
     /// The next entry, unless that was the last one.

@@ -20,7 +20,7 @@ use super::memtable::{Location, Slot};
 use super::segment::{FIRST_FRAME, Segment};
 use super::{Shared, of_io, recovery};
 use crate::store::StoreError;
-use crate::store::kv::{Batch, Key};
+use crate::store::kv::{Batch, Key, Write};
 
 /// The thread's name, and the task's that the supervisor is told of.
 const NAME: &str = "store-checkpoint";
@@ -149,7 +149,7 @@ impl Shared {
             let waited = self.changed.wait_timeout(signal, self.sizes.interval);
             let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             signal = next;
-            if timeout.timed_out() && self.tables().active.bytes() > 0 && !signal.stop {
+            if timeout.timed_out() && self.tables().has_frames && !signal.stop {
                 return true;
             }
         }
@@ -169,7 +169,7 @@ impl Shared {
     fn freeze(&self) {
         let mut journal = super::lock(&self.journal);
         let mut tables = self.write_tables();
-        if tables.frozen.is_none() && tables.active.bytes() > 0 {
+        if tables.frozen.is_none() && tables.has_frames {
             tables.freeze(journal.freeze());
         }
     }
@@ -183,7 +183,7 @@ impl Shared {
         let Some(frozen) = frozen else {
             return Ok(!self.is_stopping());
         };
-        if !base.take(frozen.table.slots(), || self.is_stopping())? {
+        if !base.take(&frozen.table, || self.is_stopping())? {
             return Ok(false);
         }
         base.advance(frozen.position)?;
@@ -198,7 +198,7 @@ impl Shared {
         let mut journal = super::lock(&self.journal);
         let (base, has_all) = {
             let tables = self.tables();
-            (Arc::clone(&tables.base), tables.frozen.is_none() && tables.active.bytes() == 0)
+            (Arc::clone(&tables.base), tables.frozen.is_none() && !tables.has_frames)
         };
         let (number, end) = (journal.newest().number(), journal.newest().end());
         let live = base.state().live.get(&number).copied().unwrap_or_default();
@@ -255,7 +255,7 @@ impl Shared {
             // What was written or removed since, the base does not know yet.
             if self.tables().recent(&key).is_none() {
                 bytes += u64::from(location.bytes);
-                batch.push((key, Some(segment.read(location)?)));
+                batch.push((key, Write::Put(segment.read(location)?)));
             }
         }
         if !batch.is_empty() {

@@ -16,9 +16,9 @@
 
 use bytes::Bytes;
 
-use super::memtable::{Location, Slot};
+use super::memtable::{Change, Location, Slot};
 use crate::store::StoreError;
-use crate::store::kv::{Batch, Key};
+use crate::store::kv::{Batch, Key, Write};
 
 /// Bytes before the payload.
 pub(super) const HEADER_BYTES: usize = 24;
@@ -47,19 +47,19 @@ pub(super) struct Header {
 /// Bytes of the frame of `batch`.
 pub(super) fn size(batch: &Batch) -> usize {
     let entry =
-        |(key, value): &(Key, Option<Bytes>)| 3 + key.len() + value.as_ref().map_or(0, |v| 4 + v.len());
+        |(key, write): &(Key, Write)| 3 + key.len() + write.value().map_or(0, |value| 4 + value.len());
     HEADER_BYTES + batch.iter().map(entry).sum::<usize>()
 }
 
 /// Writes the frame of `batch` into `buffer`, which is emptied first, for the place `offset` in `home`; and where
-/// every key's value is from then on.
+/// what that changes.
 pub(super) fn encode(
     buffer: &mut Vec<u8>,
     batch: Batch,
     home: Home,
     offset: u64,
     sequence: u64,
-) -> Result<Vec<(Key, Slot)>, StoreError> {
+) -> Result<Vec<Change>, StoreError> {
     let too_long = |_| StoreError::Io("a batch is larger than a frame may be".into());
     let payload = u32::try_from(size(&batch) - HEADER_BYTES).map_err(too_long)?;
     buffer.clear();
@@ -67,24 +67,28 @@ pub(super) fn encode(
     buffer.extend_from_slice(&[0; 4]);
     buffer.extend_from_slice(&payload.to_be_bytes());
     buffer.extend_from_slice(&sequence.to_be_bytes());
-    let mut slots = Vec::with_capacity(batch.len());
-    for (key, value) in batch {
-        buffer.push(if value.is_some() { PUT } else { REMOVE });
+    let mut changes = Vec::with_capacity(batch.len());
+    for (key, write) in batch {
+        buffer.push(if write == Write::Remove { REMOVE } else { PUT });
         buffer.extend_from_slice(&u16::try_from(key.len()).map_err(too_long)?.to_be_bytes());
-        let Some(value) = value else {
-            buffer.extend_from_slice(&key);
-            slots.push((key, Slot::Removed));
-            continue;
+        let (value, is_new) = match write {
+            Write::New(value) => (value, true),
+            Write::Put(value) => (value, false),
+            Write::Remove => {
+                buffer.extend_from_slice(&key);
+                changes.push(Change { key, slot: Slot::Removed, is_new: false });
+                continue;
+            }
         };
         buffer.extend_from_slice(&u32::try_from(value.len()).map_err(too_long)?.to_be_bytes());
         buffer.extend_from_slice(&key);
         let at = offset + buffer.len() as u64;
         buffer.extend_from_slice(&value);
-        slots.push((key, slot(home.segment, at, value)?));
+        changes.push(Change { key, slot: slot(home.segment, at, value)?, is_new });
     }
     let checksum = crc32fast::hash(&buffer[CHECKED_FROM..]);
     buffer[8..CHECKED_FROM].copy_from_slice(&checksum.to_be_bytes());
-    Ok(slots)
+    Ok(changes)
 }
 
 /// The header in `bytes`, if one with this salt begins there.
@@ -120,7 +124,7 @@ pub(super) fn entries(payload: &[u8], segment: u64, offset: u64) -> Result<Vec<(
             PUT => Some(u32::from_be_bytes(take_number(&mut rest)?) as usize),
             _ => return Err(damaged()),
         };
-        let key = take(&mut rest, key_bytes)?.to_vec();
+        let key = Key::from_slice(take(&mut rest, key_bytes)?);
         let slot = match value_bytes {
             None => Slot::Removed,
             Some(bytes) => {

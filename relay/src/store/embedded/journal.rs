@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frame;
-use super::memtable::Slot;
+use super::memtable::Change;
 use super::segment::{FIRST_FRAME, Segment};
 use crate::store::StoreError;
-use crate::store::kv::{Batch, Key};
+use crate::store::kv::Batch;
 
 /// A buffer that has grown larger for one frame is given back.
 const KEPT_BUFFER: usize = 8 << 20;
@@ -55,28 +55,28 @@ impl Journal {
         Self { directory, capacity, newest, next_sequence, unapplied, buffer, broken: None }
     }
 
-    /// Puts a batch onto stable storage; where its values are from then on.
-    pub(super) fn append(&mut self, batch: Batch) -> Result<Vec<(Key, Slot)>, StoreError> {
+    /// Puts a batch onto stable storage; what that changes.
+    pub(super) fn append(&mut self, batch: Batch) -> Result<Vec<Change>, StoreError> {
         if let Some(error) = &self.broken {
             return Err(error.clone());
         }
         self.write(batch).inspect_err(|error| self.broken = Some(error.clone()))
     }
 
-    fn write(&mut self, batch: Batch) -> Result<Vec<(Key, Slot)>, StoreError> {
+    fn write(&mut self, batch: Batch) -> Result<Vec<Change>, StoreError> {
         let end = self.newest.end();
         if end > FIRST_FRAME && end + frame::size(&batch) as u64 > self.capacity {
             self.begin_segment()?;
         }
         let (home, end) = (self.newest.home(), self.newest.end());
-        let slots = frame::encode(&mut self.buffer, batch, home, end, self.next_sequence)?;
+        let changes = frame::encode(&mut self.buffer, batch, home, end, self.next_sequence)?;
         self.newest.append(&self.buffer)?;
         self.next_sequence += 1;
         self.unapplied += self.buffer.len() as u64;
         if self.buffer.capacity() > KEPT_BUFFER {
             self.buffer = Vec::new();
         }
-        Ok(slots)
+        Ok(changes)
     }
 
     /// Begins another segment before the newest one is full.

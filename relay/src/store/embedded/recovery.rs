@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use super::base::Base;
 use super::journal::{Journal, Position};
-use super::memtable::Memtable;
+use super::memtable::{Change, Memtable};
 use super::segment::{self, FIRST_FRAME, Segment};
 use super::tables::Tables;
 use super::{Shared, of_io, sync_directory};
@@ -45,6 +45,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Shared, StoreError>
         frozen: None,
         base: Arc::new(base),
         segments: segments(&directory)?,
+        has_frames: false,
     };
     let Replayed { newest, next_sequence, bytes } = replay(&mut tables)?;
     newest.reserve(sizes.segment_bytes)?;
@@ -163,8 +164,9 @@ fn replay(tables: &mut Tables) -> Result<Replayed, StoreError> {
         }
         while let Some(frame) = segment.frame(offset, Some(sequence))? {
             for (key, slot) in frame.slots {
-                tables.active.put(key, slot);
+                tables.active.follow(Change { key, slot, is_new: false });
             }
+            tables.has_frames = true;
             bytes += frame.end - offset;
             (offset, sequence) = (frame.end, sequence + 1);
         }

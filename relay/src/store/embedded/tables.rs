@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Shared;
 use super::base::Base;
 use super::journal::Position;
-use super::memtable::{Memtable, Slot};
+use super::memtable::{Change, Memtable, Slot};
 use super::segment::Segment;
 use crate::store::kv::Key;
 use crate::store::{StoreError, keys};
@@ -28,6 +28,8 @@ pub(super) struct Tables {
     pub base: Arc<Base>,
     /// By number.
     pub segments: BTreeMap<u64, Arc<Segment>>,
+    /// Whether the journal has frames of the active memtable, also if they left nothing in it.
+    pub has_frames: bool,
 }
 
 /// A memtable that changes no more.
@@ -39,11 +41,12 @@ pub(super) struct Frozen {
 }
 
 impl Tables {
-    /// What a frame has put in the segment `newest`, and removed.
-    pub(super) fn add(&mut self, newest: &Arc<Segment>, slots: Vec<(Key, Slot)>) {
+    /// What a frame has changed, which is in the segment `newest`.
+    pub(super) fn add(&mut self, newest: &Arc<Segment>, changes: Vec<Change>) {
         self.segments.entry(newest.number()).or_insert_with(|| Arc::clone(newest));
-        for (key, slot) in slots {
-            self.active.put(key, slot);
+        self.has_frames = true;
+        for change in changes {
+            self.active.follow(change);
         }
     }
 
@@ -51,6 +54,7 @@ impl Tables {
     pub(super) fn freeze(&mut self, position: Position) {
         let table = std::mem::take(&mut self.active);
         self.frozen = Some(Arc::new(Frozen { table, position }));
+        self.has_frames = false;
     }
 
     /// Whether the memtable has to be frozen, and cannot be.
@@ -60,8 +64,8 @@ impl Tables {
 
     /// What the memtables know of `key`.
     pub(super) fn recent(&self, key: &[u8]) -> Option<&Slot> {
-        let frozen = || self.frozen.as_ref().and_then(|frozen| frozen.table.slots().get(key));
-        self.active.slots().get(key).or_else(frozen)
+        let frozen = || self.frozen.as_ref().and_then(|frozen| frozen.table.get(key));
+        self.active.get(key).or_else(frozen)
     }
 
     /// What the memtables know of the first keys from `start`, and how far that goes if not to `end`.
@@ -72,7 +76,7 @@ impl Tables {
         for table in frozen.into_iter().chain([&self.active]) {
             let bounds = (Bound::Included(start), Bound::Excluded(end));
             let mut last = None;
-            for (key, slot) in table.slots().range::<[u8], _>(bounds).take(CHUNK) {
+            for (key, slot) in table.range(bounds).take(CHUNK) {
                 found.insert(key.clone(), slot.clone());
                 last = Some((last.map_or(1, |(count, _)| count + 1), key));
             }
@@ -123,14 +127,14 @@ impl Shared {
         limit: usize,
     ) -> Result<Vec<(Key, Bytes)>, StoreError> {
         let mut pairs = Vec::new();
-        let mut from = start.to_vec();
+        let mut from = Key::from_slice(start);
         while from.as_slice() < end && pairs.len() < limit {
             let (base, recent, until) = {
                 let tables = self.tables();
                 let (recent, until) = tables.recent_range(&from, end);
                 (Arc::clone(&tables.base), recent, until)
             };
-            let mut until = until.unwrap_or_else(|| end.to_vec());
+            let mut until = until.unwrap_or_else(|| Key::from_slice(end));
             // So many that enough remain whatever the memtables have removed.
             let asked = (limit - pairs.len()).saturating_add(recent.len());
             let older = base.range(&from, &until, asked)?;

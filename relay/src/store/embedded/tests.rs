@@ -15,7 +15,7 @@ use postrider_common::{DeviceId, Draft, MailboxId, Outcome, Timestamp};
 
 use super::{EmbeddedKv, Sizes};
 use crate::store::engine::{Engine, Options};
-use crate::store::kv::{Key, Kv};
+use crate::store::kv::{Batch, Key, Kv, Write};
 use crate::store::{Store, StoreError, Window};
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
@@ -39,7 +39,14 @@ fn open(path: &Path, sizes: Sizes) -> Result<EmbeddedKv, StoreError> {
     EmbeddedKv::open(path, &options(sizes), &Supervisor::new())
 }
 
-fn write(kv: &EmbeddedKv, batch: Vec<(Key, Option<Bytes>)>) {
+fn write<K: AsRef<[u8]>>(kv: &EmbeddedKv, changes: Vec<(K, Option<Bytes>)>) {
+    let write = |(key, value): (K, Option<Bytes>)| {
+        (Key::from_slice(key.as_ref()), value.map_or(Write::Remove, Write::Put))
+    };
+    commit(kv, changes.into_iter().map(write).collect());
+}
+
+fn commit(kv: &EmbeddedKv, batch: Batch) {
     kv.apply(batch).unwrap();
     kv.flush().unwrap();
 }
@@ -84,24 +91,30 @@ fn it_does_as_an_ordered_map_through_checkpoints_copies_and_restarts() {
     let directory = tempfile::tempdir().unwrap();
     let mut numbers = Numbers(7);
     let mut model: BTreeMap<Key, Bytes> = BTreeMap::new();
+    let mut used = 0_u64;
     for round in 0..8_u8 {
         let kv = open(directory.path(), TINY).unwrap();
         for _ in 0..40 {
             let mut batch = BTreeMap::new();
             for _ in 0..1 + numbers.below(20) {
-                let key = format!("{:04}", numbers.below(600)).into_bytes();
+                let key = Key::from_slice(format!("{:04}", numbers.below(600)).as_bytes());
                 let length = [3, 200, 256, 257, 2000][usize::try_from(numbers.below(5)).unwrap()];
-                let value = (numbers.below(3) > 0).then(|| Bytes::from(vec![round; length]));
-                batch.insert(key, value);
+                let value = || Bytes::from(vec![round; length]);
+                batch.insert(key, if numbers.below(3) > 0 { Write::Put(value()) } else { Write::Remove });
+                // Keys that are used once, and removed soon or late.
+                batch.insert(Key::from_slice(format!("n{used:06}").as_bytes()), Write::New(value()));
+                let earlier = used.saturating_sub(numbers.below(60));
+                batch.entry(Key::from_slice(format!("n{earlier:06}").as_bytes())).or_insert(Write::Remove);
+                used += 1;
             }
-            write(&kv, batch.clone().into_iter().collect());
-            for (key, value) in batch {
-                match value {
-                    Some(value) => model.insert(key, value),
+            commit(&kv, batch.clone().into_iter().collect());
+            for (key, write) in batch {
+                match write.value() {
+                    Some(value) => model.insert(key, value.clone()),
                     None => model.remove(&key),
                 };
             }
-            let key = format!("{:04}", numbers.below(600)).into_bytes();
+            let key = Key::from_slice(format!("{:04}", numbers.below(600)).as_bytes());
             assert_eq!(kv.get(&key).unwrap(), model.get(&key).cloned());
             let limit = usize::try_from(1 + numbers.below(40)).unwrap();
             let found = kv.range(&key, b"0500", limit).unwrap();
@@ -198,7 +211,7 @@ fn what_a_crash_left_unfinished_is_cleared_away() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let kv = open(path, TINY).unwrap();
-    write(&kv, vec![(b"a".to_vec(), Some(Bytes::from_static(b"1")))]);
+    write(&kv, vec![(b"a", Some(Bytes::from_static(b"1")))]);
     drop(kv);
     fs::create_dir(path.join("base-99")).unwrap();
     fs::write(path.join("base-99/db"), "half a copy").unwrap();

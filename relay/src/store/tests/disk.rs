@@ -45,7 +45,7 @@ impl TestDisk {
     pub(super) fn new() -> Arc<Self> {
         let content = Content::default();
         Arc::new(Self {
-            kv: MemoryKv(Arc::clone(&content)),
+            kv: MemoryKv::new(Arc::clone(&content)),
             content,
             mode: Mutex::new(Flush::Pass),
             changed: Condvar::new(),
@@ -72,6 +72,11 @@ impl TestDisk {
     pub(super) fn kinds(&self) -> String {
         let content = self.content.read().unwrap();
         content.keys().map(|key| char::from(key[0])).collect()
+    }
+
+    /// Puts a value behind the store's back.
+    pub(super) fn write(&self, key: Key, value: Bytes) {
+        self.content.write().unwrap().insert(key, value);
     }
 
     pub(super) fn unblock_at_end(self: &Arc<Self>) -> Unblock {
@@ -131,7 +136,7 @@ impl Kv for TestDisk {
         match mode {
             Flush::Fail => Err(StoreError::Io("broken".into())),
             Flush::Panic => panic!("broken"),
-            Flush::Pass | Flush::Block | Flush::FailApply => Ok(()),
+            Flush::Pass | Flush::Block | Flush::FailApply => self.kv.flush(),
         }
     }
 

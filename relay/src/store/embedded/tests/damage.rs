@@ -30,10 +30,7 @@ impl Written {
         let kv = open(directory.path(), sizes).unwrap();
         let ends = (0..BATCHES).map(|number| {
             let body = Bytes::from(vec![number; 300]);
-            write(
-                &kv,
-                vec![(vec![number, 0], Some(body)), (vec![number, 1], Some(Bytes::from(vec![number])))],
-            );
+            write(&kv, vec![([number, 0], Some(body)), ([number, 1], Some(Bytes::from(vec![number])))]);
             super::super::lock(&kv.shared.journal).newest().end()
         });
         let ends = ends.collect();
@@ -84,11 +81,11 @@ fn batches(directory: &TempDir) -> Result<u8, StoreError> {
     let found = kv.range(b"", &[0xff], usize::MAX)?;
     let count = u8::try_from(found.len() / 2).unwrap();
     for (number, pair) in (0..count).zip(found.chunks(2)) {
-        assert_eq!(pair[0], (vec![number, 0], Bytes::from(vec![number; 300])));
-        assert_eq!(pair[1], (vec![number, 1], Bytes::from(vec![number])));
+        assert_eq!(pair[0], (Key::from_slice(&[number, 0]), Bytes::from(vec![number; 300])));
+        assert_eq!(pair[1], (Key::from_slice(&[number, 1]), Bytes::from(vec![number])));
     }
     // It can be written to, and has that after another restart.
-    write(&kv, vec![(b"after".to_vec(), Some(Bytes::from_static(b"wards")))]);
+    write(&kv, vec![(b"after", Some(Bytes::from_static(b"wards")))]);
     drop(kv);
     let kv = open(directory.path(), JOURNAL_ONLY)?;
     assert_eq!(kv.get(b"after")?, Some(Bytes::from_static(b"wards")));
