@@ -4,11 +4,12 @@
 //! [`ManualClock`] and move it, so that a day's back-off takes no day.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use futures_core::future::BoxFuture;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::Timestamp;
 
@@ -16,6 +17,12 @@ use crate::Timestamp;
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Now. It may jump either way when an administrator sets the machine's clock.
     fn now(&self) -> Timestamp;
+
+    /// How much time has passed since some moment before: what nobody sets. Compared with [`now`](Self::now) it shows
+    /// that somebody has. A clock that is never set need not say it.
+    fn uptime(&self) -> Duration {
+        self.now().since(Timestamp::default())
+    }
 
     /// Completes once `duration` has passed on this clock. Dropping the future gives the wait up.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
@@ -35,44 +42,72 @@ impl Clock for SystemClock {
         Timestamp::from_millis(0) + since
     }
 
+    fn uptime(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
+
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(duration))
     }
 }
 
 /// A clock that stands still until it is moved. Clones share the time.
+///
+/// Whoever sleeps does so for as long as the clock moves forward, by itself or because it was set: setting it back wakes
+/// nobody and lengthens no sleep, as with the machine's.
 #[derive(Debug, Clone)]
-pub struct ManualClock(watch::Sender<Timestamp>);
+pub struct ManualClock(watch::Sender<Hands>);
+
+#[derive(Debug, Clone, Copy)]
+struct Hands {
+    now: Timestamp,
+    /// What [`ManualClock::advance`] has added up to.
+    uptime: Duration,
+    /// The same with every step forward.
+    slept: Duration,
+}
 
 impl ManualClock {
     /// A clock that stands at `start`.
     pub fn new(start: Timestamp) -> Self {
-        Self(watch::Sender::new(start))
+        Self(watch::Sender::new(Hands { now: start, uptime: Duration::ZERO, slept: Duration::ZERO }))
     }
 
     /// Moves the clock forward and wakes whoever waited for a time that has now come.
     pub fn advance(&self, by: Duration) {
-        self.0.send_modify(|now| *now = *now + by);
+        self.0.send_modify(|hands| {
+            hands.now = hands.now + by;
+            hands.uptime += by;
+            hands.slept += by;
+        });
     }
 
-    /// Sets the clock, backwards too.
+    /// Sets the clock, backwards too, while no time passes.
     pub fn set(&self, to: Timestamp) {
-        self.0.send_replace(to);
+        self.0.send_modify(|hands| {
+            hands.slept += to.since(hands.now);
+            hands.now = to;
+        });
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.0.borrow()
+        self.0.borrow().now
+    }
+
+    fn uptime(&self) -> Duration {
+        self.0.borrow().uptime
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let mut time = self.0.subscribe();
-        let until = self.now() + duration;
+        let mut hands = self.0.subscribe();
+        let until = hands.borrow().slept.saturating_add(duration);
         // This clock cannot be dropped before the wait ends: the future holds a clone of it.
         let clock = self.clone();
         Box::pin(async move {
-            let _ = time.wait_for(|now| *now >= until).await;
+            let _ = hands.wait_for(|hands| hands.slept >= until).await;
             drop(clock);
         })
     }
@@ -93,6 +128,19 @@ mod tests {
         clock.set(Timestamp::from_secs(2000));
         late.await;
         assert_eq!(clock.now(), Timestamp::from_secs(2000));
+    }
+
+    #[tokio::test]
+    async fn setting_a_clock_is_not_the_passing_of_time() {
+        let clock = ManualClock::new(Timestamp::from_secs(1000));
+        clock.set(Timestamp::from_secs(5000));
+        let mut sleep = clock.sleep(Duration::from_secs(60));
+        clock.set(Timestamp::from_secs(10));
+        assert!(futures_poll(&mut sleep).is_pending());
+        assert_eq!((clock.now(), clock.uptime()), (Timestamp::from_secs(10), Duration::ZERO));
+        clock.advance(Duration::from_secs(60));
+        sleep.await;
+        assert_eq!((clock.now(), clock.uptime()), (Timestamp::from_secs(70), Duration::from_secs(60)));
     }
 
     fn futures_poll(future: &mut BoxFuture<'static, ()>) -> std::task::Poll<()> {

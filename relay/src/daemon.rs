@@ -3,6 +3,7 @@
 //! `main` and the tests use the same [`Daemon::build`]; tests give port 0 and a clock of their own.
 
 mod parts;
+mod timekeeping;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use crate::hub::Hub;
 use crate::inbound::FederationEdge;
 use crate::listener::Door;
 use crate::store::{Change, Store, StoreError};
+use crate::telemetry::Seldom;
 
 /// How often what is over is looked for.
 const EXPIRY_ROUND: Duration = Duration::from_secs(60);
@@ -82,8 +84,8 @@ pub enum RunError {
     /// Something was still under way when the time for it was over. What had been accepted is safe.
     #[error("not everything had ended after {} s of draining; what had been accepted is stored", .0.as_secs())]
     DrainTimeout(Duration),
-    /// The store did not close in order.
-    #[error("closing the store failed: {0}")]
+    /// The store did not close in order, or had failed before.
+    #[error("the store has failed, and what had been accepted before is on its disk: {0}")]
     Store(#[from] StoreError),
 }
 
@@ -123,6 +125,8 @@ impl Daemon {
         let door = Door::new(parts::door_settings(&config), client_tls, api.clone(), federation, &supervisor);
 
         supervisor.spawn_service("hub", wake_devices(Arc::clone(&store), hub, supervisor.clone()));
+        let watch_clock = timekeeping::watch_clock(Arc::clone(&clock), delivery.clone(), supervisor.clone());
+        supervisor.spawn_service("clock", watch_clock);
         supervisor.spawn_service("expiry", expire(Arc::clone(&store), api, clock, supervisor.clone()));
         let mut addresses = Vec::new();
         for (listener, address) in listeners {
@@ -207,6 +211,7 @@ async fn wake_devices(store: Arc<dyn Store>, hub: Hub, supervisor: Supervisor) {
 async fn expire(store: Arc<dyn Store>, api: Api, clock: SharedClock, supervisor: Supervisor) {
     let stopping = supervisor.stopping();
     tokio::pin!(stopping);
+    let said = Seldom::new();
     loop {
         tokio::select! {
             () = &mut stopping => return,
@@ -224,7 +229,9 @@ async fn expire(store: Arc<dyn Store>, api: Api, clock: SharedClock, supervisor:
                     }
                 }
                 Err(error) => {
-                    tracing::error!("what is over cannot be deleted: {error}");
+                    if said.is_due(&error.to_string()) {
+                        tracing::error!("what is over cannot be deleted: {error}");
+                    }
                     break;
                 }
             }

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod greeting;
+mod waiting;
 mod wake;
 mod worker;
 
@@ -129,6 +130,11 @@ impl Delivery {
     /// An operator wants a destination to be tried at once: all that was held against it is forgotten.
     pub fn retry(&self, destination: &Domain) {
         self.wake_of(destination.clone()).forget();
+    }
+
+    /// The clock was set back: whatever waits by the earlier time is tried at once.
+    pub fn clock_was_set_back(&self) {
+        self.workers().values().for_each(|wake| wake.reset());
     }
 
     /// Whether nobody can be reached, so that the fault is this relay's own.

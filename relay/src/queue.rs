@@ -4,13 +4,16 @@
 //! Pure functions and plain values; the driver in [`delivery`](crate::delivery) carries them out. Nothing here knows
 //! of HTTP.
 
+mod destination;
 mod outlook;
 mod pace;
 mod rules;
 
+pub use destination::{
+    Stance, after_failure, after_greeting, after_sign_of_life, forgotten_at, shows_in_greeting, stance,
+};
 pub use outlook::{Outlook, Turn};
 pub use pace::Pace;
 pub use rules::{
-    Stance, after_failure, after_sign_of_life, gives_up_destination, is_about_content, is_alarming,
-    judge_answer, judge_failure, quick_try, stance,
+    gives_up_destination, is_about_content, is_alarming, judge_answer, judge_failure, quick_try,
 };

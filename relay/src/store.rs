@@ -105,7 +105,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Takes items of a destination for delivery until `until`, oldest first, as many as fit the window (at least
     /// one). A leased item is not leased again before the lease is settled or lapses. Items whose own retry time
-    /// has not come are passed over. Expired items are leased too: the caller settles them as such. A `now` that lies
+    /// has not come are passed over, unless it is further ahead than any wait reaches, as after a clock was set back.
+    /// Expired items are leased too: the caller settles them as such. A `now` that lies
     /// ahead takes what is due by then, and lapses what is leased until then.
     fn lease(
         &self,

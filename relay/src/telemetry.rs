@@ -2,12 +2,16 @@
 //!
 //! At `info` and above no line names a mailbox, an envelope or a client's address.
 
+mod seldom;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::config::{LogConfig, LogFormat};
+
+pub use seldom::Seldom;
 
 /// Sends this process's log to standard error from now on.
 pub fn start(config: &LogConfig) -> Result<(), TryInitError> {

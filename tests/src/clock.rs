@@ -39,6 +39,10 @@ impl Clock for StandingClock {
         self.0.now()
     }
 
+    fn uptime(&self) -> Duration {
+        self.0.uptime()
+    }
+
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         if duration <= Duration::from_secs(1) {
             return Box::pin(tokio::task::yield_now());

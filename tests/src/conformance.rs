@@ -59,6 +59,7 @@ macro_rules! store_conformance {
             lapses_and_releases_leases
             tracks_an_envelope_to_its_end
             delays_items_by_their_own_time
+            takes_what_waits_by_a_clock_that_was_set_back
             queues_an_envelope_once_per_destination
             queues_a_failed_envelope_again
             bounds_a_destination

@@ -2,9 +2,10 @@
 //!
 //! Relays run as processes. Senders at each of them submit batches to users at all of them, and submit again whatever
 //! they got no answer for, under the same ids. Devices connect and disconnect, write down what they get, and
-//! acknowledge it afterwards. Meanwhile relays are killed and started again, and the ways between relays and to clients
-//! are cut, slowed, or made to lose requests or answers. Then everything is mended, the queues drain, every device
-//! takes what waits for it, every relay is killed once more, and the books are closed:
+//! acknowledge it afterwards. Meanwhile relays are killed and started again, the ways between relays and to clients
+//! are cut, slowed, or made to lose requests or answers, and DNS fails or falls silent for one relay or another. Then
+//! everything is mended, the queues drain, every device takes what waits for it, every relay is killed once more, and the
+//! books are closed:
 //!
 //! * **Accepted**: a relay has answered `stored`, or `queued` with a tracking id, at least once.
 //! * **Delivered**: accepted, and every device of the mailbox has recorded it, byte for byte.
@@ -54,6 +55,8 @@ const USERS: usize = 4;
 const LONG_LIFE: Duration = Duration::from_secs(86_400);
 /// Draining ends when nothing has arrived for so long: longer than a back-off after some failures.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(300);
+/// For how many seconds relays may remember what DNS said: little, so that they notice when it fails.
+const DNS_TTL: u32 = 2;
 /// How often a peer that others have given up for a while says a word.
 const NUDGE: Duration = Duration::from_secs(2);
 
@@ -68,7 +71,7 @@ pub struct Options {
     pub duration: Duration,
     /// How often a relay is killed.
     pub kills: usize,
-    /// How often a way is broken.
+    /// How often a way is broken, or a relay's DNS.
     pub cuts: usize,
     /// Decides everything that is left to chance.
     pub seed: u64,
@@ -135,6 +138,9 @@ pub async fn run(
     let directory = TempDir::with_prefix("postrider-soak-")?;
     let builder = Cluster::builder(relays.clone()).processes(binary).directory(directory.path());
     let world = Arc::new(World::new(Box::pin(builder.start()).await?, relays)?);
+    for relay in &world.relays {
+        world.cluster.view(relay)?.records().set_ttl(DNS_TTL);
+    }
     Box::pin(world.register()).await?;
 
     let (senders, receivers, chaos) = (Supervisor::new(), Supervisor::new(), Supervisor::new());
@@ -294,6 +300,7 @@ impl World {
     fn mend(&self) -> Result<(), ClusterError> {
         for from in &self.relays {
             self.cluster.door(from)?.heal();
+            self.cluster.view(from)?.set_trouble(None);
             for to in self.relays.iter().filter(|to| *to != from) {
                 self.cluster.link(from, to)?.heal();
             }

@@ -7,6 +7,9 @@ mod clock;
 #[path = "faults/disk.rs"]
 mod disk;
 #[cfg(test)]
+#[path = "faults/mounted.rs"]
+mod mounted;
+#[cfg(test)]
 #[path = "delivery/plain.rs"]
 #[expect(dead_code, reason = "it has more than these tests need")]
 mod plain;

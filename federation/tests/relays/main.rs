@@ -8,6 +8,7 @@
 
 mod batches;
 mod events;
+mod fingerprints;
 mod lifecycle;
 mod names;
 mod refusals;

@@ -12,6 +12,7 @@ use postrider_common::wire::{self, WireError};
 
 use crate::exchange::MailboxError;
 use crate::store::StoreError;
+use crate::telemetry::Seldom;
 
 /// Why a request was not carried out. What it says is for the client: nothing internal is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +176,10 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Full => Self::StorageFull,
             other => {
-                tracing::error!("the store does not serve a request: {other}");
+                static SAID: Seldom = Seldom::new();
+                if SAID.is_due(&other.to_string()) {
+                    tracing::error!("the store does not serve a request: {other}");
+                }
                 Self::Unavailable
             }
         }

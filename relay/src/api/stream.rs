@@ -36,6 +36,7 @@ use crate::exchange::Exchange;
 use crate::failpoint::{self, Step};
 use crate::hub::{Attendance, Connection, Event};
 use crate::store::{StoreError, Window};
+use crate::telemetry::Seldom;
 
 /// What one frame carries at most: large enough to be efficient, small enough that acknowledgements are not stuck
 /// behind it.
@@ -287,6 +288,9 @@ impl<'a> DeviceStream<'a> {
 }
 
 fn store_failed(error: &StoreError) -> End {
-    tracing::error!("the store does not serve a device: {error}");
+    static SAID: Seldom = Seldom::new();
+    if SAID.is_due(&error.to_string()) {
+        tracing::error!("the store does not serve a device: {error}");
+    }
     End::Close(CloseCode::Error, "the relay cannot serve the mailbox at the moment")
 }

@@ -1,4 +1,7 @@
-//! A relay that has started says so to its peers: whatever they hold for it, they need not wait any longer.
+//! A relay that has started says so to its peers: whatever they hold for it, they need not wait any longer. And it asks a
+//! peer that has failed for long whether it is back.
+//!
+//! An answer shows to both sides that the way is open.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -41,11 +44,32 @@ impl Delivery {
             }
             Err(error) => tracing::error!("the queue cannot be read: {error}"),
         }
-        let greet = async |peer: Domain| {
-            if let Err(failure) = self.0.forward.greet(&peer).await {
+        let greet = async |peer: Domain| self.greet_one(&peer).await;
+        futures_util::stream::iter(peers.into_iter().take(MOST)).for_each_concurrent(AT_A_TIME, greet).await;
+    }
+
+    /// Greets a destination beside whatever its worker does.
+    pub(super) fn ask_whether_it_is_back(&self, destination: Domain) {
+        let delivery = self.clone();
+        self.0.supervisor.spawn("greeting", async move {
+            let stopping = delivery.0.supervisor.stopping();
+            tokio::select! {
+                () = stopping => {}
+                () = delivery.greet_one(&destination) => {}
+            }
+        });
+    }
+
+    async fn greet_one(&self, peer: &Domain) {
+        match self.0.forward.greet(peer).await {
+            Ok(()) => {
+                if let Some(wake) = self.workers().get(peer) {
+                    wake.greeted();
+                }
+            }
+            Err(failure) => {
                 tracing::debug!(%peer, class = failure.class.slug(), "not greeted: {}", failure.detail);
             }
-        };
-        futures_util::stream::iter(peers.into_iter().take(MOST)).for_each_concurrent(AT_A_TIME, greet).await;
+        }
     }
 }

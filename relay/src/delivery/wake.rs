@@ -10,6 +10,18 @@ pub(super) struct Wake {
     notify: Notify,
     reset: AtomicBool,
     forget: AtomicBool,
+    greeted: AtomicBool,
+}
+
+/// What a worker was told since it last asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signs {
+    /// The destination has called.
+    pub(super) is_up: bool,
+    /// Nothing is held against it any more.
+    pub(super) is_forgiven: bool,
+    /// It has answered a greeting.
+    pub(super) has_answered: bool,
 }
 
 impl Wake {
@@ -30,13 +42,24 @@ impl Wake {
         self.notify.notify_one();
     }
 
+    /// The destination has answered a greeting.
+    pub(super) fn greeted(&self) {
+        self.greeted.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
     /// Completes when something has changed since this was last asked.
     pub(super) async fn woken(&self) {
         self.notify.notified().await;
     }
 
-    /// Whether [`reset`](Self::reset) and whether [`forget`](Self::forget) was called since this was last asked.
-    pub(super) fn take(&self) -> (bool, bool) {
-        (self.reset.swap(false, Ordering::AcqRel), self.forget.swap(false, Ordering::AcqRel))
+    /// What of [`reset`](Self::reset), [`forget`](Self::forget) and [`greeted`](Self::greeted) was called since this was
+    /// last asked.
+    pub(super) fn take(&self) -> Signs {
+        Signs {
+            is_up: self.reset.swap(false, Ordering::AcqRel),
+            is_forgiven: self.forget.swap(false, Ordering::AcqRel),
+            has_answered: self.greeted.swap(false, Ordering::AcqRel),
+        }
     }
 }

@@ -10,42 +10,43 @@ use postrider_common::{Domain, Failure, FailureClass, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Attempt, attempt};
-use super::wake::Wake;
+use super::waiting::Lookout;
+use super::wake::{Signs, Wake};
 use super::{Delivery, Shared};
 use crate::queue::{
-    Pace, Stance, after_failure, after_sign_of_life, gives_up_destination, is_about_content, is_alarming,
-    judge_answer, judge_failure, stance,
+    Pace, Stance, after_failure, after_greeting, after_sign_of_life, forgotten_at, gives_up_destination,
+    is_about_content, is_alarming, judge_answer, judge_failure, stance,
 };
 use crate::store::{Backoff, Leased, Settlement, StoreError, Verdict, Window};
+use crate::telemetry::Seldom;
 
 /// How long a worker waits when its own store fails.
 pub(super) const AFTER_STORE_ERROR: Duration = Duration::from_secs(1);
 
+/// A store that fails does so for every worker.
+static SAID: Seldom = Seldom::new();
+
 /// The most bytes of a destination's first batch while other destinations have all of the common memory.
 const LEAST_BATCH_BYTES: usize = 256 << 10;
-/// How often it is looked whether something has changed about a destination that waits for longer than this.
-const LOOK: Duration = Duration::from_secs(5 * 60);
-/// Past every time that an envelope can be delayed to.
-const EVER: Duration = Duration::from_secs(400 * 86_400);
 
 pub(super) struct Worker {
-    delivery: Delivery,
-    destination: Domain,
+    pub(super) delivery: Delivery,
+    pub(super) destination: Domain,
     wake: Arc<Wake>,
     pace: Pace,
-    backoff: Option<Backoff>,
+    pub(super) backoff: Option<Backoff>,
     /// Why everything for the destination has failed, if its last failure was final. Not kept across a restart: after
     /// one, what there is waits for the next attempt, which is never far then.
     given_up: Option<FailureClass>,
-    /// What was said of the destination when it failed last, and when it is looked at again.
-    seen: Option<(Option<u64>, Timestamp)>,
+    /// Kept during a long wait.
+    pub(super) lookout: Option<Lookout>,
     /// Counts the changes of the back-off: of several batches that one outage ends, only the first is a failure.
     epoch: u64,
-    under_way: FuturesUnordered<BoxFuture<'static, Attempt>>,
+    pub(super) under_way: FuturesUnordered<BoxFuture<'static, Attempt>>,
 }
 
 /// What the worker waits for, apart from being woken.
-enum Next {
+pub(super) enum Next {
     /// The end of a batch, as the window is full.
     Attempt,
     /// A time.
@@ -64,7 +65,7 @@ impl Worker {
             pace,
             backoff: None,
             given_up: None,
-            seen: None,
+            lookout: None,
             epoch: 0,
             under_way: FuturesUnordered::new(),
         }
@@ -125,68 +126,21 @@ impl Worker {
     }
 
     async fn follow_wake(&mut self) -> Result<(), StoreError> {
-        let (is_reset, is_forgotten) = self.wake.take();
-        let Some(backoff) = self.backoff.clone().filter(|_| is_forgotten || is_reset) else {
+        let Signs { is_up, is_forgiven, has_answered } = self.wake.take();
+        let Some(backoff) = self.backoff.clone().filter(|_| is_up || is_forgiven || has_answered) else {
             return Ok(());
         };
-        tracing::info!(peer = %self.destination, "the peer is tried at once");
         let now = self.delivery.0.clock.now();
-        let after = if is_forgotten { None } else { after_sign_of_life(backoff, now) };
-        self.set_backoff(after).await
-    }
-
-    /// Waits for the next attempt. In a long wait it looks now and then whether what failed is still what is there.
-    async fn wait(&mut self, until: Timestamp) -> Result<Next, StoreError> {
-        let now = self.delivery.0.clock.now();
-        if let Some((_, look)) = self.seen
-            && look > now
-        {
-            return Ok(Next::At(until.min(look)));
-        }
-        // What is under way is not held up by a look-up.
-        if (self.seen.is_none() && until.since(now) <= LOOK) || !self.under_way.is_empty() {
-            return Ok(Next::At(until));
-        }
-        let supervisor = &self.delivery.0.supervisor;
-        let found = tokio::select! {
-            found = self.delivery.0.forward.fingerprint(&self.destination) => found,
-            () = supervisor.stopping() => None,
+        let after = match (is_forgiven, is_up) {
+            (true, _) => None,
+            (_, true) => after_sign_of_life(backoff, now),
+            _ => Some(after_greeting(backoff, now)),
         };
-        if let Some((seen, _)) = self.seen
-            && found.is_some()
-            && found != seen
-        {
-            tracing::info!(peer = %self.destination, "what is published or configured about the peer has changed");
-            self.set_backoff(None).await?;
-            return Ok(Next::At(now));
+        if after != self.backoff {
+            tracing::info!(peer = %self.destination, "the peer is tried at once");
+            self.set_backoff(after).await?;
         }
-        let seen = self.seen.map_or(found, |(seen, _)| seen);
-        self.seen = Some((seen, now + LOOK));
-        Ok(Next::At(until.min(now + LOOK)))
-    }
-
-    /// Fails whatever waits for a destination that was given up, a batch at a time, also what has a time of its own.
-    async fn give_up(&mut self, class: FailureClass, until: Timestamp) -> Result<Next, StoreError> {
-        if !self.under_way.is_empty() {
-            return Ok(Next::Attempt);
-        }
-        let Shared { clock, store, settings, .. } = &*self.delivery.0;
-        let now = clock.now();
-        // With nothing under way, no lease is in force that looking so far ahead could end early.
-        let leased =
-            store.lease(self.destination.clone(), settings.batch, now + EVER, now + settings.attempt);
-        let items = leased.await?;
-        if items.is_empty() {
-            self.delivery.note_nothing_waits(&self.destination);
-            return Ok(Next::At(until));
-        }
-        let verdict = |item: &Leased| match item.envelope.expires_at() > now {
-            true => Verdict::Failed(class),
-            false => Verdict::Expired,
-        };
-        let settlements = items.iter().map(|item| Settlement { item: item.item, verdict: verdict(item) });
-        store.settle(self.destination.clone(), settlements.collect(), now).await?;
-        Ok(Next::At(now))
+        Ok(())
     }
 
     /// How much the next batch may have, and its part of the common memory. The first batch needs none, so that
@@ -207,7 +161,9 @@ impl Worker {
         match self.fill().await {
             Ok(next) => next,
             Err(error) => {
-                tracing::error!(peer = %self.destination, "the queue cannot be served: {error}");
+                if SAID.is_due(&error.to_string()) {
+                    tracing::error!("the queue cannot be served: {error}");
+                }
                 Next::At(self.delivery.0.clock.now() + AFTER_STORE_ERROR)
             }
         }
@@ -225,10 +181,17 @@ impl Worker {
         if self.under_way.is_empty() {
             self.delivery.note_nothing_waits(&self.destination);
         }
-        Ok(match state.and_then(|state| state.next_retry) {
-            Some(due) => Next::At(due),
-            None => Next::Idle,
-        })
+        if let Some(due) = state.and_then(|state| state.next_retry) {
+            return Ok(Next::At(due));
+        }
+        if let Some(backoff) = self.backoff.as_ref().filter(|_| self.under_way.is_empty()) {
+            let until = forgotten_at(backoff);
+            if until > self.delivery.0.clock.now() {
+                return Ok(Next::At(until));
+            }
+            self.set_backoff(None).await?;
+        }
+        Ok(Next::Idle)
     }
 
     fn send(&mut self, items: Vec<Leased>, mut memory: Option<OwnedSemaphorePermit>) {
@@ -245,7 +208,9 @@ impl Worker {
     async fn settle_or_wait(&mut self, attempt: Attempt) {
         if let Err(error) = self.settle(attempt).await {
             // The leases lapse by themselves; what was delivered is offered again and answered as a duplicate.
-            tracing::error!(peer = %self.destination, "a delivery cannot be settled: {error}");
+            if SAID.is_due(&error.to_string()) {
+                tracing::error!("a delivery cannot be settled: {error}");
+            }
             self.delivery.0.clock.sleep(AFTER_STORE_ERROR).await;
         }
     }
@@ -324,9 +289,9 @@ impl Worker {
         }
     }
 
-    async fn set_backoff(&mut self, backoff: Option<Backoff>) -> Result<(), StoreError> {
+    pub(super) async fn set_backoff(&mut self, backoff: Option<Backoff>) -> Result<(), StoreError> {
         self.epoch += 1;
-        (self.given_up, self.seen) = (None, None);
+        (self.given_up, self.lookout) = (None, None);
         self.backoff.clone_from(&backoff);
         self.delivery.0.store.put_backoff(self.destination.clone(), backoff).await
     }
@@ -341,7 +306,11 @@ impl Worker {
                     self.delivery.note_failed(&self.destination, backoff.class, backoff.failing_since);
                 }
             }
-            Err(error) => tracing::error!(peer = %self.destination, "the back-off cannot be read: {error}"),
+            Err(error) => {
+                if SAID.is_due(&error.to_string()) {
+                    tracing::error!("a back-off cannot be read: {error}");
+                }
+            }
         }
         if self.backoff.is_some() {
             self.pace.close();

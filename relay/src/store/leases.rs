@@ -6,9 +6,10 @@
 //! at the beginning, and each item is passed at most once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_common::{Domain, Timestamp};
+use postrider_common::{Domain, Timestamp, backoff};
 
 use super::keys;
 use super::kv::{Key, Kv};
@@ -163,7 +164,7 @@ impl Line {
 
     /// Takes what is due of its own, then what came back, then what has never been taken.
     fn fill<K: Kv>(&mut self, take: &mut Take<'_, K>, now: Timestamp) -> Result<(), StoreError> {
-        let end = keys::delayed(take.domain, now + std::time::Duration::from_millis(1), ItemId(0));
+        let end = keys::delayed(take.domain, now + Duration::from_millis(1), ItemId(0));
         while self.delayed < end {
             let page = take.kv.range(&self.delayed, &end, PAGE)?;
             for (key, _) in &page {
@@ -179,6 +180,9 @@ impl Line {
             if page.len() < PAGE {
                 break;
             }
+        }
+        if !self.fill_from_another_time(take, now)? {
+            return Ok(());
         }
         while let Some(item) = self.returned.first().copied() {
             let record = take.kv.get(&keys::item(take.domain, item))?;
@@ -202,6 +206,35 @@ impl Line {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes what is delayed to a time that no wait reaches: it was counted on a clock that has been set back since.
+    /// There is nothing of that otherwise. Whether there was room for all.
+    fn fill_from_another_time<K: Kv>(
+        &mut self,
+        take: &mut Take<'_, K>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let farthest = now + backoff::MAX_RETRY_AFTER + Duration::from_millis(1);
+        let mut start = keys::delayed(take.domain, farthest, ItemId(0)).max(self.delayed.clone());
+        let end = keys::end_of(&keys::delayed_of(take.domain));
+        while start < end {
+            let page = take.kv.range(&start, &end, PAGE)?;
+            for (key, _) in &page {
+                let item = ItemId(keys::last_number(key)?);
+                if !self.is_known(item) {
+                    let record = take.kv.get(&keys::item(take.domain, item))?;
+                    if !take.take(item, record)? {
+                        return Ok(false);
+                    }
+                }
+                start = keys::next(key);
+            }
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        Ok(true)
     }
 }
 

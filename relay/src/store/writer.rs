@@ -81,8 +81,9 @@ impl<K: Kv> Writer<K> {
         // Every group was flushed before it was answered, so there is nothing left to flush.
         *self.slot.write().unwrap_or_else(PoisonError::into_inner) = None;
         let result = self.rules.refused.take().map_or(Ok(()), Err);
-        // Whoever is told that the store is closed may open it again: every handle goes first.
-        drop(self);
+        // Whoever is told that the store is closed may open it again: every handle goes first. An engine that has met a
+        // disk that fails may not even end without a panic; the failure is what is told then.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self)));
         for answer in closing {
             let _ = answer.send(result.clone());
         }
@@ -126,7 +127,10 @@ impl<K: Kv> Writer<K> {
         if !finished.batch.is_empty() {
             let kv = self.view.kv();
             if let Err(error) = write(kv, finished.batch) {
-                tracing::error!(%error, "the store takes no more writes, since one has failed");
+                tracing::error!(
+                    "the store takes no more writes, since one has failed: {error}. What was accepted is kept; see to the \
+                     disk, then restart the relay"
+                );
                 self.rules.refused = Some(error.clone());
                 return Err(error);
             }

@@ -16,7 +16,12 @@ use postrider_tests::soak::{self, Options, Progress};
 
 /// Drive load over several relays while they are killed and their links break, and keep books of every envelope.
 #[derive(Debug, Parser)]
-#[command(name = "soak")]
+#[command(
+    name = "soak",
+    after_help = "It ends with one line:
+  accepted=… delivered=… expired=… lost=0 duplicated=0 kills=… cuts=…
+and with exit code 1 if anything was lost, duplicated or otherwise broken."
+)]
 struct Args {
     /// Relays, each a process of its own
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=20))]
@@ -30,7 +35,7 @@ struct Args {
     /// How often a relay is killed and started again
     #[arg(long, default_value_t = 10)]
     kills: usize,
-    /// How often a link between relays, or a relay's door to its clients, breaks for a while
+    /// How often a link between relays, a relay's door to its clients, or its DNS breaks for a while
     #[arg(long, default_value_t = 10)]
     cuts: usize,
     /// Decides what breaks when, and what is sent to whom; a random one by default

@@ -7,6 +7,7 @@ use postrider::store::{
     Backoff, Destination, Enqueued, Leased, QUARANTINE_ITEMS, Quarantined, Settlement, Store, StoreLimits,
     TrackingEnd, Verdict, Window,
 };
+use postrider_common::backoff::MAX_RETRY_AFTER;
 use postrider_common::{Domain, Draft, Envelope, FailureClass, Timestamp, TrackingId};
 
 use super::{ALL, DAY, HOUR, NOW, Subject, domain, envelope, leased_bodies, mailbox, open};
@@ -157,6 +158,30 @@ pub async fn delays_items_by_their_own_time(subject: &impl Subject) {
     let rest = lease(&store, &to, 9, late).await;
     assert_eq!(leased_bodies(&rest), ["a", "b", "d", "e"]);
     assert_eq!(destination(&store, &to).await.unwrap().next_retry, None);
+}
+
+/// An item that waits for longer than any wait lasts was delayed on a clock that has been set back since: it is due.
+pub async fn takes_what_waits_by_a_clock_that_was_set_back(subject: &impl Subject) {
+    let to = domain("b.example");
+    let retry = |at| Verdict::Retry { reason: FailureClass::RemoteBusy, not_before: at };
+    let store = open(subject);
+    let bodies: Vec<_> = (0..150).map(|number| format!("{number:03}")).collect();
+    enqueue(&store, &to, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let tomorrow = NOW + DAY;
+    for leased in lease(&store, &to, 150, tomorrow).await {
+        settle(&store, &to, &leased, retry(tomorrow + HOUR), tomorrow).await;
+    }
+    let farthest = tomorrow + HOUR - MAX_RETRY_AFTER;
+    assert_eq!(lease(&store, &to, 1, farthest).await, [], "a peer may have asked for so long a wait");
+    let few = lease(&store, &to, 3, farthest - SECOND).await;
+    assert_eq!(leased_bodies(&few), bodies[..3]);
+    settle(&store, &to, &few[0], Verdict::Delivered, NOW).await;
+    settle(&store, &to, &few[1], retry(NOW + HOUR), NOW).await;
+    settle(&store, &to, &few[2], Verdict::Released, NOW).await;
+    let rest = leased_bodies(&lease(&store, &to, 150, NOW).await);
+    assert_eq!(rest.len(), 148);
+    assert!(rest.contains(&bodies[2]) && !rest.contains(&bodies[1]));
+    assert_eq!(leased_bodies(&lease(&store, &to, 150, NOW + HOUR).await)[0], bodies[1], "when it is due");
 }
 
 /// The same envelope for the same destination has one item and one tracking id; for another destination, others.

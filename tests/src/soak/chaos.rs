@@ -20,6 +20,14 @@ pub(super) async fn happen(world: Arc<World>, started: Instant, event: Event) {
 async fn break_and_mend(world: &World, event: &Event) -> Result<(), ClusterError> {
     let (link, condition) = match event.fault {
         Fault::Kill(relay) => return kill(world, relay, event.lasts).await,
+        Fault::Dns { relay, trouble } => {
+            let view = world.cluster.view(&world.relays[relay])?;
+            view.set_trouble(Some(trouble));
+            tokio::time::sleep(event.lasts).await;
+            view.set_trouble(None);
+            world.count(|counts| counts.cuts += 1);
+            return Ok(());
+        }
         Fault::Link { from, to, condition } => {
             (world.cluster.link(&world.relays[from], &world.relays[to])?, condition)
         }

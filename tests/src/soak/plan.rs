@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Options;
 use super::dice::Dice;
+use crate::dns::Trouble;
 use crate::link::Condition;
 
 /// One fault.
@@ -26,6 +27,8 @@ pub(super) enum Fault {
     Link { from: usize, to: usize, condition: Condition },
     /// The way from clients to a relay is not.
     Door { relay: usize, condition: Condition },
+    /// A relay's DNS says so to every question.
+    Dns { relay: usize, trouble: Trouble },
 }
 
 /// All faults, in the order of their beginnings.
@@ -47,8 +50,12 @@ pub(super) fn plan(options: &Options, dice: &mut Dice) -> Vec<Event> {
 }
 
 fn cut(relays: usize, dice: &mut Dice) -> Fault {
-    let condition = condition(dice);
     let relay = dice.below(relays);
+    if dice.once_in(6) {
+        let trouble = if dice.once_in(2) { Trouble::ServFail } else { Trouble::Silence };
+        return Fault::Dns { relay, trouble };
+    }
+    let condition = condition(dice);
     // A relay that is alone has only a door.
     if relays < 2 || dice.once_in(3) {
         return Fault::Door { relay, condition };
@@ -94,6 +101,8 @@ mod tests {
             let Fault::Link { from, to, .. } = event.fault else { continue };
             assert!(from != to && from < 3 && to < 3, "{event:?}");
         }
+        let is_dns = |event: &&Event| matches!(event.fault, Fault::Dns { relay: 0..3, .. });
+        assert!((3..20).contains(&events.iter().filter(is_dns).count()), "{events:?}");
         let within = |event: &Event| event.at + event.lasts < options(1).duration;
         assert!(events.iter().all(within));
         assert!(events.is_sorted_by_key(|event| event.at));

@@ -177,7 +177,14 @@ async fn write_logs(world: &World, directory: &Path) -> Result<(), ClusterError>
 
 #[cfg(test)]
 mod tests {
+    use postrider_client::Entry;
+    use postrider_common::{EntryId, Envelope};
+
     use super::*;
+    use crate::cluster::Cluster;
+    use crate::soak::dice::Dice;
+    use crate::soak::ledger::{Holder, Visit};
+    use crate::soak::letter;
 
     #[test]
     fn the_line_says_it_all() {
@@ -195,5 +202,38 @@ mod tests {
             assert!(!report.is_clean());
             assert_eq!(report.details.len(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn the_books_find_what_was_lost_and_what_came_twice() {
+        let relays = vec!["relay1.example".to_owned()];
+        let directory = TempDir::new().unwrap();
+        let cluster = Cluster::builder(relays.clone()).directory(directory.path()).start().await.unwrap();
+        let world = Arc::new(World::new(cluster, relays).unwrap());
+        let mut dice = Dice::new(1);
+        let mut accept = |expires_at| {
+            let envelope = letter::write(&mut dice, world.users[0][0].address().mailbox, expires_at);
+            world.ledger.written(&envelope, 0, 0);
+            world.ledger.accepted(envelope.id(), None);
+            envelope
+        };
+        let arrive = |id, envelope: &Envelope| {
+            let entry = Entry { id: EntryId(id), envelope: envelope.clone() };
+            world.ledger.arrived(Holder { user: 0, device: 0 }, &mut Visit::default(), &entry);
+        };
+        let (later, over) = (world.long_life(), world.now());
+        let (delivered, twice, _expired, _lost) = (accept(later), accept(later), accept(over), accept(later));
+        arrive(1, &delivered);
+        arrive(2, &twice);
+        arrive(3, &twice);
+
+        let report = close(Arc::clone(&world), directory, Ok(())).await.unwrap();
+        assert_eq!(report.to_string(), "accepted=4 delivered=2 expired=1 lost=1 duplicated=1 kills=0 cuts=0");
+        assert!(!report.is_clean());
+        assert_eq!(report.details.len(), 2, "{:?}", report.details);
+        let kept = report.kept.unwrap();
+        assert!(kept.join("relay1.example/relay.log").is_file());
+        Arc::into_inner(world).unwrap().cluster.shut_down().await.unwrap();
+        std::fs::remove_dir_all(kept).unwrap();
     }
 }

@@ -7,6 +7,7 @@ use postrider_common::{Draft, FailureClass, MailboxId, Timestamp, TrackingId};
 use tokio::sync::{Semaphore, watch};
 
 use super::super::*;
+use crate::queue::shows_in_greeting;
 use crate::store::{Backoff, Enqueued, StoreLimits, Tracking, TrackingEnd, in_memory};
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -89,7 +90,10 @@ impl Forward for Peer {
 
     fn greet<'a>(&'a self, peer: &'a Domain) -> BoxFuture<'a, Result<(), Failure>> {
         self.greeted.send_modify(|greeted| greeted.push(peer.clone()));
-        Box::pin(async { Ok(()) })
+        let next = self.replies.lock().unwrap().front().cloned().filter(|_| *peer == self.domain);
+        let failure = next.and_then(Result::err).filter(|class| shows_in_greeting(*class));
+        let answer = failure.map_or(Ok(()), |class| Err(Failure::new(class, "as the test wants it")));
+        Box::pin(async { answer })
     }
 
     fn fingerprint<'a>(&'a self, _destination: &'a Domain) -> BoxFuture<'a, Option<u64>> {
@@ -112,17 +116,7 @@ impl Bench {
     }
 
     pub(super) fn with(peer: &Arc<Peer>, settings: Settings) -> Self {
-        let supervisor = Supervisor::new();
-        let store = in_memory(StoreLimits::default(), &supervisor).unwrap();
-        let clock = ManualClock::new(START);
-        let delivery = Delivery::start(
-            Arc::clone(&store),
-            Arc::clone(peer) as Arc<dyn Forward>,
-            Arc::new(clock.clone()),
-            &supervisor,
-            settings,
-        );
-        Self { store, clock, supervisor, delivery, destination: beta() }
+        Unstarted::new().start(peer, settings)
     }
 
     pub(super) async fn enqueue(&self, count: usize) -> Vec<TrackingId> {
@@ -196,5 +190,32 @@ impl Bench {
         self.store.expire(Timestamp::default(), 0).await.unwrap();
         tokio::task::yield_now().await;
         self.clock.advance(time);
+    }
+}
+
+/// A store and a clock, before there is a service over them.
+pub(super) struct Unstarted {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: ManualClock,
+    supervisor: Supervisor,
+}
+
+impl Unstarted {
+    pub(super) fn new() -> Self {
+        let supervisor = Supervisor::new();
+        let store = in_memory(StoreLimits::default(), &supervisor).unwrap();
+        Self { store, clock: ManualClock::new(START), supervisor }
+    }
+
+    pub(super) fn start(self, peer: &Arc<Peer>, settings: Settings) -> Bench {
+        let Self { store, clock, supervisor } = self;
+        let delivery = Delivery::start(
+            Arc::clone(&store),
+            Arc::clone(peer) as Arc<dyn Forward>,
+            Arc::new(clock.clone()),
+            &supervisor,
+            settings,
+        );
+        Bench { store, clock, supervisor, delivery, destination: beta() }
     }
 }

@@ -50,7 +50,10 @@ pub(super) fn start(shared: Arc<Shared>, supervisor: Supervisor) -> Result<JoinH
         match catch_unwind(AssertUnwindSafe(|| checkpoints.run())) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "the store takes no more writes, since its journal cannot be worked off");
+                tracing::error!(
+                    "the store takes no more writes, since its journal cannot be worked off: {error}. What was accepted is \
+                     kept; see to the disk, then restart the relay"
+                );
                 shared.fail(error);
             }
             Err(_) => {
