@@ -4,6 +4,7 @@ pub mod check_config;
 pub mod client;
 pub mod init;
 pub mod serve;
+pub mod store;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use postrider_common::Domain;
 
 use client::ClientCommand;
+use store::StoreCommand;
 
 use crate::exit::Exit;
 
@@ -51,6 +53,9 @@ pub enum Command {
     /// problem on a line of its own (exit code 78). Run it as the user that the relay runs as, who has to be able to
     /// read the private keys.
     CheckConfig(CheckConfigArgs),
+    /// Look after the store of a relay that is stopped: check it, back it up, move it.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Use a relay: make keys, send, receive.
     ///
     /// For trying a relay out and for scripts. Messages are encrypted with the client library's reference scheme.
@@ -132,6 +137,10 @@ pub fn run(command: Command) -> Exit {
             Err(error) => failed(&error, error.exit()),
         },
         Command::CheckConfig(args) => match check_config::run(&args, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Store(command) => match store::run(&command, &mut io::stdin(), &mut out) {
             Ok(()) => Exit::Ok,
             Err(error) => failed(&error, error.exit()),
         },

@@ -2,6 +2,7 @@
 //!
 //! `main` and the tests use the same [`Daemon::build`]; tests give port 0 and a clock of their own.
 
+mod opening;
 mod parts;
 mod timekeeping;
 
@@ -94,7 +95,7 @@ impl Daemon {
     pub async fn build(config: Config, clock: SharedClock) -> Result<Self, StartError> {
         let listeners = bind(&config.listen).await?;
         let supervisor = Supervisor::new();
-        let store = parts::open_store(&config, &supervisor)?;
+        let store = parts::open_store(&config, &clock, &supervisor)?;
         let session_key = parts::session_key(&config.data_dir)?;
         let identity = Arc::new(parts::identity(&config)?);
         let (_, policy) = watch::channel(Arc::new(parts::policy(&config, &identity)?));

@@ -12,6 +12,7 @@
 //!
 //! Every operation is cancel-safe: dropping the future gives up the answer, not the write.
 
+mod check;
 mod embedded;
 mod engine;
 mod expiry;
@@ -23,12 +24,15 @@ mod leases;
 mod mailboxes;
 mod marks;
 mod memory;
+mod pairs;
+mod progress;
 mod quarantine;
 mod queue;
 mod records;
 mod space;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod types;
 mod view;
 mod writer;
@@ -41,10 +45,13 @@ use postrider_common::supervisor::Supervisor;
 use postrider_common::{DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId};
 use tokio::sync::broadcast;
 
-pub use embedded::{Sizes, open};
+pub use check::{Flaw, Found, Place, Report, Totals};
+pub use embedded::{Sizes, check, open, open_with};
 pub use engine::Options;
 pub use memory::MemoryDisk;
+pub use progress::{Progress, Step};
 pub use quarantine::QUARANTINE_ITEMS;
+pub use transfer::{Moved, TransferError, export, import};
 pub use types::{
     Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Quarantined,
     Registration, Settlement, StoreError, StoreLimits, Tracking, TrackingEnd, Verdict, Window,

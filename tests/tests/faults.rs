@@ -16,3 +16,6 @@ mod plain;
 #[cfg(test)]
 #[path = "faults/steps.rs"]
 mod steps;
+#[cfg(test)]
+#[path = "faults/tools.rs"]
+mod tools;

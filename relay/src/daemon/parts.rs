@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use zeroize::Zeroize;
 
 use super::StartError;
+use super::opening::Told;
 use crate::config::{Config, FederationPolicy, PeerConfig, PeerDirection, TrustConfig};
 use crate::store::{self, Store, Window};
 use crate::{api, delivery, listener};
@@ -31,7 +32,11 @@ const ATTEMPT: Duration = Duration::from_secs(60);
 /// What this software calls itself.
 const SOFTWARE: &str = concat!("postrider/", env!("CARGO_PKG_VERSION"));
 
-pub(super) fn open_store(config: &Config, supervisor: &Supervisor) -> Result<Arc<dyn Store>, StartError> {
+pub(super) fn open_store(
+    config: &Config,
+    clock: &SharedClock,
+    supervisor: &Supervisor,
+) -> Result<Arc<dyn Store>, StartError> {
     let path = config.data_dir.join("store");
     let options = store::Options {
         limits: config.limits.store,
@@ -44,7 +49,8 @@ pub(super) fn open_store(config: &Config, supervisor: &Supervisor) -> Result<Arc
         .mode(0o700)
         .create(&path)
         .map_err(|error| StartError::DataDir { path: path.clone(), error })?;
-    store::open(&path, &options, supervisor).map_err(|error| StartError::Store { path, error })
+    let told = Told::new(Arc::clone(clock));
+    store::open_with(&path, &options, supervisor, &told).map_err(|error| StartError::Store { path, error })
 }
 
 /// The key behind sessions: made at the first start, kept so that a restart ends no session.

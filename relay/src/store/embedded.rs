@@ -13,10 +13,12 @@
 
 mod base;
 mod block;
+mod check;
 mod checkpoint;
 mod frame;
 mod journal;
 mod memtable;
+mod offline;
 mod recovery;
 mod segment;
 mod tables;
@@ -34,11 +36,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_common::supervisor::Supervisor;
 
+pub use self::check::check;
 use self::journal::Journal;
+pub(crate) use self::offline::Offline;
+pub(super) use self::recovery::settle;
 use self::tables::Tables;
 use super::engine::{Engine, Options};
 use super::kv::{Batch, Key, Kv};
-use super::{Store, StoreError};
+use super::{Progress, Store, StoreError, transfer};
 
 /// Sizes of the embedded engine's parts. Tests make them small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +78,21 @@ impl Default for Sizes {
 /// [`StoreError::TooNew`] if a later version wrote it. It blocks on the disk. If one of the store's threads ever
 /// panics, `supervisor` is told.
 pub fn open(path: &Path, options: &Options, supervisor: &Supervisor) -> Result<Arc<dyn Store>, StoreError> {
-    let kv = EmbeddedKv::open(path, options, supervisor)?;
+    open_with(path, options, supervisor, &())
+}
+
+/// The same, telling `progress` how far it has come: after a crash there is up to [`Sizes::unapplied_bytes`] of the
+/// journal to read, and somewhat more if the disk was slow then.
+pub fn open_with(
+    path: &Path,
+    options: &Options,
+    supervisor: &Supervisor,
+    progress: &dyn Progress,
+) -> Result<Arc<dyn Store>, StoreError> {
+    if let Some(unfinished) = transfer::unfinished(path) {
+        return Err(StoreError::HalfImported(unfinished));
+    }
+    let kv = EmbeddedKv::open(path, options, supervisor, progress)?;
     Ok(Arc::new(Engine::open(Arc::new(kv), options, supervisor)?))
 }
 
@@ -107,8 +126,13 @@ struct Signal {
 }
 
 impl EmbeddedKv {
-    fn open(path: &Path, options: &Options, supervisor: &Supervisor) -> Result<Self, StoreError> {
-        let shared = Arc::new(recovery::open(path, options)?);
+    pub(super) fn open(
+        path: &Path,
+        options: &Options,
+        supervisor: &Supervisor,
+        progress: &dyn Progress,
+    ) -> Result<Self, StoreError> {
+        let shared = Arc::new(recovery::open(path, options, progress)?);
         let checkpoints = checkpoint::start(Arc::clone(&shared), supervisor.clone())?;
         Ok(Self { shared, pending: Mutex::default(), checkpoints: Some(checkpoints) })
     }

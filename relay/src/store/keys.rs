@@ -41,6 +41,39 @@ pub(crate) const QUARANTINE_ENDS: u8 = b'J';
 pub(crate) const MARKS: u8 = b'D';
 pub(crate) const DESTINATIONS: u8 = b'N';
 
+pub(crate) const SETTINGS: u8 = b'!';
+/// All kinds that there are.
+pub(crate) const KINDS: &[u8; 18] = b"!MEURBXNQPLYTZKkJD";
+
+/// Whose a key is: the mailbox's, the destination's (with the zero byte behind it), or nobody's, which is empty.
+/// `None` if the key has not the form of its kind. Settings have none.
+pub(crate) fn owner(key: &[u8]) -> Option<&[u8]> {
+    let (kind, rest) = key.split_first()?;
+    let bytes_after = |owner: usize, bytes: usize| {
+        (rest.len() == owner + bytes).then(|| rest.split_at_checked(owner)).flatten().map(|(owner, _)| owner)
+    };
+    let destination_and = |rest: &'_ [u8], bytes: usize| {
+        let zero = rest.iter().position(|byte| *byte == 0)?;
+        let is_domain = domain_in(rest.get(..zero)?).is_ok();
+        (is_domain && rest.len() == zero + 1 + bytes).then_some(zero + 1)
+    };
+    match kind {
+        b'M' => bytes_after(32, 0),
+        b'E' => bytes_after(32, 40),
+        b'U' | b'R' => bytes_after(32, 8),
+        b'B' => bytes_after(32, 10),
+        b'X' => bytes_after(0, 48),
+        b'T' => bytes_after(0, 16),
+        b'Z' | b'D' => bytes_after(0, 24),
+        b'N' => destination_and(rest, 0).and_then(|owner| rest.get(..owner)),
+        b'Q' | b'K' => destination_and(rest, 8).and_then(|owner| rest.get(..owner)),
+        b'P' | b'k' => destination_and(rest, 10).and_then(|owner| rest.get(..owner)),
+        b'L' => destination_and(rest, 16).and_then(|owner| rest.get(..owner)),
+        b'Y' | b'J' => destination_and(rest.get(8..)?, 8).map(|_| &rest[..0]),
+        _ => None,
+    }
+}
+
 fn join(kind: u8, parts: &[&[u8]]) -> Key {
     let mut key = Key::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
     key.push(kind);

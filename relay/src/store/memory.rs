@@ -26,6 +26,12 @@ impl MemoryDisk {
         Self::default()
     }
 
+    /// One that has what `content` has, which it shares.
+    #[cfg(test)]
+    pub(super) fn of(content: Content) -> Self {
+        Self { content, open: Arc::default() }
+    }
+
     /// Opens the store that is on it. As with a directory, it is open once at a time.
     pub fn open(&self, limits: StoreLimits, supervisor: &Supervisor) -> Result<Arc<dyn Store>, StoreError> {
         let options = Options { limits, ..Options::default() };

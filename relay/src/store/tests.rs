@@ -1,6 +1,7 @@
 //! What only an engine with a disk that can be stopped, broken and looked into can show.
 
 mod disk;
+pub(super) mod filled;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! What goes into a store's operations and comes out of them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use postrider_common::wire::mailbox::Entry;
@@ -256,6 +257,9 @@ pub enum StoreError {
     /// Another process has it open.
     #[error("the store is in use by another process")]
     InUse,
+    /// It is to come out of an import, which did not end.
+    #[error("an import was not finished: repeat it, or delete {} to begin with an empty store", .0.display())]
+    HalfImported(PathBuf),
     /// It was closed.
     #[error("the store is closed")]
     Closed,
@@ -266,9 +270,12 @@ impl StoreError {
     pub const fn class(&self) -> FailureClass {
         match self {
             Self::Full => FailureClass::StorageFull,
-            Self::Io(_) | Self::Damaged(_) | Self::TooNew { .. } | Self::InUse | Self::Closed => {
-                FailureClass::Unavailable
-            }
+            Self::Io(_)
+            | Self::Damaged(_)
+            | Self::TooNew { .. }
+            | Self::InUse
+            | Self::HalfImported(_)
+            | Self::Closed => FailureClass::Unavailable,
         }
     }
 }

@@ -259,6 +259,15 @@ impl Base {
         Ok(true)
     }
 
+    /// Shows every block in order, under the key that sled has it under.
+    pub(super) fn each_block(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        for block in self.tree.range([BLOCK]..) {
+            let (bound, block) = block.map_err(|error| of_sled(&error))?;
+            show(&bound, &block);
+        }
+        Ok(())
+    }
+
     /// The size of sled's file.
     pub(super) fn file_bytes(&self) -> Result<u64, StoreError> {
         self.log.metadata().map(|file| file.len()).map_err(of_io)
@@ -369,7 +378,7 @@ fn block_key(key: &[u8]) -> Vec<u8> {
 
 /// Returns once an earlier handle of this process has let go of sled's own lock. No other process holds it: it
 /// would hold the store's, too.
-fn await_previous_handle(log: &Path) -> Result<(), StoreError> {
+pub(super) fn await_previous_handle(log: &Path) -> Result<(), StoreError> {
     match File::open(log) {
         Ok(file) => file.lock().and_then(|()| file.unlock()).map_err(of_io),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

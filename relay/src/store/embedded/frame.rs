@@ -24,6 +24,8 @@ use crate::store::kv::{Batch, Key, Write};
 pub(super) const HEADER_BYTES: usize = 24;
 /// A value with more bytes stays in the journal; memory and base only know where.
 pub(super) const INLINE_BYTES: usize = 256;
+/// What an entry that puts has beside its key and its value.
+pub(super) const PUT_BYTES: usize = 7;
 /// Where the checksum's own bytes end.
 const CHECKED_FROM: usize = 12;
 const REMOVE: u8 = 0;
@@ -69,19 +71,18 @@ pub(super) fn encode(
     buffer.extend_from_slice(&sequence.to_be_bytes());
     let mut changes = Vec::with_capacity(batch.len());
     for (key, write) in batch {
-        buffer.push(if write == Write::Remove { REMOVE } else { PUT });
-        buffer.extend_from_slice(&u16::try_from(key.len()).map_err(too_long)?.to_be_bytes());
         let (value, is_new) = match write {
             Write::New(value) => (value, true),
             Write::Put(value) => (value, false),
             Write::Remove => {
+                buffer.push(REMOVE);
+                buffer.extend_from_slice(&u16::try_from(key.len()).map_err(too_long)?.to_be_bytes());
                 buffer.extend_from_slice(&key);
                 changes.push(Change { key, slot: Slot::Removed, is_new: false });
                 continue;
             }
         };
-        buffer.extend_from_slice(&u32::try_from(value.len()).map_err(too_long)?.to_be_bytes());
-        buffer.extend_from_slice(&key);
+        begin_put(buffer, &key, u32::try_from(value.len()).map_err(too_long)?)?;
         let at = offset + buffer.len() as u64;
         buffer.extend_from_slice(&value);
         changes.push(Change { key, slot: slot(home.segment, at, value)?, is_new });
@@ -89,6 +90,16 @@ pub(super) fn encode(
     let checksum = crc32fast::hash(&buffer[CHECKED_FROM..]);
     buffer[8..CHECKED_FROM].copy_from_slice(&checksum.to_be_bytes());
     Ok(changes)
+}
+
+/// What stands in front of a value of `value_bytes` bytes under `key`.
+pub(super) fn begin_put(buffer: &mut Vec<u8>, key: &[u8], value_bytes: u32) -> Result<(), StoreError> {
+    let too_long = |_| StoreError::Io("a key is larger than a frame takes".into());
+    buffer.push(PUT);
+    buffer.extend_from_slice(&u16::try_from(key.len()).map_err(too_long)?.to_be_bytes());
+    buffer.extend_from_slice(&value_bytes.to_be_bytes());
+    buffer.extend_from_slice(key);
+    Ok(())
 }
 
 /// The header in `bytes`, if one with this salt begins there.

@@ -5,32 +5,29 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 
-use super::base::Base;
+use super::base::{self, Base};
 use super::journal::{Journal, Position};
 use super::memtable::{Change, Memtable};
 use super::segment::{self, FIRST_FRAME, Segment};
 use super::tables::Tables;
 use super::{Shared, of_io, sync_directory};
-use crate::store::StoreError;
 use crate::store::engine::Options;
+use crate::store::{Progress, Step, StoreError};
 
-const LOCK: &str = "lock";
-const JOURNAL: &str = "journal";
+pub(super) const LOCK: &str = "lock";
+pub(super) const JOURNAL: &str = "journal";
 /// Names the directory of the base.
 const CURRENT: &str = "CURRENT";
 const CURRENT_UNFINISHED: &str = "CURRENT.new";
 const BASE: &str = "base-";
 
 /// Opens what is in `path`, or makes a store there.
-pub(super) fn open(path: &Path, options: &Options) -> Result<Shared, StoreError> {
+pub(super) fn open(path: &Path, options: &Options, progress: &dyn Progress) -> Result<Shared, StoreError> {
     let sizes = options.sizes;
     let directory = path.join(JOURNAL);
     fs::create_dir_all(&directory).map_err(of_io)?;
     let lock = File::create(path.join(LOCK)).map_err(of_io)?;
-    lock.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => StoreError::InUse,
-        TryLockError::Error(error) => of_io(error),
-    })?;
+    hold(&lock)?;
     sync_directory(path).map_err(of_io)?;
     let name = match current(path)? {
         Some(name) => name,
@@ -39,7 +36,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Shared, StoreError>
     for other in bases(path)?.into_iter().filter(|other| *other != name) {
         fs::remove_dir_all(path.join(other)).map_err(of_io)?;
     }
-    let base = Base::open(&path.join(name), options.cache_bytes)?;
+    let base = open_base(&path.join(name), options.cache_bytes, progress)?;
     let mut tables = Tables {
         active: Memtable::default(),
         frozen: None,
@@ -47,7 +44,9 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Shared, StoreError>
         segments: segments(&directory)?,
         has_frames: false,
     };
-    let Replayed { newest, next_sequence, bytes } = replay(&mut tables)?;
+    delete_unneeded(&mut tables)?;
+    let Replayed { newest, end, next_sequence, bytes } = replay(&mut tables, progress)?;
+    newest.cut(end)?;
     newest.reserve(sizes.segment_bytes)?;
     let journal = Journal::new(&directory, sizes.segment_bytes, newest, next_sequence, bytes);
     Ok(Shared {
@@ -60,6 +59,28 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Shared, StoreError>
         tables: RwLock::new(tables),
         _lock: lock,
     })
+}
+
+/// Has `lock` say that the store is in use, for as long as it is open.
+pub(super) fn hold(lock: &File) -> Result<(), StoreError> {
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => StoreError::InUse,
+        TryLockError::Error(error) => of_io(error),
+    })
+}
+
+/// Opens the base in `directory`.
+pub(super) fn open_base(
+    directory: &Path,
+    cache_bytes: u64,
+    progress: &dyn Progress,
+) -> Result<Base, StoreError> {
+    let size = |path| fs::metadata(path).map_or(0, |file| file.len());
+    let bytes = size(directory.join("db"));
+    progress.at(Step::Base, 0, bytes);
+    let base = Base::open(directory, cache_bytes)?;
+    progress.at(Step::Base, bytes, bytes);
+    Ok(base)
 }
 
 /// Makes `name` the current base. A crash leaves the one before or this one.
@@ -82,7 +103,8 @@ pub(super) fn next_base(path: &Path) -> Result<String, StoreError> {
     Ok(format!("{BASE}{}", numbers.max().unwrap_or(0) + 1))
 }
 
-fn current(path: &Path) -> Result<Option<String>, StoreError> {
+/// Which base `CURRENT` names, if it is there.
+pub(super) fn current(path: &Path) -> Result<Option<String>, StoreError> {
     match fs::read_to_string(path.join(CURRENT)) {
         Ok(name) if name.starts_with(BASE) && !name.contains('/') => Ok(Some(name)),
         Ok(_) => Err(StoreError::Damaged("CURRENT names no base".into())),
@@ -112,7 +134,8 @@ fn create(path: &Path, journal: &Path, options: &Options) -> Result<String, Stor
     Ok(name)
 }
 
-fn bases(path: &Path) -> Result<Vec<String>, StoreError> {
+/// The bases that there are, current or not.
+pub(super) fn bases(path: &Path) -> Result<Vec<String>, StoreError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(of_io)? {
         let name = entry.map_err(of_io)?.file_name();
@@ -121,39 +144,56 @@ fn bases(path: &Path) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
+/// Returns once nothing of this process has a file of the base in `path` open, so that the directory may be renamed.
+pub(in crate::store) fn settle(path: &Path) -> Result<(), StoreError> {
+    match current(path)? {
+        Some(name) => base::await_previous_handle(&path.join(name).join("db")),
+        None => Ok(()),
+    }
+}
+
 fn segments(directory: &Path) -> Result<std::collections::BTreeMap<u64, Arc<Segment>>, StoreError> {
     let open = |(number, path): (u64, PathBuf)| Ok((number, Arc::new(Segment::open(&path, number)?)));
     segment::list(directory)?.into_iter().map(open).collect()
 }
 
-/// The end of the journal.
-struct Replayed {
-    newest: Arc<Segment>,
-    next_sequence: u64,
-    /// What the base has not.
-    bytes: u64,
-}
-
-/// Follows the journal from where the base has it, into the memtable.
-///
-/// Where the newest segment's frames end, a write may have been cut off: that was answered to nobody, and is cut
-/// away. Anywhere else, what is not whole is damage.
-fn replay(tables: &mut Tables) -> Result<Replayed, StoreError> {
-    let Position { segment: first, mut offset, mut sequence } = tables.base.position();
-    let missing = |number: u64| StoreError::Damaged(format!("segment {number:x} of the journal is missing"));
-    let live = tables.base.state().live;
-    if let Some(number) = live.keys().find(|number| !tables.segments.contains_key(number)) {
-        return Err(missing(*number));
-    }
+/// Deletes the segments that nothing needs any more.
+fn delete_unneeded(tables: &mut Tables) -> Result<(), StoreError> {
+    let (first, live) = (tables.base.position().segment, tables.base.state().live);
     let unneeded: Vec<_> = tables.segments.range(..first).map(|(number, _)| *number).collect();
     for number in unneeded.iter().filter(|number| !live.contains_key(number)) {
         if let Some(segment) = tables.segments.remove(number) {
             segment.delete()?;
         }
     }
+    Ok(())
+}
+
+/// The end of the journal.
+pub(super) struct Replayed {
+    pub newest: Arc<Segment>,
+    /// Where its last whole frame ends.
+    pub end: u64,
+    pub next_sequence: u64,
+    /// What the base has not.
+    pub bytes: u64,
+}
+
+/// Follows the journal from where the base has it, into the memtable. No file is changed.
+///
+/// Where the newest segment's frames end, a write may have been cut off: that was answered to nobody, and is to be cut
+/// away. Anywhere else, what is not whole is damage.
+pub(super) fn replay(tables: &mut Tables, progress: &dyn Progress) -> Result<Replayed, StoreError> {
+    let Position { segment: first, mut offset, mut sequence } = tables.base.position();
+    let missing = |number: u64| StoreError::Damaged(format!("segment {number:x} of the journal is missing"));
+    let live = tables.base.state().live;
+    if let Some(number) = live.keys().find(|number| !tables.segments.contains_key(number)) {
+        return Err(missing(*number));
+    }
     let mut newest = None;
-    let mut bytes = 0;
+    let (mut frames, mut bytes, mut read) = (0, 0, 0);
     let unapplied: Vec<_> = tables.segments.range(first..).map(|(_, segment)| Arc::clone(segment)).collect();
+    let of = unapplied.iter().map(|segment| segment.end()).sum::<u64>().saturating_sub(offset);
     for (expected, segment) in (first..).zip(unapplied) {
         if segment.number() != expected {
             return Err(missing(expected));
@@ -161,6 +201,7 @@ fn replay(tables: &mut Tables) -> Result<Replayed, StoreError> {
         if let Some(before) = newest.replace(Arc::clone(&segment)) {
             check_sealed(&before, offset)?;
             offset = FIRST_FRAME;
+            read += FIRST_FRAME;
         }
         while let Some(frame) = segment.frame(offset, Some(sequence))? {
             for (key, slot) in frame.slots {
@@ -169,14 +210,17 @@ fn replay(tables: &mut Tables) -> Result<Replayed, StoreError> {
             tables.has_frames = true;
             bytes += frame.end - offset;
             (offset, sequence) = (frame.end, sequence + 1);
+            frames += 1;
+            progress.at(Step::Journal, read + bytes, of);
         }
     }
     let newest = newest.ok_or_else(|| missing(first))?;
     if offset > newest.end() || newest.has_frame_after(offset)? {
         return Err(broken(&newest, offset));
     }
-    newest.cut(offset)?;
-    Ok(Replayed { newest, next_sequence: sequence, bytes })
+    progress.at(Step::Journal, of, of);
+    progress.replayed(frames, bytes);
+    Ok(Replayed { newest, end: offset, next_sequence: sequence, bytes })
 }
 
 /// A segment that another one follows was cut off after its last frame.

@@ -26,7 +26,7 @@ const HEAD_BYTES: usize = 32;
 const MAGIC: &[u8; 8] = b"postjrnl";
 const VERSION: u32 = 1;
 const EXTENSION: &str = "journal";
-const UNFINISHED: &str = "new";
+pub(super) const UNFINISHED: &str = "new";
 /// How much is searched at a time for what follows a broken frame.
 const SEARCHED_BYTES: usize = 1 << 20;
 
@@ -46,6 +46,7 @@ pub(super) struct Frame {
     pub slots: Vec<(Key, Slot)>,
     /// Where the next one begins.
     pub end: u64,
+    pub sequence: u64,
 }
 
 impl Segment {
@@ -71,7 +72,15 @@ impl Segment {
 
     /// Opens a segment. All of the file counts as frames until [`cut`](Self::cut) says otherwise.
     pub(super) fn open(path: &Path, number: u64) -> Result<Self, StoreError> {
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(of_io)?;
+        Self::of(OpenOptions::new().read(true).write(true).open(path).map_err(of_io)?, path, number)
+    }
+
+    /// The same for one that is not to be changed.
+    pub(super) fn open_to_read(path: &Path, number: u64) -> Result<Self, StoreError> {
+        Self::of(File::open(path).map_err(of_io)?, path, number)
+    }
+
+    fn of(file: File, path: &Path, number: u64) -> Result<Self, StoreError> {
         let mut found = [0; HEAD_BYTES];
         let damaged = || StoreError::Damaged(format!("segment {number:x} of the journal has no header"));
         file.read_exact_at(&mut found, 0).map_err(|_| damaged())?;
@@ -110,12 +119,46 @@ impl Segment {
         Ok(())
     }
 
+    /// Its last frame ends at `end`; the file is left as it is.
+    pub(super) fn ends_at(&self, end: u64) {
+        self.end.store(end, Ordering::Release);
+    }
+
     /// Makes room behind the last frame again.
     pub(super) fn reserve(&self, capacity: u64) -> Result<(), StoreError> {
         if self.end() >= capacity {
             return Ok(());
         }
         extend(&self.file, capacity).and_then(|()| self.file.sync_all()).map_err(of_io)
+    }
+
+    /// Whether the bytes from `offset` to the end are zeros: room, and nothing that was written.
+    pub(super) fn is_room(&self, offset: u64) -> Result<bool, StoreError> {
+        let mut from = offset;
+        while from < self.end() {
+            let some = SEARCHED_BYTES.min(usize::try_from(self.end() - from).unwrap_or(SEARCHED_BYTES));
+            let mut bytes = vec![0; some];
+            self.file.read_exact_at(&mut bytes, from).map_err(of_io)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            from += some as u64;
+        }
+        Ok(true)
+    }
+
+    /// The value at `location`, which is in this segment, if it was put there under `key`.
+    pub(super) fn read_of(&self, key: &[u8], location: Location) -> Result<Bytes, StoreError> {
+        let mut expected = Vec::with_capacity(frame::PUT_BYTES + key.len());
+        frame::begin_put(&mut expected, key, location.bytes)?;
+        let mut found = vec![0; expected.len()];
+        let is_there = u64::from(location.offset).checked_sub(found.len() as u64);
+        let is_there = is_there.is_some_and(|at| self.file.read_exact_at(&mut found, at).is_ok());
+        if is_there && found == expected {
+            return self.read(location);
+        }
+        let place = format!("segment {:x} of the journal, byte {}", location.segment, location.offset);
+        Err(StoreError::Damaged(format!("what should be there was put there under no such key ({place})")))
     }
 
     /// The value at `location`, which is in this segment.
@@ -150,12 +193,18 @@ impl Segment {
         if !frame::is_whole(&bytes, &payload, &header) {
             return Ok(None);
         }
-        Ok(Some(Frame { slots: frame::entries(&payload, self.number(), payload_at)?, end }))
+        let slots = frame::entries(&payload, self.number(), payload_at)?;
+        Ok(Some(Frame { slots, end, sequence: header.sequence }))
     }
 
     /// Whether a whole frame begins somewhere after `offset`: then what is broken there was followed by another
     /// frame, and did not break when a process or its machine stopped.
     pub(super) fn has_frame_after(&self, offset: u64) -> Result<bool, StoreError> {
+        self.frame_after(offset).map(|found| found.is_some())
+    }
+
+    /// Where the next whole frame begins after `offset`, whatever its number is.
+    pub(super) fn frame_after(&self, offset: u64) -> Result<Option<u64>, StoreError> {
         let salt = self.home.salt;
         let (mut from, len) = (offset + 1, self.end());
         let zeros = vec![0; SEARCHED_BYTES];
@@ -166,14 +215,14 @@ impl Segment {
             if bytes != zeros[..some] {
                 for (at, window) in (from..).zip(bytes.windows(salt.len())) {
                     if window == salt && self.frame(at, None)?.is_some() {
-                        return Ok(true);
+                        return Ok(Some(at));
                     }
                 }
             }
             // The next part begins with what could be the start of a salt in this one.
             from += (some - (salt.len() - 1).min(some - 1)) as u64;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Deletes the file.
@@ -184,20 +233,36 @@ impl Segment {
 
 /// The segments in a directory, by number. What was not finished is deleted.
 pub(super) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StoreError> {
-    let mut found = Vec::new();
+    let Listed { segments, unfinished } = look(directory)?;
+    unfinished.into_iter().try_for_each(std::fs::remove_file).map_err(of_io)?;
+    Ok(segments)
+}
+
+/// What is in a journal's directory.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// By number.
+    pub segments: Vec<(u64, PathBuf)>,
+    /// Made when the process or its machine stopped.
+    pub unfinished: Vec<PathBuf>,
+}
+
+/// The files in a directory, none of which is changed.
+pub(super) fn look(directory: &Path) -> Result<Listed, StoreError> {
+    let mut listed = Listed::default();
     for entry in std::fs::read_dir(directory).map_err(of_io)? {
         let path = entry.map_err(of_io)?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
         if extension == Some(UNFINISHED) {
-            std::fs::remove_file(&path).map_err(of_io)?;
+            listed.unfinished.push(path);
         } else if extension == Some(EXTENSION) {
             let number = path.file_stem().and_then(|stem| u64::from_str_radix(stem.to_str()?, 16).ok());
             let strange = || StoreError::Damaged("the journal has a file with a strange name".into());
-            found.push((number.ok_or_else(strange)?, path));
+            listed.segments.push((number.ok_or_else(strange)?, path));
         }
     }
-    found.sort_unstable();
-    Ok(found)
+    listed.segments.sort_unstable();
+    Ok(listed)
 }
 
 fn header(number: u64, salt: [u8; 8]) -> [u8; HEAD_BYTES] {

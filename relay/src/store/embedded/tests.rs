@@ -2,6 +2,7 @@
 
 mod damage;
 mod killed;
+mod offline;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +37,7 @@ fn options(sizes: Sizes) -> Options {
 }
 
 fn open(path: &Path, sizes: Sizes) -> Result<EmbeddedKv, StoreError> {
-    EmbeddedKv::open(path, &options(sizes), &Supervisor::new())
+    EmbeddedKv::open(path, &options(sizes), &Supervisor::new(), &())
 }
 
 fn write<K: AsRef<[u8]>>(kv: &EmbeddedKv, changes: Vec<(K, Option<Bytes>)>) {

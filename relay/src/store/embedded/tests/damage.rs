@@ -45,7 +45,7 @@ impl Written {
     }
 }
 
-fn copy_into(from: &Path, to: &Path) {
+pub(super) fn copy_into(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
@@ -58,18 +58,18 @@ fn copy_into(from: &Path, to: &Path) {
     }
 }
 
-fn segments(directory: &TempDir) -> Vec<PathBuf> {
+pub(super) fn segments(directory: &TempDir) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory.path().join("journal")).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
 
-fn change(path: &Path, change: impl Fn(&fs::File)) {
+pub(super) fn change(path: &Path, change: impl Fn(&fs::File)) {
     change(&fs::OpenOptions::new().read(true).write(true).open(path).unwrap());
 }
 
-fn flip(file: &fs::File, offset: u64) {
+pub(super) fn flip(file: &fs::File, offset: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();

@@ -1,0 +1,94 @@
+//! A store that has something of everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_common::supervisor::Supervisor;
+use postrider_common::{DeviceId, Domain, Draft, Envelope, FailureClass, MailboxId, Outcome, Timestamp};
+
+use crate::store::kv::Key;
+use crate::store::memory::Content;
+use crate::store::{Backoff, MemoryDisk, Settlement, Store, StoreLimits, Verdict, Window};
+
+pub(in crate::store) const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
+/// A mailbox with two devices, one with one, and one that is deleted.
+pub(in crate::store) const MAILBOXES: [MailboxId; 3] =
+    [MailboxId::from_bytes([0x11; 32]), MailboxId::from_bytes([0x22; 32]), MailboxId::from_bytes([0x33; 32])];
+pub(in crate::store) const DEVICES: [DeviceId; 2] =
+    [DeviceId::from_bytes([0x44; 32]), DeviceId::from_bytes([0x55; 32])];
+const DAY: Duration = Duration::from_secs(86_400);
+const ALL: Window = Window { count: usize::MAX, bytes: usize::MAX };
+
+/// An envelope with a body of `bytes` bytes that are all `fill`.
+pub(in crate::store) fn envelope(mailbox: MailboxId, fill: u8, bytes: usize) -> Envelope {
+    let draft = Draft::new(mailbox, NOW + DAY * (1 + u32::from(fill % 3)), vec![fill; bytes]);
+    draft.finish().unwrap()
+}
+
+pub(in crate::store) fn destination(name: &str) -> Domain {
+    name.parse().unwrap()
+}
+
+/// Deposits, acknowledges, queues, settles.
+pub(in crate::store) async fn fill(store: &dyn Store) {
+    let [two, one, gone] = MAILBOXES;
+    for (mailbox, device) in [(two, 0), (two, 1), (one, 0), (gone, 0)] {
+        store.register(mailbox, DEVICES[device], NOW).await.unwrap();
+    }
+    for mailbox in MAILBOXES {
+        let envelopes: Vec<_> = [100, 1_000, 20_000, 70_000]
+            .into_iter()
+            .zip(1..)
+            .map(|(bytes, n)| envelope(mailbox, n, bytes))
+            .collect();
+        let outcomes = store.deposit(envelopes, NOW).await.unwrap();
+        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Stored));
+    }
+    // Of one entry, one device has yet to acknowledge; another one has gone.
+    let entries = store.fetch(two, DEVICES[0], None, ALL, NOW).await.unwrap().entries;
+    store.acknowledge(two, DEVICES[0], vec![entries[0].id, entries[1].id]).await.unwrap();
+    store.acknowledge(two, DEVICES[1], vec![entries[1].id]).await.unwrap();
+    store.unregister(gone).await.unwrap();
+
+    let (b, c) = (destination("b.example"), destination("b.example.org"));
+    for domain in [&b, &c] {
+        let envelopes = (0..8).map(|n| envelope(one, n, 300 + 9_000 * usize::from(n))).collect();
+        store.enqueue(domain.clone(), envelopes, NOW).await.unwrap();
+    }
+    let leased = store.lease(b.clone(), ALL, NOW, NOW + DAY).await.unwrap();
+    let verdicts = [
+        Verdict::Delivered,
+        Verdict::Failed(FailureClass::NoSuchMailbox),
+        Verdict::Quarantined(FailureClass::Malformed),
+        Verdict::Retry { reason: FailureClass::MailboxFull, not_before: NOW + Duration::from_secs(600) },
+        Verdict::Expired,
+    ];
+    let settlements =
+        leased.iter().zip(verdicts).map(|(leased, verdict)| Settlement { item: leased.item, verdict });
+    store.settle(b.clone(), settlements.collect(), NOW).await.unwrap();
+    let backoff = Backoff {
+        failing_since: NOW,
+        failures: 3,
+        class: FailureClass::ConnectFailed,
+        class_since: NOW,
+        detail: "nobody there".repeat(40),
+        next_attempt: NOW + DAY,
+    };
+    store.put_backoff(c, Some(backoff)).await.unwrap();
+}
+
+/// All pairs of such a store.
+pub(in crate::store) async fn content() -> Vec<(Key, Bytes)> {
+    let content = Content::default();
+    let store =
+        MemoryDisk::of(Arc::clone(&content)).open(StoreLimits::default(), &Supervisor::new()).unwrap();
+    fill(&*store).await;
+    store.close().await.unwrap();
+    pairs(&content)
+}
+
+/// All pairs of an engine in memory.
+pub(in crate::store) fn pairs(content: &Content) -> Vec<(Key, Bytes)> {
+    content.read().unwrap().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}

@@ -1,0 +1,205 @@
+//! Taking a store elsewhere: all its records as one file, and back into an empty store of any engine.
+//!
+//! The file is read and written in one pass and never held in memory. `transfer/format.rs` has its form. It has every
+//! record there is: what waits, what is told of it, the marks and their key. So the marks go on recognising what comes
+//! again, devices find their entries under the ids that they had, and whoever has the file has what a thief of the
+//! disk would have.
+
+mod format;
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use postrider_common::supervisor::Supervisor;
+
+use super::embedded::{EmbeddedKv, Offline, settle};
+use super::engine::Options;
+use super::kv::{Key, Kv};
+use super::pairs::{Cursor, Pairs};
+use super::{Progress, Step, StoreError, keys, records};
+use format::{Reader, Writer};
+
+/// What an import that has not ended adds to the name of the store's directory.
+const UNFINISHED: &str = "import";
+/// Bytes of records that share a flush.
+const FLUSHED_TOGETHER: u64 = 4 << 20;
+
+/// How much was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// Keys with their values.
+    pub records: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+}
+
+/// An export or an import failed. A store that was there is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The store that is read or made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file cannot be written.
+    #[error("the export cannot be written: {0}")]
+    Write(#[source] io::Error),
+    /// The file cannot be read.
+    #[error("the export cannot be read: {0}")]
+    Read(#[source] io::Error),
+    /// The file is something else.
+    #[error("this is no export of a store")]
+    NoExport,
+    /// The file was written by a newer version.
+    #[error(
+        "the export has form {form} with records of format {format}; this version reads forms up to {forms} and formats up to {formats}"
+    )]
+    TooNew {
+        /// Of the file.
+        form: u32,
+        /// Of the records in it.
+        format: u32,
+        /// The newest form that this version reads.
+        forms: u32,
+        /// The newest format that this version reads.
+        formats: u32,
+    },
+    /// The file is not what was written.
+    #[error("the export is damaged at byte {at}: {what}")]
+    Damaged {
+        /// Where the part begins that is not whole.
+        at: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The file ends before its end.
+    #[error("the export is cut off at byte {at}: it was never finished, or not copied as a whole")]
+    CutOff {
+        /// Where the file ends.
+        at: u64,
+    },
+    /// There is something where the store should be made.
+    #[error("{} exists already and is left as it is: move it away, or name another data directory", .0.display())]
+    Exists(PathBuf),
+}
+
+/// Writes everything in the store in `path`, which no relay may have open, into `out`. Nothing of it is changed; the
+/// copy of the base that this needs is made in `scratch` and deleted at the end. To flush `out` onto stable storage
+/// is the caller's.
+pub fn export(
+    path: &Path,
+    scratch: &Path,
+    out: impl Write,
+    progress: &dyn Progress,
+) -> Result<Moved, TransferError> {
+    let offline = Offline::open(path, scratch, progress)?;
+    write(&offline, out, offline.about_bytes(), progress)
+}
+
+/// Makes a store in the directory `path`, where there must be none, out of what [`export`] wrote; `of` is how many bytes
+/// that has, if it is known.
+///
+/// The store is made beside `path` and gets its name when it is whole and on stable storage. If this fails, what it has
+/// made is deleted; if the process dies, what is there is refused by [`open`](super::open) and deleted by the next
+/// import.
+pub fn import(
+    path: &Path,
+    input: impl Read,
+    of: u64,
+    progress: &dyn Progress,
+) -> Result<Moved, TransferError> {
+    // The file first: if it is no export, nothing is made.
+    let reader = Reader::new(input)?;
+    let io = |error: io::Error| StoreError::Io(format!("{}: {error}", path.display()));
+    match fs::read_dir(path) {
+        Ok(mut found) => {
+            if found.next().is_some() {
+                return Err(TransferError::Exists(path.to_owned()));
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(_) => return Err(TransferError::Exists(path.to_owned())),
+    }
+    let unfinished = beside(path);
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    if unfinished.exists() {
+        // Fails while another import is at work there.
+        let kv = EmbeddedKv::open(&unfinished, &options, &Supervisor::new(), &());
+        if let Err(error @ StoreError::InUse) = kv {
+            return Err(error.into());
+        }
+        drop(kv);
+        fs::remove_dir_all(&unfinished).map_err(io)?;
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(&unfinished).map_err(io)?;
+    let made = || -> Result<Moved, TransferError> {
+        let kv = EmbeddedKv::open(&unfinished, &options, &Supervisor::new(), &())?;
+        let moved = read(&kv, reader, of, progress)?;
+        drop(kv);
+        settle(&unfinished)?;
+        fs::rename(&unfinished, path).map_err(io)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all()).map_err(io)?;
+        Ok(moved)
+    };
+    made().inspect_err(|_| {
+        // What cannot be deleted is refused when the relay is started.
+        let _ = fs::remove_dir_all(&unfinished);
+    })
+}
+
+/// What an import has left that did not end, if it was to become the store in `path`.
+pub(super) fn unfinished(path: &Path) -> Option<PathBuf> {
+    Some(beside(path)).filter(|unfinished| unfinished.exists() && !path.join("CURRENT").exists())
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension(UNFINISHED)
+}
+
+/// Writes all pairs of any engine.
+fn write(
+    pairs: &dyn Pairs,
+    out: impl Write,
+    about_bytes: u64,
+    progress: &dyn Progress,
+) -> Result<Moved, TransferError> {
+    let missing = || StoreError::Damaged("it does not say which format it has".into());
+    let format = pairs.get(keys::FORMAT)?.ok_or_else(missing)?;
+    let format = records::decode_format(&format)?;
+    if format > records::FORMAT {
+        return Err(StoreError::TooNew { found: format, supported: records::FORMAT }.into());
+    }
+    let mut writer = Writer::new(out, format)?;
+    // No kind is as high.
+    let mut cursor = Cursor::new(pairs, Key::new(), Key::from_slice(&[u8::MAX]));
+    while let Some((key, value)) = cursor.next()? {
+        let moved = writer.put(&key, &value?)?;
+        progress.at(Step::Exporting, moved.bytes, about_bytes.max(moved.bytes));
+    }
+    writer.finish()
+}
+
+/// Reads everything into an engine that has nothing yet.
+fn read<K: Kv>(
+    kv: &K,
+    mut reader: Reader<impl Read>,
+    of: u64,
+    progress: &dyn Progress,
+) -> Result<Moved, TransferError> {
+    let mut unflushed = 0;
+    while let Some(chunk) = reader.next()? {
+        unflushed += chunk.bytes;
+        kv.apply(chunk.batch)?;
+        if unflushed >= FLUSHED_TOGETHER {
+            kv.flush()?;
+            unflushed = 0;
+        }
+        progress.at(Step::Importing, reader.at(), of);
+    }
+    kv.flush()?;
+    Ok(reader.moved())
+}
+
+#[cfg(test)]
+mod tests;
