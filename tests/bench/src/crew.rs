@@ -1,5 +1,7 @@
 //! The tasks of the load generator: the first that fails ends the run.
 
+use std::time::Duration;
+
 use postrider_common::supervisor::Supervisor;
 use tokio::sync::watch;
 
@@ -51,6 +53,15 @@ impl Crew {
             }
             () = self.supervisor.stopping() => Err(self.failure()),
         }
+    }
+
+    /// Lets the tasks work for so long.
+    pub(crate) async fn work_for(&self, duration: Duration) -> Result<(), BenchError> {
+        let time = async {
+            tokio::time::sleep(duration).await;
+            Ok(())
+        };
+        self.during(time).await
     }
 
     /// Tells the tasks to stop, and waits for their end.

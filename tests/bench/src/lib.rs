@@ -6,8 +6,11 @@
 mod bed;
 mod books;
 mod crew;
+mod descriptors;
 mod flush;
+pub mod instructions;
 mod options;
+pub mod paths;
 mod process;
 mod recipient;
 mod report;
@@ -33,6 +36,9 @@ pub enum BenchError {
     /// An envelope of this size cannot be made.
     #[error(transparent)]
     Envelope(#[from] WireError),
+    /// The store of a hot path.
+    #[error(transparent)]
+    Store(#[from] postrider::store::StoreError),
     /// A file, or what the system says about a process.
     #[error("{what}: {source}")]
     Io {

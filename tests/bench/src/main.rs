@@ -32,9 +32,9 @@ struct Args {
     /// Clients that submit, each over one connection
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     senders: u16,
-    /// Mailboxes, each with one connected device
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    recipients: u32,
+    /// Mailboxes, each with one device: by default 32, in `idle` 1000
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    recipients: Option<u32>,
     /// Envelopes in one submission
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
     batch: u32,
@@ -85,6 +85,7 @@ fn options(args: Args) -> Result<Options, Box<dyn Error>> {
         Some(directory) => directory,
         None => std::env::current_exe()?.parent().ok_or("this program is in no directory")?.to_owned(),
     };
+    let recipients = if args.scenario == Scenario::Idle { 1000 } else { 32 };
     Ok(Options {
         scenario: args.scenario,
         binary: args.binary.unwrap_or_else(postrider),
@@ -94,7 +95,7 @@ fn options(args: Args) -> Result<Options, Box<dyn Error>> {
         envelopes: args.envelopes,
         size: args.size.try_into()?,
         senders: args.senders.into(),
-        recipients: args.recipients.try_into()?,
+        recipients: args.recipients.unwrap_or(recipients).try_into()?,
         batch: args.batch.try_into()?,
         window: args.window.try_into()?,
         settle: Duration::from_secs(args.settle),

@@ -62,7 +62,7 @@ pub(super) async fn run(options: &Options, progress: Progress<'_>) -> Result<Rep
         figure("drained_disk_mib", "MiB on the disk after the drain", mib(disk_bytes(&data))),
     ];
     progress(&format!("drained; looking at the disk again in {} s", options.settle.as_secs()));
-    devices.during(async { Ok(tokio::time::sleep(options.settle).await) }).await?;
+    devices.work_for(options.settle).await?;
     more.push(figure("settled_disk_mib", "MiB on the disk some time later", mib(disk_bytes(&data))));
     devices.stop().await?;
     books.balance()?;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Figure, ORIGIN, Progress, Stage, windows};
 use crate::crew::Crew;
+use crate::descriptors;
 use crate::process::Memory;
 use crate::recipient::take;
 use crate::report::{Report, count, mib, ratio};
@@ -16,6 +17,7 @@ use crate::{BenchError, Options};
 const CONNECTING: usize = 32;
 
 pub(super) async fn run(options: &Options, progress: Progress<'_>) -> Result<Report, BenchError> {
+    descriptors::allow(options.recipients)?;
     let mut stage = Stage::start(options, progress, &[ORIGIN]).await?;
     let recipients = stage.bed.recipients(ORIGIN, options.recipients).await?;
     progress(&format!("{} mailboxes are registered", recipients.len()));
@@ -35,7 +37,7 @@ pub(super) async fn run(options: &Options, progress: Progress<'_>) -> Result<Rep
     Box::pin(devices.during(connecting)).await?;
     let connected = stage.reading().await?;
     progress("all are connected");
-    devices.during(async { Ok(tokio::time::sleep(options.duration).await) }).await?;
+    devices.work_for(options.duration).await?;
     let until = stage.reading().await?;
     let after = Memory::of(relay)?;
 

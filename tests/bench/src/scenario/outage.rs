@@ -32,7 +32,9 @@ pub(super) async fn run(options: &Options, progress: Progress<'_>) -> Result<Rep
     let course = async {
         tokio::time::sleep(options.warm_up).await;
         probes.reset_latencies();
+        let before = probes.delivered();
         tokio::time::sleep(options.duration).await;
+        probes.all_delivered(before + 1).await?;
         let quiet = probes.latency();
 
         stage.bed.stop(DESTINATION).await?;
@@ -49,6 +51,7 @@ pub(super) async fn run(options: &Options, progress: Progress<'_>) -> Result<Rep
 
         let from = stage.reading().await?;
         probes.reset_latencies();
+        let before = probes.delivered();
         stage.bed.restart(DESTINATION).await?;
         let ready = tokio::time::Instant::now();
         let identities = recipients.iter().map(|recipient| recipient.identity().clone());
@@ -63,6 +66,7 @@ pub(super) async fn run(options: &Options, progress: Progress<'_>) -> Result<Rep
         };
         let (first, last) = devices.during(arrived).await?;
         let until = stage.reading().await?;
+        probes.all_delivered(before + 1).await?;
         let busy = probes.latency();
         devices.stop().await?;
         Ok((quiet, busy, first, last, from, until))
