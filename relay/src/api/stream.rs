@@ -43,6 +43,8 @@ use crate::telemetry::Seldom;
 const PAGE: Window = Window { count: 64, bytes: 256 << 10 };
 /// A device's frames are acknowledgements, which are small.
 const MAX_INCOMING: usize = 16 << 10;
+/// How much is read at a time. A stream has this much for as long as it is open, and most are idle.
+const READ_BUFFER: usize = 2 << 10;
 /// Acknowledgements being made durable at once; beyond that the device is not read from.
 const MAX_ACKNOWLEDGING: usize = 16;
 /// How often a quiet connection is pinged, and how long a device may stay silent.
@@ -71,6 +73,7 @@ pub(super) async fn open(
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_INCOMING))
             .max_frame_size(Some(MAX_INCOMING))
+            .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_write_buffer_size(4 << 20);
         let io = TokioIo::new(upgraded);
