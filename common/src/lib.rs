@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod budget;
 pub mod clock;
 pub mod limits;
+pub mod random;
 pub mod secret;
 pub mod supervisor;
 pub mod wire;

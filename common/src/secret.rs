@@ -45,11 +45,15 @@ impl<const N: usize> fmt::Debug for Secret<N> {
 /// # Panics
 /// If the operating system has none to give, which on a started system does not happen; to go on with
 /// predictable identifiers would be worse.
-#[expect(clippy::expect_used, reason = "see above: there is no safe way to go on")]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    fill(&mut bytes);
     bytes
+}
+
+#[expect(clippy::expect_used, reason = "see above: there is no safe way to go on")]
+pub(crate) fn fill(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system gives random bytes");
 }
 
 #[cfg(test)]

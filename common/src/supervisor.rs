@@ -18,6 +18,7 @@ pub struct Supervisor {
     tracker: TaskTracker,
     stop: CancellationToken,
     hurry: CancellationToken,
+    kill: CancellationToken,
     failure: Arc<watch::Sender<Option<TaskFailure>>>,
 }
 
@@ -38,6 +39,7 @@ impl Supervisor {
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
+            kill: CancellationToken::new(),
             failure: Arc::new(watch::Sender::new(None)),
         }
     }
@@ -50,8 +52,12 @@ impl Supervisor {
     {
         let supervisor = self.clone();
         let watched = async move {
-            if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
-                supervisor.fail(task, format!("panicked: {}", message(&*panic)));
+            tokio::select! {
+                biased;
+                () = supervisor.kill.cancelled() => {}
+                ended = AssertUnwindSafe(future).catch_unwind() => if let Err(panic) = ended {
+                    supervisor.fail(task, format!("panicked: {}", message(&*panic)));
+                },
             }
         };
         tokio::spawn(self.tracker.track_future(watched));
@@ -95,6 +101,12 @@ impl Supervisor {
     /// Completes when nobody else is to be waited for any longer.
     pub fn hurrying(&self) -> WaitForCancellationFutureOwned {
         self.hurry.clone().cancelled_owned()
+    }
+
+    /// Drops every task where it stands, as the end of the process would; none of them does anything from now on. For
+    /// simulations in which several relays live in one process.
+    pub fn kill(&self) {
+        self.kill.cancel();
     }
 
     /// Reports that a part of the process outside this supervisor's tasks, such as a thread, has ended.
@@ -161,6 +173,22 @@ mod tests {
         supervisor.spawn_service("listener", async {});
         supervisor.finished().await;
         assert_eq!(supervisor.failure().unwrap().task, "listener");
+    }
+
+    #[tokio::test]
+    async fn a_kill_leaves_every_task_where_it_stands() {
+        let supervisor = Supervisor::new();
+        let (went_on, mut told) = watch::channel(false);
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let waiting = is_ready.map(move |_| went_on.send_replace(true));
+        supervisor.spawn_service("listener", waiting.map(drop));
+        tokio::task::yield_now().await;
+        supervisor.kill();
+        // What it waited for comes in the same moment, and too late.
+        ready.send(()).unwrap();
+        supervisor.finished().await;
+        assert!(told.changed().await.is_err() && !*told.borrow());
+        assert_eq!(supervisor.failure(), None);
     }
 
     #[tokio::test]

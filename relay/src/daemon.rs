@@ -4,7 +4,6 @@
 
 mod opening;
 mod parts;
-mod timekeeping;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +13,7 @@ use std::time::Duration;
 
 use postrider_common::Domain;
 use postrider_common::clock::SharedClock;
+use postrider_common::random::SystemRandom;
 use postrider_common::supervisor::{Supervisor, TaskFailure};
 use postrider_federation::Client;
 use tokio::net::TcpListener;
@@ -21,18 +21,10 @@ use tokio::sync::watch;
 
 use crate::api::Api;
 use crate::config::Config;
-use crate::delivery::Delivery;
-use crate::exchange::Exchange;
-use crate::hub::Hub;
+use crate::core::{self, Core};
 use crate::inbound::FederationEdge;
 use crate::listener::Door;
-use crate::store::{Change, Store, StoreError};
-use crate::telemetry::Seldom;
-
-/// How often what is over is looked for.
-const EXPIRY_ROUND: Duration = Duration::from_secs(60);
-/// Deletions in one step of such a round: other writes come in between.
-const EXPIRY_BUDGET: usize = 1000;
+use crate::store::{Store, StoreError};
 
 /// A relay that is built, bound and running.
 #[derive(Debug)]
@@ -103,38 +95,30 @@ impl Daemon {
 
         let client_config = parts::client_config(&config, &identity, policy.clone(), resolver);
         let client = Arc::new(Client::new(client_config, Arc::clone(&clock), supervisor.clone()));
-        let hub = Hub::default();
-        let delivery = Delivery::start(
-            Arc::clone(&store),
-            client.clone(),
-            Arc::clone(&clock),
-            &supervisor,
-            parts::delivery_settings(&config),
-        );
-        let exchange = Arc::new(Exchange::new(
-            config.domain.clone(),
-            config.limits.envelopes,
-            Arc::clone(&store),
-            client,
-            hub.clone(),
-            Arc::clone(&clock),
-        ));
-        let edge = Arc::new(FederationEdge::new(Arc::clone(&exchange), delivery.clone()));
+        let core = Core::start(core::Parts {
+            domain: config.domain.clone(),
+            limits: config.limits.envelopes,
+            delivery: parts::delivery_settings(&config),
+            store: Arc::clone(&store),
+            forward: client,
+            clock: Arc::clone(&clock),
+            random: Arc::new(SystemRandom),
+            supervisor: supervisor.clone(),
+        });
+        let exchange = Arc::clone(core.exchange());
+        let edge = Arc::new(FederationEdge::new(Arc::clone(&exchange), core.delivery().clone()));
         let federation = parts::federation_server(&config, identity, policy, edge, &clock, &supervisor);
         let api = Api::new(exchange, parts::api_settings(&config), &session_key, &supervisor);
         let client_tls = parts::client_tls(&config)?;
         let door = Door::new(parts::door_settings(&config), client_tls, api.clone(), federation, &supervisor);
 
-        supervisor.spawn_service("hub", wake_devices(Arc::clone(&store), hub, supervisor.clone()));
-        let watch_clock = timekeeping::watch_clock(Arc::clone(&clock), delivery.clone(), supervisor.clone());
-        supervisor.spawn_service("clock", watch_clock);
-        supervisor.spawn_service("expiry", expire(Arc::clone(&store), api, clock, supervisor.clone()));
+        core.expire(move || api.tidy());
         let mut addresses = Vec::new();
         for (listener, address) in listeners {
             door.open(listener);
             addresses.push(address);
         }
-        delivery.greet(parts::greeted(&config));
+        core.delivery().greet(parts::greeted(&config));
         Ok(Self { domain: config.domain, addresses, supervisor, store, drain: config.limits.drain_timeout })
     }
 
@@ -186,56 +170,4 @@ async fn bind(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>
         listeners.push((listener, bound));
     }
     Ok(listeners)
-}
-
-/// Tells connected devices what has become durable.
-async fn wake_devices(store: Arc<dyn Store>, hub: Hub, supervisor: Supervisor) {
-    use tokio::sync::broadcast::error::RecvError;
-    let mut changes = store.watch();
-    let stopping = supervisor.stopping();
-    tokio::pin!(stopping);
-    loop {
-        tokio::select! {
-            () = &mut stopping => return,
-            change = changes.recv() => match change {
-                Ok(Change::Deposited(mailbox)) => hub.wake(&mailbox),
-                Ok(Change::Removed(mailbox)) => hub.disconnect(&mailbox),
-                Ok(Change::Enqueued(_)) => {}
-                Err(RecvError::Lagged(_)) => hub.wake_all(),
-                Err(RecvError::Closed) => return,
-            },
-        }
-    }
-}
-
-/// Deletes what is over, round after round.
-async fn expire(store: Arc<dyn Store>, api: Api, clock: SharedClock, supervisor: Supervisor) {
-    let stopping = supervisor.stopping();
-    tokio::pin!(stopping);
-    let said = Seldom::new();
-    loop {
-        tokio::select! {
-            () = &mut stopping => return,
-            () = clock.sleep(EXPIRY_ROUND) => {}
-        }
-        api.tidy();
-        loop {
-            match store.expire(clock.now(), EXPIRY_BUDGET).await {
-                Ok(done) => {
-                    if done.entries + done.items > 0 {
-                        tracing::info!(entries = done.entries, items = done.items, "expired");
-                    }
-                    if !done.more || supervisor.is_stopping() {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    if said.is_due(&error.to_string()) {
-                        tracing::error!("what is over cannot be deleted: {error}");
-                    }
-                    break;
-                }
-            }
-        }
-    }
 }

@@ -3,6 +3,9 @@
 //! Workers share the store, the outlook, and a budget of memory from which each needs nothing for its first batch, so
 //! that a dead, slow or hostile destination delays no other. A worker leases what it sends and settles what was answered; if the process dies in between, the lease is gone with it
 //! and the envelopes are sent again under the same ids. What an answer means is decided in [`queue`](crate::queue).
+//!
+//! Where several things have happened, they are looked at in a fixed order (`biased`), so that with the same time, the
+//! same random bytes and the same answers everything comes out the same.
 
 mod attempt;
 mod greeting;
@@ -20,6 +23,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use postrider_common::clock::SharedClock;
+use postrider_common::random::{SharedRandom, bytes_of};
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{Domain, Envelope, Failure, FailureClass, Outcome, Timestamp};
 use tokio::sync::Semaphore;
@@ -87,6 +91,7 @@ struct Shared {
     store: Arc<dyn Store>,
     forward: Arc<dyn Forward>,
     clock: SharedClock,
+    random: SharedRandom,
     supervisor: Supervisor,
     settings: Settings,
     workers: Mutex<HashMap<Domain, Arc<Wake>>>,
@@ -101,6 +106,7 @@ impl Delivery {
         store: Arc<dyn Store>,
         forward: Arc<dyn Forward>,
         clock: SharedClock,
+        random: SharedRandom,
         supervisor: &Supervisor,
         settings: Settings,
     ) -> Self {
@@ -108,6 +114,7 @@ impl Delivery {
             store,
             forward,
             clock,
+            random,
             supervisor: supervisor.clone(),
             settings,
             workers: Mutex::default(),
@@ -151,6 +158,7 @@ impl Delivery {
         self.look_everywhere().await;
         loop {
             tokio::select! {
+                biased;
                 () = &mut stopping => return,
                 change = changes.recv() => match change {
                     Ok(Change::Enqueued(destination)) => self.nudge(destination),
@@ -175,6 +183,7 @@ impl Delivery {
                 Err(error) => {
                     tracing::error!("the queue cannot be read: {error}");
                     tokio::select! {
+                        biased;
                         () = self.0.clock.sleep(worker::AFTER_STORE_ERROR) => {}
                         () = self.0.supervisor.stopping() => return,
                     }
@@ -247,6 +256,12 @@ impl Delivery {
     /// looks for after this.
     fn retire(&self, destination: &Domain) {
         self.workers().remove(destination);
+    }
+
+    /// From 0 to 1: so that relays that failed together do not come again together.
+    fn jitter(&self) -> f64 {
+        let random = u32::from_be_bytes(bytes_of(&*self.0.random));
+        f64::from(random) / f64::from(u32::MAX)
     }
 
     fn outlook(&self) -> MutexGuard<'_, Outlook> {

@@ -2,7 +2,7 @@
 //!
 //! An edge translates and checks who is asking. Every rule about envelopes is here or below.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl Exchange {
         let now = self.clock.now();
         let mut results: Vec<Option<SubmitResult>> = Vec::new();
         let mut local = Group::default();
-        let mut remote: HashMap<(Domain, bool), Group> = HashMap::new();
+        let mut remote: BTreeMap<(Domain, bool), Group> = BTreeMap::new();
         for (index, item) in batch.into_iter().enumerate() {
             let taken = item.and_then(|(domain, envelope)| {
                 self.limits.check(&envelope, now)?;

@@ -5,6 +5,7 @@ pub mod admission;
 pub mod api;
 pub mod command;
 pub mod config;
+pub mod core;
 pub mod daemon;
 pub mod delivery;
 pub mod exchange;

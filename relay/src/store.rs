@@ -29,6 +29,8 @@ mod progress;
 mod quarantine;
 mod queue;
 mod records;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod space;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,8 @@ pub mod binary;
 pub mod clock;
 pub mod cluster;
 pub mod conformance;
+mod dice;
 pub mod dns;
 pub mod link;
+pub mod simulation;
 pub mod soak;

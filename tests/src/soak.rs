@@ -21,7 +21,6 @@
 //! The seed decides when what breaks, and what is sent to whom; how it falls together is up to the machine.
 
 mod chaos;
-mod dice;
 mod ledger;
 mod letter;
 mod plan;
@@ -43,7 +42,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Cluster, ClusterError};
-use dice::Dice;
+use crate::dice::Dice;
 use ledger::{Holder, Ledger};
 use receiver::Receiver;
 

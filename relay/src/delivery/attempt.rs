@@ -58,6 +58,7 @@ async fn offer(
             return Err(failure);
         };
         tokio::select! {
+            biased;
             () = shared.clock.sleep(pause) => {}
             () = shared.supervisor.stopping() => return Err(failure),
         }

@@ -10,7 +10,6 @@ use futures_util::StreamExt;
 use postrider_common::Domain;
 
 use super::Delivery;
-use super::worker::jitter;
 
 /// How long after the start peers are greeted, about: whoever stops soon says nothing, and relays that lost their
 /// power together do not greet in step.
@@ -29,6 +28,7 @@ impl Delivery {
         self.0.supervisor.spawn("greetings", async move {
             let stopping = delivery.0.supervisor.stopping();
             tokio::select! {
+                biased;
                 () = stopping => {}
                 () = delivery.greet_all(peers) => {}
             }
@@ -36,7 +36,7 @@ impl Delivery {
     }
 
     async fn greet_all(&self, mut peers: BTreeSet<Domain>) {
-        self.0.clock.sleep(AFTER.mul_f64(0.75 + 0.5 * jitter())).await;
+        self.0.clock.sleep(AFTER.mul_f64(0.75 + 0.5 * self.jitter())).await;
         match self.0.store.destinations().await {
             Ok(destinations) => {
                 let failing = destinations.into_iter().filter(|destination| destination.backoff.is_some());
@@ -54,6 +54,7 @@ impl Delivery {
         self.0.supervisor.spawn("greeting", async move {
             let stopping = delivery.0.supervisor.stopping();
             tokio::select! {
+                biased;
                 () = stopping => {}
                 () = delivery.greet_one(&destination) => {}
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_common::{FailureClass, Timestamp};
 
 use super::Shared;
-use super::worker::{Next, Worker, jitter};
+use super::worker::{Next, Worker};
 use crate::queue::shows_in_greeting;
 use crate::store::{Leased, Settlement, StoreError, Verdict};
 
@@ -43,7 +43,11 @@ impl Worker {
         }
         let found = self.fingerprint().await;
         let Some(Lookout { seen, greet_at, .. }) = self.lookout else {
-            self.lookout = Some(Lookout { seen: found, look_at: now + LOOK, greet_at: next_greeting(now) });
+            self.lookout = Some(Lookout {
+                seen: found,
+                look_at: now + LOOK,
+                greet_at: next_greeting(now, self.delivery.jitter()),
+            });
             return Ok(Next::At(until.min(now + LOOK)));
         };
         if found.is_some() && found != seen {
@@ -65,12 +69,13 @@ impl Worker {
                 self.delivery.ask_whether_it_is_back(self.destination.clone());
             }
         }
-        Ok(next_greeting(now))
+        Ok(next_greeting(now, self.delivery.jitter()))
     }
 
     async fn fingerprint(&mut self) -> Option<u64> {
         let Shared { forward, supervisor, .. } = &*self.delivery.0;
         tokio::select! {
+            biased;
             found = forward.fingerprint(&self.destination) => found,
             () = supervisor.stopping() => None,
         }
@@ -105,6 +110,6 @@ impl Worker {
     }
 }
 
-fn next_greeting(now: Timestamp) -> Timestamp {
-    now + GREETING.mul_f64(0.8 + 0.4 * jitter())
+fn next_greeting(now: Timestamp, jitter: f64) -> Timestamp {
+    now + GREETING.mul_f64(0.8 + 0.4 * jitter)
 }

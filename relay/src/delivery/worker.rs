@@ -92,6 +92,7 @@ impl Worker {
                 Next::Idle => self.delivery.0.settings.idle,
             };
             tokio::select! {
+                biased;
                 () = &mut hurrying => return,
                 Some(attempt) = self.under_way.next() => self.settle_or_wait(attempt).await,
                 () = self.wake.woken() => {}
@@ -224,7 +225,9 @@ impl Worker {
                     self.note_success().await?;
                 }
                 let judge = |(item, outcome): (&Leased, _)| match outcome {
-                    Some(outcome) => judge_answer(&outcome, &item.envelope, item.attempts, now, jitter()),
+                    Some(outcome) => {
+                        judge_answer(&outcome, &item.envelope, item.attempts, now, self.delivery.jitter())
+                    }
                     None => Verdict::Expired,
                 };
                 items.iter().zip(outcomes).map(judge).collect()
@@ -269,7 +272,7 @@ impl Worker {
     async fn note_failure(&mut self, failure: &Failure, now: Timestamp) -> Result<(), StoreError> {
         let since = self.backoff.as_ref().map_or(now, |backoff| backoff.failing_since);
         let is_local = self.delivery.note_failed(&self.destination, failure.class, since);
-        let backoff = after_failure(self.backoff.as_ref(), failure, is_local, now, jitter());
+        let backoff = after_failure(self.backoff.as_ref(), failure, is_local, now, self.delivery.jitter());
         self.tell(failure, &backoff, now);
         self.pace.close();
         let is_final = matches!(judge_failure(failure, &backoff, now), Verdict::Failed(_));
@@ -331,9 +334,4 @@ impl Worker {
 /// In the unit of the common memory, rounded up.
 fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
-}
-
-pub(super) fn jitter() -> f64 {
-    let random = u32::from_be_bytes(postrider_common::secret::random_bytes());
-    f64::from(random) / f64::from(u32::MAX)
 }

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use postrider_common::secret::{Secret, random_bytes};
+use postrider_common::random::{Random, SharedRandom, SystemRandom, bytes_of};
+use postrider_common::secret::Secret;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId};
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
@@ -64,17 +65,38 @@ pub(crate) struct Engine<K: Kv> {
     slot: Slot<K>,
     leases: Arc<Mutex<Leases>>,
     changes: broadcast::Sender<Change>,
+    /// The writer's thread, if it has one.
     writer: Option<JoinHandle<()>>,
 }
+
+/// The engine, the writer that somebody has to run, and what that is given to do.
+pub(super) type Assembled<K> = (Engine<K>, Writer<K>, mpsc::Receiver<Job<K>>);
 
 impl<K: Kv> Engine<K> {
     /// Opens what is on `kv`, or makes it a store if it is empty.
     pub(crate) fn open(kv: Arc<K>, options: &Options, supervisor: &Supervisor) -> Result<Self, StoreError> {
-        let secret = prepare(&*kv)?;
+        let (mut engine, writer, jobs) = Self::assemble(kv, options, supervisor, Arc::new(SystemRandom))?;
+        let writer = std::thread::Builder::new()
+            .name(NAME.into())
+            .spawn(move || writer.run(jobs))
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        engine.writer = Some(writer);
+        Ok(engine)
+    }
+
+    /// The same without a thread.
+    pub(super) fn assemble(
+        kv: Arc<K>,
+        options: &Options,
+        supervisor: &Supervisor,
+        random: SharedRandom,
+    ) -> Result<Assembled<K>, StoreError> {
+        let secret = prepare(&*kv, &*random)?;
         let rules = Rules {
             marks: Marks::load(&*kv, secret, options.limits.mark_retention)?,
             limits: options.limits,
             space: Space::new(options.reserve_bytes),
+            random,
             refused: None,
         };
         let view = Arc::new(View::new(kv));
@@ -90,18 +112,15 @@ impl<K: Kv> Engine<K> {
             changes: changes.clone(),
             supervisor: supervisor.clone(),
         };
-        let writer = std::thread::Builder::new()
-            .name(NAME.into())
-            .spawn(move || writer.run(receiver))
-            .map_err(|error| StoreError::Io(error.to_string()))?;
-        Ok(Self {
+        let engine = Self {
             jobs: Some(jobs),
             waiting: Arc::new(Semaphore::new(WAITING_KIB as usize)),
             slot,
             leases,
             changes,
-            writer: Some(writer),
-        })
+            writer: None,
+        };
+        Ok((engine, writer, receiver))
     }
 
     /// Has the writer run an operation on `bytes` bytes of envelopes.
@@ -159,7 +178,7 @@ impl<K: Kv> Engine<K> {
 }
 
 /// Checks the store's format, or gives an empty one its own; the key of the marks.
-fn prepare<K: Kv>(kv: &K) -> Result<Secret<32>, StoreError> {
+fn prepare<K: Kv>(kv: &K, random: &dyn Random) -> Result<Secret<32>, StoreError> {
     match kv.get(keys::FORMAT)? {
         Some(format) => {
             let found = records::decode_format(&format)?;
@@ -172,7 +191,7 @@ fn prepare<K: Kv>(kv: &K) -> Result<Secret<32>, StoreError> {
             records::decode(&secret).map(Secret::new)
         }
         None => {
-            let secret: [u8; 32] = random_bytes();
+            let secret: [u8; 32] = bytes_of(random);
             kv.apply(vec![
                 (Key::from_slice(keys::FORMAT), Write::Put(records::encode_format())),
                 (Key::from_slice(keys::SECRET), Write::Put(records::encode(&secret))),

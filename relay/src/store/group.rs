@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use postrider_common::random::SharedRandom;
 use postrider_common::{Domain, MailboxId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub(crate) struct Rules {
     pub limits: StoreLimits,
     pub marks: Marks,
     pub space: Space,
+    /// What tracking ids are made of.
+    pub random: SharedRandom,
     /// After a failed write nobody knows what the disk has. No operation runs from then on.
     pub refused: Option<StoreError>,
 }

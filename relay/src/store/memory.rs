@@ -1,4 +1,6 @@
 //! The engine that keeps everything in memory: for tests, and for relays that are simulated.
+//!
+//! Like a disk it loses what was not flushed when a store that is open on it dies.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -34,16 +36,28 @@ impl MemoryDisk {
 
     /// Opens the store that is on it. As with a directory, it is open once at a time.
     pub fn open(&self, limits: StoreLimits, supervisor: &Supervisor) -> Result<Arc<dyn Store>, StoreError> {
-        let options = Options { limits, ..Options::default() };
-        let kv = Arc::new(MemoryKv::new(Arc::clone(&self.content)));
-        {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            if open.strong_count() > 0 {
-                return Err(StoreError::InUse);
-            }
-            *open = Arc::downgrade(&kv);
+        Ok(Arc::new(Engine::open(self.take()?, &Options::in_memory(limits), supervisor)?))
+    }
+
+    /// How many keys of each kind there are; `docs/data-model.md` says which kinds.
+    pub fn census(&self) -> BTreeMap<char, usize> {
+        let mut kinds = BTreeMap::new();
+        let content = self.content.read().unwrap_or_else(PoisonError::into_inner);
+        for kind in content.keys().filter_map(|key| key.first()) {
+            *kinds.entry(char::from(*kind)).or_default() += 1;
         }
-        Ok(Arc::new(Engine::open(kv, &options, supervisor)?))
+        kinds
+    }
+
+    /// For the one store that may be open.
+    pub(super) fn take(&self) -> Result<Arc<MemoryKv>, StoreError> {
+        let kv = Arc::new(MemoryKv::new(Arc::clone(&self.content)));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.strong_count() > 0 {
+            return Err(StoreError::InUse);
+        }
+        *open = Arc::downgrade(&kv);
+        Ok(kv)
     }
 }
 
@@ -57,6 +71,12 @@ pub(super) struct MemoryKv {
 impl MemoryKv {
     pub(super) fn new(content: Content) -> Self {
         Self { content, pending: Mutex::default() }
+    }
+}
+
+impl Options {
+    pub(super) fn in_memory(limits: StoreLimits) -> Self {
+        Self { limits, ..Self::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use postrider_common::secret::random_bytes;
+use postrider_common::random::{Random, bytes_of};
 use postrider_common::{Domain, Envelope, Timestamp, TrackingId};
 use sha2::{Digest, Sha256};
 
@@ -61,7 +61,7 @@ impl<K: Kv> Group<'_, K> {
         record.items += 1;
         record.bytes += u64::from(bytes);
         self.put(key, &record);
-        let tracking = new_tracking_id(domain);
+        let tracking = new_tracking_id(domain, &*self.rules.random);
         let mark_record = MarkRecord { tracking: Some(tracking) };
         self.put_mark(mark, mark_record, now);
         let body = keys::item_body(domain, item);
@@ -319,8 +319,8 @@ impl<K: Kv> View<K> {
 
 /// Its first two bytes come from the destination: that is what finds the record in an engine that is divided by
 /// destinations.
-fn new_tracking_id(destination: &Domain) -> TrackingId {
-    let mut id: [u8; TrackingId::SIZE] = random_bytes();
+fn new_tracking_id(destination: &Domain, random: &dyn Random) -> TrackingId {
+    let mut id: [u8; TrackingId::SIZE] = bytes_of(random);
     id[..2].copy_from_slice(&Sha256::digest(destination.as_str())[..2]);
     TrackingId::from_bytes(id)
 }

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
 
 use super::group::{Changes, Finished, Group, Rules};
 use super::keys;
-use super::kv::{Batch, Kv};
+use super::kv::Kv;
 use super::leases::{Effect, Leases};
 use super::queue::lock;
 use super::view::View;
@@ -53,6 +53,17 @@ pub(crate) enum Job<K> {
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
+/// A group that was run, on its way to be durable.
+pub(super) struct Staged<K> {
+    /// Its batch is written; if it had none, there is nothing to flush.
+    written: bool,
+    effects: Vec<Effect>,
+    changes: Changes,
+    pub(super) answers: Vec<Answerer>,
+    leases: Vec<Lease<K>>,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
 /// Everything that the thread owns.
 pub(crate) struct Writer<K> {
     pub view: Arc<View<K>>,
@@ -78,7 +89,11 @@ impl<K: Kv> Writer<K> {
                 self.supervisor.fail(NAME, format!("panicked: {what}"));
             }
         }
-        // Every group was flushed before it was answered, so there is nothing left to flush.
+        self.end(closing);
+    }
+
+    /// Every group was flushed before it was answered, so there is nothing left to flush.
+    pub(super) fn end(mut self, closing: Vec<oneshot::Sender<Result<(), StoreError>>>) {
         *self.slot.write().unwrap_or_else(PoisonError::into_inner) = None;
         let result = self.rules.refused.take().map_or(Ok(()), Err);
         // Whoever is told that the store is closed may open it again: every handle goes first. An engine that has met a
@@ -90,6 +105,13 @@ impl<K: Kv> Writer<K> {
     }
 
     fn process(&mut self, jobs: Vec<Job<K>>) {
+        let mut staged = self.stage(jobs);
+        self.flush(&mut staged);
+        self.conclude(staged);
+    }
+
+    /// Runs the operations, and writes what they come to. Nobody sees anything of it yet.
+    pub(super) fn stage(&mut self, jobs: Vec<Job<K>>) -> Staged<K> {
         let mut group = Group::new(self.view.kv(), &mut self.rules, &self.leases);
         let (mut answers, mut leases, mut permits) = (Vec::new(), Vec::new(), Vec::new());
         for job in jobs {
@@ -102,8 +124,37 @@ impl<K: Kv> Writer<K> {
                 Job::Close(_) => {}
             }
         }
-        let finished = group.finish();
-        let result = self.commit(finished);
+        let Finished { batch, effects, changes } = group.finish();
+        let mut staged = Staged { written: false, effects, changes, answers, leases, permits };
+        if self.rules.refused.is_none() && !batch.is_empty() {
+            let written = self.view.kv().apply(batch);
+            staged.written = self.check(written);
+        }
+        if staged.written {
+            failpoint::reach(Step::Written);
+        }
+        staged
+    }
+
+    /// Makes a group durable, and with that seen. If it fails, nobody ever sees anything of it.
+    pub(super) fn flush(&mut self, staged: &mut Staged<K>) {
+        if staged.written {
+            let flushed = self.view.kv().flush();
+            staged.written = self.check(flushed);
+        }
+        if staged.written {
+            failpoint::reach(Step::Flushed);
+        }
+    }
+
+    /// Follows a durable group in memory, and answers its operations.
+    pub(super) fn conclude(&mut self, staged: Staged<K>) {
+        let Staged { written: _, effects, changes, answers, leases, permits } = staged;
+        let result = self.rules.refused.clone().map_or(Ok(()), Err);
+        if result.is_ok() {
+            self.follow(&effects);
+            self.tell(changes);
+        }
         drop(permits);
         for answer in answers {
             answer(result.clone());
@@ -119,23 +170,23 @@ impl<K: Kv> Writer<K> {
         }
     }
 
-    /// Makes a group durable and follows it in memory. If that fails, nobody ever sees anything of it.
-    fn commit(&mut self, finished: Finished) -> Result<(), StoreError> {
-        if let Some(error) = &self.rules.refused {
-            return Err(error.clone());
-        }
-        if !finished.batch.is_empty() {
-            let kv = self.view.kv();
-            if let Err(error) = write(kv, finished.batch) {
+    /// Whether a step on the disk succeeded. After one that did not, no further one is made.
+    fn check(&mut self, done: Result<(), StoreError>) -> bool {
+        match done {
+            Ok(()) => true,
+            Err(error) => {
                 tracing::error!(
                     "the store takes no more writes, since one has failed: {error}. What was accepted is kept; see to the \
                      disk, then restart the relay"
                 );
-                self.rules.refused = Some(error.clone());
-                return Err(error);
+                self.rules.refused = Some(error);
+                false
             }
         }
-        for effect in &finished.effects {
+    }
+
+    fn follow(&mut self, effects: &[Effect]) {
+        for effect in effects {
             lock(&self.leases).follow(effect);
             if let Effect::BucketEmptied(bucket) = effect {
                 let start = keys::bucket(*bucket);
@@ -146,8 +197,6 @@ impl<K: Kv> Writer<K> {
                 }
             }
         }
-        self.tell(finished.changes);
-        Ok(())
     }
 
     /// Nobody listening is no error.
@@ -161,17 +210,8 @@ impl<K: Kv> Writer<K> {
     }
 }
 
-/// Makes a batch durable.
-fn write<K: Kv>(kv: &K, batch: Batch) -> Result<(), StoreError> {
-    kv.apply(batch)?;
-    failpoint::reach(Step::Written);
-    kv.flush()?;
-    failpoint::reach(Step::Flushed);
-    Ok(())
-}
-
 /// `first` and what waits behind it, as far as there is room. What waits behind a `Close` stays where it is.
-fn gather<K>(
+pub(super) fn gather<K>(
     first: Job<K>,
     jobs: &mut mpsc::Receiver<Job<K>>,
     closing: &mut Vec<oneshot::Sender<Result<(), StoreError>>>,

@@ -239,7 +239,7 @@ mod tests {
     use postrider_common::MailboxId;
 
     use super::*;
-    use crate::soak::dice::Dice;
+    use crate::dice::Dice;
 
     const LATER: Timestamp = Timestamp::from_secs(1_000_000);
     const PHONE: Holder = Holder { user: 0, device: 0 };

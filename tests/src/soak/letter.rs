@@ -2,7 +2,7 @@
 
 use postrider_common::{Draft, Envelope, EnvelopeId, MailboxId, Timestamp};
 
-use super::dice::Dice;
+use crate::dice::Dice;
 
 /// One with a body of a few hundred bytes, now and then of many thousand.
 pub(super) fn write(dice: &mut Dice, mailbox: MailboxId, expires_at: Timestamp) -> Envelope {

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::Options;
-use super::dice::Dice;
+use crate::dice::Dice;
 use crate::dns::Trouble;
 use crate::link::Condition;
 

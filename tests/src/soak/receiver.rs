@@ -7,9 +7,9 @@ use postrider_client::{Delivery, Entry, Error, Identity, Relay, Session};
 use postrider_common::EntryId;
 use tokio::time::{Instant, timeout_at};
 
-use super::dice::Dice;
 use super::ledger::{Holder, Visit};
 use super::{Phase, World};
+use crate::dice::Dice;
 
 /// One device.
 pub(super) struct Receiver {

@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::Cluster;
-    use crate::soak::dice::Dice;
+    use crate::dice::Dice;
     use crate::soak::ledger::{Holder, Visit};
     use crate::soak::letter;
 

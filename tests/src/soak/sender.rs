@@ -6,8 +6,8 @@ use std::time::Duration;
 use postrider_client::{Relay, SubmitResult};
 use postrider_common::{Domain, Envelope, Timestamp};
 
-use super::dice::Dice;
 use super::{Phase, World, letter};
+use crate::dice::Dice;
 
 /// More are not under way at once: relays that are down should not fill mailboxes when they come back.
 const MAX_OPEN: usize = 8_000;

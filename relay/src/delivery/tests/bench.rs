@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use postrider_common::clock::{Clock, ManualClock};
+use postrider_common::random::SystemRandom;
 use postrider_common::{Draft, FailureClass, MailboxId, Timestamp, TrackingId};
 use tokio::sync::{Semaphore, watch};
 
@@ -213,6 +214,7 @@ impl Unstarted {
             Arc::clone(&store),
             Arc::clone(peer) as Arc<dyn Forward>,
             Arc::new(clock.clone()),
+            Arc::new(SystemRandom),
             &supervisor,
             settings,
         );

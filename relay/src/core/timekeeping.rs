@@ -50,6 +50,7 @@ pub(super) async fn watch_clock(clock: SharedClock, delivery: Delivery, supervis
     let mut before = Reading::of(&clock);
     loop {
         tokio::select! {
+            biased;
             () = &mut stopping => return,
             () = clock.sleep(LOOK) => {}
         }

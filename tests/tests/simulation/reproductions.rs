@@ -1,0 +1,118 @@
+//! Scripts that have failed once, as short as they got. Whatever they found is mended, in the relay or in what was
+//! asked of it, or is a rule that is broken on purpose, and they must go on finding that.
+
+use postrider_tests::simulation::{Fault, LONG, Letter, Op, Script, Step, run};
+
+fn letter(number: u16, mailbox: u8) -> Letter {
+    Letter { number, mailbox, device: None, expires: LONG, ephemeral: false }
+}
+
+fn finds(seed: u64, script: &Script, fault: Fault, what: &str) {
+    let broken = run(seed, script, Some(fault), true);
+    assert!(broken.violations.iter().any(|violation| violation.contains(what)), "{broken:#?}");
+    let whole = run(seed, script, None, true);
+    assert_eq!(whole.violations, [] as [&str; 0], "{:#?}", whole.trace);
+}
+
+fn holds(seed: u64, script: &Script) {
+    let run = run(seed, script, None, true);
+    assert_eq!(run.violations, [] as [&str; 0], "{:#?}", run.trace);
+}
+
+/// What has expired in the queue and is submitted again is queued behind what has come meanwhile.
+#[test]
+fn what_is_queued_again_has_a_new_place() {
+    let soon = Letter { expires: 27, ..letter(1, 1) };
+    let script = Script {
+        relays: 2,
+        ops: vec![
+            Op::Crash { relay: 1, at: Some((Step::Written, 2)) },
+            Op::Submit { at: 1, letters: vec![soon] },
+            Op::Pass { millis: 32_694 },
+            Op::Restart { relay: 1 },
+            Op::Pass { millis: 29 },
+            Op::SetClock { relay: 1, seconds: -6 },
+            Op::Submit { at: 1, letters: vec![Letter { device: Some(1), ..letter(21, 0) }, soon] },
+        ],
+    };
+    holds(91_214, &script);
+}
+
+/// An acknowledgement was durable when the relay died, and was not answered.
+#[test]
+fn an_acknowledgement_without_an_answer_may_have_been_carried_out() {
+    let script = Script {
+        relays: 2,
+        ops: vec![
+            Op::Register { mailbox: 2, device: 1 },
+            Op::Pass { millis: 25 },
+            Op::Connect { mailbox: 2, device: 1, polls: false, acknowledges: true },
+            Op::Submit { at: 1, letters: vec![letter(11, 2)] },
+            Op::Crash { relay: 1, at: Some((Step::Flushed, 2)) },
+            Op::Pass { millis: 38 },
+        ],
+    };
+    holds(163, &script);
+}
+
+/// The answer was there, the power went, the envelope was gone.
+#[test]
+fn an_answer_before_the_flush_loses_what_was_accepted() {
+    let script = Script {
+        relays: 1,
+        ops: vec![
+            Op::Register { mailbox: 1, device: 0 },
+            Op::Pass { millis: 80_794 },
+            Op::Submit { at: 0, letters: vec![letter(2, 1)] },
+            Op::Crash { relay: 0, at: Some((Step::Written, 1)) },
+            Op::Pass { millis: 100 },
+        ],
+    };
+    finds(1, &script, Fault::AnswerBeforeFlush, "is lost");
+}
+
+/// Submitted twice, stored twice.
+#[test]
+fn a_forgotten_mark_lets_an_envelope_arrive_twice() {
+    let script = Script {
+        relays: 1,
+        ops: vec![
+            Op::Register { mailbox: 1, device: 1 },
+            Op::Submit { at: 0, letters: vec![letter(3, 1)] },
+            Op::Submit { at: 0, letters: vec![letter(3, 1)] },
+        ],
+    };
+    finds(2, &script, Fault::ForgetMark, "has arrived twice");
+}
+
+/// The answer was lost, so the batch came again.
+#[test]
+fn a_forgotten_mark_lets_a_retried_batch_arrive_twice() {
+    let script = Script {
+        relays: 2,
+        ops: vec![
+            Op::Register { mailbox: 2, device: 0 },
+            Op::Pass { millis: 500 },
+            Op::LoseAnswer { from: 0, to: 1 },
+            Op::Submit { at: 0, letters: vec![letter(0, 2)] },
+            Op::Pass { millis: 120_000 },
+        ],
+    };
+    finds(3, &script, Fault::ForgetMark, "has arrived twice");
+}
+
+/// Settled, while the request was lost.
+#[test]
+fn settling_before_the_answer_loses_what_did_not_arrive() {
+    let script = Script {
+        relays: 2,
+        ops: vec![
+            Op::Register { mailbox: 2, device: 0 },
+            Op::Pass { millis: 500 },
+            Op::LoseRequest { from: 0, to: 1 },
+            Op::Submit { at: 0, letters: vec![letter(0, 2)] },
+            Op::Pass { millis: 1000 },
+        ],
+    };
+    finds(4, &script, Fault::SettleBeforeAnswer, "is lost");
+}
