@@ -45,6 +45,9 @@ use super::engine::{Engine, Options};
 use super::kv::{Batch, Key, Kv};
 use super::{Progress, Store, StoreError, transfer};
 
+/// A journal of so many bytes at most, which was written not long ago, is taken to be in the system's file cache still.
+const WARM_BYTES: u64 = 256 << 20;
+
 /// Sizes of the embedded engine's parts. Tests make them small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -139,7 +142,12 @@ impl EmbeddedKv {
 }
 
 impl Kv for EmbeddedKv {
-    const BLOCKING: bool = true;
+    fn is_cold(&self) -> bool {
+        let tables = self.shared.tables();
+        let newest = (tables.segments.len() as u64).saturating_mul(self.shared.sizes.segment_bytes);
+        // sled keeps about twice as much in memory as what is in it.
+        newest > WARM_BYTES || tables.base.bytes().saturating_mul(2) > self.shared.cache_bytes
+    }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.shared.get(key)

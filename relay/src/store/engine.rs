@@ -15,6 +15,7 @@ use super::keys;
 use super::kv::{Key, Kv, Write};
 use super::leases::Leases;
 use super::marks::Marks;
+use super::queue::lock;
 use super::records;
 use super::space::Space;
 use super::view::View;
@@ -144,14 +145,15 @@ impl<K: Kv> Engine<K> {
         answered.await.map_err(|_| self.ended())?
     }
 
-    /// Reads what is durable, without holding up the runtime if that may take a disk's time.
+    /// Reads what is durable: on the spot if it is in memory, and elsewhere, so that the runtime is not held up, if that is
+    /// to be expected to take a disk's time.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&View<K>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let view = self.slot.read().unwrap_or_else(PoisonError::into_inner).clone();
         let view = view.ok_or(StoreError::Closed)?;
-        if !K::BLOCKING {
+        if !view.kv().is_cold() {
             return read(&view);
         }
         match tokio::task::spawn_blocking(move || read(&view)).await {
@@ -250,17 +252,8 @@ impl<K: Kv> Store for Engine<K> {
         now: Timestamp,
         until: Timestamp,
     ) -> Answer<'_, Vec<Leased>> {
-        Box::pin(async move {
-            let (answer, answered) = oneshot::channel();
-            let run = move |state: Result<(&K, &mut Leases), StoreError>| {
-                let leased =
-                    state.and_then(|(kv, leases)| leases.lease(kv, &destination, window, now, until));
-                // If nobody waits any more, the lease lapses.
-                let _ = answer.send(leased);
-            };
-            self.send(Job::Lease(Box::new(run))).await?;
-            answered.await.map_err(|_| self.ended())?
-        })
+        let leases = Arc::clone(&self.leases);
+        Box::pin(self.read(move |view| lock(&leases).lease(view.kv(), &destination, window, now, until)))
     }
 
     fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()> {

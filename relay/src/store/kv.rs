@@ -32,8 +32,8 @@ pub(crate) enum Write {
 /// device that saw entry 5 earlier, and after a crash found another envelope as entry 5, would take it for one that it
 /// has.
 pub(crate) trait Kv: fmt::Debug + Send + Sync + 'static {
-    /// Whether a read may wait for a disk.
-    const BLOCKING: bool;
+    /// Whether a read has to be expected to wait for a disk. Otherwise what it needs is most likely in memory.
+    fn is_cold(&self) -> bool;
 
     /// The value under `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;

@@ -21,7 +21,11 @@ const PAGE: usize = 64;
 
 /// The leases of every destination.
 #[derive(Debug, Default)]
-pub(crate) struct Leases(HashMap<Domain, Line>);
+pub(crate) struct Leases {
+    lines: HashMap<Domain, Line>,
+    /// After a failed write nothing is handed out: what becomes of it could not be kept.
+    refused: Option<StoreError>,
+}
 
 /// What a group of writes, once durable, means for leases, or for other things in memory.
 #[derive(Debug)]
@@ -62,11 +66,14 @@ impl Leases {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Leased>, StoreError> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
         if kv.get(&keys::destination(domain))?.is_none() {
-            self.0.remove(domain);
+            self.lines.remove(domain);
             return Ok(Vec::new());
         }
-        let line = self.0.entry(domain.clone()).or_insert_with(|| Line::new(domain));
+        let line = self.lines.entry(domain.clone()).or_insert_with(|| Line::new(domain));
         line.lapse(now);
         let mut take = Take { kv, domain, window, bytes: 0, taken: Vec::new() };
         let result = line.fill(&mut take, now);
@@ -84,6 +91,11 @@ impl Leases {
         }
     }
 
+    /// Hands out nothing from now on.
+    pub(crate) fn refuse(&mut self, error: StoreError) {
+        self.refused = Some(error);
+    }
+
     /// Whether somebody works on the item at `now`.
     pub(crate) fn is_leased(&self, domain: &Domain, item: ItemId, now: Timestamp) -> bool {
         self.until(domain, item).is_some_and(|until| until > now)
@@ -91,7 +103,7 @@ impl Leases {
 
     /// Until when the item was leased, whether or not that is over.
     pub(crate) fn until(&self, domain: &Domain, item: ItemId) -> Option<Timestamp> {
-        self.0.get(domain)?.leased.get(&item).copied()
+        self.lines.get(domain)?.leased.get(&item).copied()
     }
 
     /// Follows what has become durable.
@@ -121,14 +133,17 @@ impl Leases {
                 });
             }
             Effect::Emptied(domain) => {
-                self.0.remove(domain);
+                // What the same group has queued again may have been taken since it became durable.
+                if self.lines.get(domain).is_some_and(|line| line.leased.is_empty()) {
+                    self.lines.remove(domain);
+                }
             }
             Effect::BucketEmptied(_) => {}
         }
     }
 
     fn with(&mut self, domain: &Domain, change: impl FnOnce(&mut Line)) {
-        if let Some(line) = self.0.get_mut(domain) {
+        if let Some(line) = self.lines.get_mut(domain) {
             change(line);
         }
     }
@@ -263,12 +278,15 @@ impl<K: Kv> Take<'_, K> {
         }
         let body = keys::item_body(self.domain, item);
         let pieces = (0..records::pieces(record.bytes)?)
-            .map(|piece| {
-                self.kv
-                    .get(&keys::piece(&body, piece))?
-                    .ok_or_else(|| StoreError::Damaged("a queued envelope lacks a part".into()))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|piece| self.kv.get(&keys::piece(&body, piece)))
+            .collect::<Result<Option<Vec<_>>, _>>()?;
+        let Some(pieces) = pieces else {
+            return match self.kv.get(&keys::item(self.domain, item))? {
+                // It has expired meanwhile.
+                None => Ok(true),
+                Some(_) => Err(StoreError::Damaged("a queued envelope lacks a part".into())),
+            };
+        };
         self.taken.push(Leased { item, envelope: records::assemble(&pieces)?, attempts: record.attempts });
         self.bytes = bytes;
         Ok(true)

@@ -81,7 +81,9 @@ impl Options {
 }
 
 impl Kv for MemoryKv {
-    const BLOCKING: bool = false;
+    fn is_cold(&self) -> bool {
+        false
+    }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let map = self.content.read().unwrap_or_else(PoisonError::into_inner);

@@ -110,7 +110,9 @@ struct SimulatedKv {
 }
 
 impl Kv for SimulatedKv {
-    const BLOCKING: bool = MemoryKv::BLOCKING;
+    fn is_cold(&self) -> bool {
+        self.kv.is_cold()
+    }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.kv.get(key)

@@ -33,8 +33,6 @@ pub(crate) type Answerer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Runs in a group.
 pub(crate) type Operation<K> = Box<dyn FnOnce(&mut Group<'_, K>) -> Answerer + Send>;
-/// Runs between groups, on durable state.
-pub(crate) type Lease<K> = Box<dyn FnOnce(Result<(&K, &mut Leases), StoreError>) + Send>;
 
 /// What the writer is given to do.
 pub(crate) enum Job<K> {
@@ -47,20 +45,17 @@ pub(crate) enum Job<K> {
         /// Its share of what may wait.
         permit: OwnedSemaphorePermit,
     },
-    /// Something that changes leases only, and looks at durable state: it runs after its group's flush.
-    Lease(Lease<K>),
     /// The end.
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// A group that was run, on its way to be durable.
-pub(super) struct Staged<K> {
+pub(super) struct Staged {
     /// Its batch is written; if it had none, there is nothing to flush.
     written: bool,
     effects: Vec<Effect>,
     changes: Changes,
     pub(super) answers: Vec<Answerer>,
-    leases: Vec<Lease<K>>,
     permits: Vec<OwnedSemaphorePermit>,
 }
 
@@ -85,7 +80,7 @@ impl<K: Kv> Writer<K> {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process(group))) {
                 // The answers that the panic took with it tell their callers so by their absence.
                 let what = panic_message(&*panic);
-                self.rules.refused = Some(StoreError::Io(format!("the store's writer panicked: {what}")));
+                self.refuse(StoreError::Io(format!("the store's writer panicked: {what}")));
                 self.supervisor.fail(NAME, format!("panicked: {what}"));
             }
         }
@@ -111,21 +106,20 @@ impl<K: Kv> Writer<K> {
     }
 
     /// Runs the operations, and writes what they come to. Nobody sees anything of it yet.
-    pub(super) fn stage(&mut self, jobs: Vec<Job<K>>) -> Staged<K> {
+    pub(super) fn stage(&mut self, jobs: Vec<Job<K>>) -> Staged {
         let mut group = Group::new(self.view.kv(), &mut self.rules, &self.leases);
-        let (mut answers, mut leases, mut permits) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut answers, mut permits) = (Vec::new(), Vec::new());
         for job in jobs {
             match job {
                 Job::Write { run, permit, .. } => {
                     answers.push(run(&mut group));
                     permits.push(permit);
                 }
-                Job::Lease(run) => leases.push(run),
                 Job::Close(_) => {}
             }
         }
         let Finished { batch, effects, changes } = group.finish();
-        let mut staged = Staged { written: false, effects, changes, answers, leases, permits };
+        let mut staged = Staged { written: false, effects, changes, answers, permits };
         if self.rules.refused.is_none() && !batch.is_empty() {
             let written = self.view.kv().apply(batch);
             staged.written = self.check(written);
@@ -137,7 +131,7 @@ impl<K: Kv> Writer<K> {
     }
 
     /// Makes a group durable, and with that seen. If it fails, nobody ever sees anything of it.
-    pub(super) fn flush(&mut self, staged: &mut Staged<K>) {
+    pub(super) fn flush(&mut self, staged: &mut Staged) {
         if staged.written {
             let flushed = self.view.kv().flush();
             staged.written = self.check(flushed);
@@ -148,8 +142,8 @@ impl<K: Kv> Writer<K> {
     }
 
     /// Follows a durable group in memory, and answers its operations.
-    pub(super) fn conclude(&mut self, staged: Staged<K>) {
-        let Staged { written: _, effects, changes, answers, leases, permits } = staged;
+    pub(super) fn conclude(&mut self, staged: Staged) {
+        let Staged { written: _, effects, changes, answers, permits } = staged;
         let result = self.rules.refused.clone().map_or(Ok(()), Err);
         if result.is_ok() {
             self.follow(&effects);
@@ -162,12 +156,6 @@ impl<K: Kv> Writer<K> {
         if let Err(error) = self.rules.marks.read_some(self.view.kv()) {
             tracing::warn!(%error, "marks of envelopes cannot be read");
         }
-        for run in leases {
-            match &self.rules.refused {
-                None => run(Ok((self.view.kv(), &mut lock(&self.leases)))),
-                Some(error) => run(Err(error.clone())),
-            }
-        }
     }
 
     /// Whether a step on the disk succeeded. After one that did not, no further one is made.
@@ -179,10 +167,15 @@ impl<K: Kv> Writer<K> {
                     "the store takes no more writes, since one has failed: {error}. What was accepted is kept; see to the \
                      disk, then restart the relay"
                 );
-                self.rules.refused = Some(error);
+                self.refuse(error);
                 false
             }
         }
+    }
+
+    fn refuse(&mut self, error: StoreError) {
+        lock(&self.leases).refuse(error.clone());
+        self.rules.refused = Some(error);
     }
 
     fn follow(&mut self, effects: &[Effect]) {
@@ -249,7 +242,7 @@ impl<K> Job<K> {
     const fn bytes(&self) -> usize {
         match self {
             Self::Write { bytes, .. } => *bytes,
-            Self::Lease(_) | Self::Close(_) => 0,
+            Self::Close(_) => 0,
         }
     }
 }
@@ -258,7 +251,6 @@ impl<K> fmt::Debug for Job<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Write { .. } => "Write",
-            Self::Lease(_) => "Lease",
             Self::Close(_) => "Close",
         })
     }

@@ -127,6 +127,11 @@ impl Base {
         *lock(&self.position)
     }
 
+    /// Of its blocks and their keys.
+    pub(super) fn bytes(&self) -> u64 {
+        lock(&self.state).bytes
+    }
+
     pub(super) fn state(&self) -> State {
         lock(&self.state).clone()
     }

@@ -27,11 +27,29 @@ const NAME: &str = "store-checkpoint";
 /// A segment is emptied when less than one of so many of its bytes is alive.
 const DEAD_SHARE: u64 = 2;
 /// The base is copied when its file is so many times larger than what is in it, and than it was after the last copy.
-const BASE_GROWTH: u64 = 3;
+const BASE_GROWTH: Growth = Growth { of: 3, over: 1 };
+/// The same when nothing else is to be done: what has been emptied gives its space back soon.
+const IDLE_GROWTH: Growth = Growth { of: 3, over: 2 };
 /// How many bytes are moved under one lock of the journal,
 const MOVED_TOGETHER: usize = 1 << 20;
 /// and in one round.
 const MOVED_PER_ROUND: u64 = 128 << 20;
+
+/// A ratio of two sizes.
+#[derive(Clone, Copy)]
+struct Growth {
+    of: u64,
+    over: u64,
+}
+
+/// What the thread is woken for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Something is to be moved into the base.
+    Checkpoint,
+    /// Nothing has happened for an interval.
+    Idle,
+}
 
 /// What the thread remembers.
 struct Checkpoints {
@@ -68,7 +86,11 @@ pub(super) fn start(shared: Arc<Shared>, supervisor: Supervisor) -> Result<JoinH
 impl Checkpoints {
     /// Until the store is closed.
     fn run(&mut self) -> Result<(), StoreError> {
-        while self.shared.await_work() {
+        while let Some(work) = self.shared.await_work() {
+            if work == Work::Idle {
+                self.copy_base(IDLE_GROWTH)?;
+                continue;
+            }
             loop {
                 self.shared.freeze();
                 if !self.shared.checkpoint()? {
@@ -80,7 +102,7 @@ impl Checkpoints {
                     break;
                 }
             }
-            self.copy_base()?;
+            self.copy_base(BASE_GROWTH)?;
         }
         Ok(())
     }
@@ -114,12 +136,12 @@ impl Checkpoints {
         Ok(moved > 0)
     }
 
-    /// Copies the base if that gives back much of the disk.
-    fn copy_base(&mut self) -> Result<(), StoreError> {
+    /// Copies the base if it has grown so much.
+    fn copy_base(&mut self, growth: Growth) -> Result<(), StoreError> {
         let shared = &self.shared;
         let base = Arc::clone(&shared.tables().base);
-        let needed = base.state().bytes.max(shared.sizes.base_bytes / BASE_GROWTH).max(self.copied_bytes);
-        if base.file_bytes()? <= needed.saturating_mul(BASE_GROWTH) {
+        let least = base.bytes().max(self.copied_bytes).saturating_mul(growth.of) / growth.over;
+        if base.file_bytes()? <= least.max(shared.sizes.base_bytes) {
             return Ok(());
         }
         let name = recovery::next_base(&shared.path)?;
@@ -138,22 +160,22 @@ impl Checkpoints {
 }
 
 impl Shared {
-    /// Waits until a memtable is frozen, or the interval is over and there is something to freeze; false once the
-    /// store is closed.
-    fn await_work(&self) -> bool {
+    /// Waits until a memtable is frozen, or the interval is over; nothing once the store is closed.
+    fn await_work(&self) -> Option<Work> {
         let mut signal = self.signal();
         loop {
             if signal.stop {
-                return false;
+                return None;
             }
             if self.tables().frozen.is_some() {
-                return true;
+                return Some(Work::Checkpoint);
             }
             let waited = self.changed.wait_timeout(signal, self.sizes.interval);
             let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             signal = next;
-            if timeout.timed_out() && self.tables().has_frames && !signal.stop {
-                return true;
+            if timeout.timed_out() && !signal.stop {
+                let has_frames = self.tables().has_frames;
+                return Some(if has_frames { Work::Checkpoint } else { Work::Idle });
             }
         }
     }

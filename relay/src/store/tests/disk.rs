@@ -104,7 +104,9 @@ impl TestDisk {
 }
 
 impl Kv for TestDisk {
-    const BLOCKING: bool = false;
+    fn is_cold(&self) -> bool {
+        false
+    }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.kv.get(key)
