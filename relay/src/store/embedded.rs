@@ -55,7 +55,7 @@ pub struct Sizes {
     pub segment_bytes: u64,
     /// Of the table in memory that is moved into the base when it is full. There may be two.
     pub memtable_bytes: usize,
-    /// The most bytes in the journal that wait to be moved into the base: opening reads them.
+    /// Of the journal, for one such table: opening reads them. So much may wait twice.
     pub unapplied_bytes: u64,
     /// The base is copied when its file is larger and most of it is not in use any more.
     pub base_bytes: u64,
@@ -85,7 +85,7 @@ pub fn open(path: &Path, options: &Options, supervisor: &Supervisor) -> Result<A
 }
 
 /// The same, telling `progress` how far it has come: after a crash there is up to [`Sizes::unapplied_bytes`] of the
-/// journal to read, and somewhat more if the disk was slow then.
+/// journal to read, and twice that if the disk was slow then.
 pub fn open_with(
     path: &Path,
     options: &Options,
@@ -112,6 +112,7 @@ struct Shared {
     path: PathBuf,
     sizes: Sizes,
     cache_bytes: u64,
+    reserve_bytes: u64,
     journal: Mutex<Journal>,
     signal: Mutex<Signal>,
     /// A memtable was frozen or has gone, or `signal` has changed.
@@ -172,8 +173,7 @@ impl Kv for EmbeddedKv {
     }
 
     fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
-        let state = rustix::fs::statvfs(&self.shared.path).map_err(|error| of_io(error.into()))?;
-        Ok(Some(state.f_bavail.saturating_mul(state.f_frsize)))
+        self.shared.free_bytes().map(Some)
     }
 }
 
@@ -193,10 +193,8 @@ impl Shared {
     fn commit(&self, journal: &mut Journal, batch: Batch) -> Result<(), StoreError> {
         let changes = journal.append(batch)?;
         let mut tables = self.write_tables();
-        tables.add(journal.newest(), changes);
-        let is_full = tables.active.bytes() >= self.sizes.memtable_bytes
-            || journal.unapplied() >= self.sizes.unapplied_bytes;
-        if is_full && tables.frozen.is_none() {
+        tables.add(journal.newest(), journal.unapplied(), changes);
+        if tables.is_full(&self.sizes) && tables.frozen.is_none() {
             tables.freeze(journal.freeze());
             drop(tables);
             // Whoever looked before has begun to wait by the time that this is locked.
@@ -206,18 +204,23 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits while the memtable is full and the one before it still on its way into the base.
+    /// Waits while the memtable is full, or has much of the journal, and the one before it is still on its way into the base.
     fn await_room(&self) -> Result<(), StoreError> {
         let mut signal = self.signal();
         loop {
             if let Some(error) = &signal.failed {
                 return Err(error.clone());
             }
-            if !self.tables().is_crowded(self.sizes.memtable_bytes) {
+            if !self.tables().is_crowded(&self.sizes) {
                 return Ok(());
             }
             signal = self.changed.wait(signal).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn free_bytes(&self) -> Result<u64, StoreError> {
+        let state = rustix::fs::statvfs(&self.path).map_err(|error| of_io(error.into()))?;
+        Ok(state.f_bavail.saturating_mul(state.f_frsize))
     }
 
     fn signal(&self) -> MutexGuard<'_, Signal> {

@@ -136,12 +136,12 @@ impl Checkpoints {
         Ok(moved > 0)
     }
 
-    /// Copies the base if it has grown so much.
+    /// Copies the base if it has grown so much and the disk has room for a copy.
     fn copy_base(&mut self, growth: Growth) -> Result<(), StoreError> {
         let shared = &self.shared;
         let base = Arc::clone(&shared.tables().base);
         let least = base.bytes().max(self.copied_bytes).saturating_mul(growth.of) / growth.over;
-        if base.file_bytes()? <= least.max(shared.sizes.base_bytes) {
+        if base.file_bytes()? <= least.max(shared.sizes.base_bytes) || !shared.has_room_for(&base)? {
             return Ok(());
         }
         let name = recovery::next_base(&shared.path)?;
@@ -174,10 +174,17 @@ impl Shared {
             let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             signal = next;
             if timeout.timed_out() && !signal.stop {
-                let has_frames = self.tables().has_frames;
+                let has_frames = self.tables().unapplied > 0;
                 return Some(if has_frames { Work::Checkpoint } else { Work::Idle });
             }
         }
+    }
+
+    /// Whether a copy of `base` leaves half of the reserve: on a full disk the copy would fail, and the journal with it.
+    fn has_room_for(&self, base: &Base) -> Result<bool, StoreError> {
+        // sled's file may be larger than what is in it.
+        let needed = base.bytes().saturating_mul(2).saturating_add(self.reserve_bytes / 2);
+        Ok(self.free_bytes()? >= needed)
     }
 
     fn is_stopping(&self) -> bool {
@@ -194,7 +201,7 @@ impl Shared {
     fn freeze(&self) {
         let mut journal = super::lock(&self.journal);
         let mut tables = self.write_tables();
-        if tables.frozen.is_none() && tables.has_frames {
+        if tables.frozen.is_none() && tables.unapplied > 0 {
             tables.freeze(journal.freeze());
         }
     }
@@ -223,7 +230,7 @@ impl Shared {
         let mut journal = super::lock(&self.journal);
         let (base, has_all) = {
             let tables = self.tables();
-            (Arc::clone(&tables.base), tables.frozen.is_none() && !tables.has_frames)
+            (Arc::clone(&tables.base), tables.frozen.is_none() && tables.unapplied == 0)
         };
         let (number, end) = (journal.newest().number(), journal.newest().end());
         let live = base.state().live.get(&number).copied().unwrap_or_default();
@@ -231,7 +238,7 @@ impl Shared {
             return Ok(());
         }
         journal.rotate()?;
-        self.write_tables().add(journal.newest(), Vec::new());
+        self.write_tables().add(journal.newest(), 0, Vec::new());
         base.advance(journal.freeze())
     }
 
@@ -287,5 +294,32 @@ impl Shared {
             self.commit(&mut journal, batch)?;
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::embedded::{EmbeddedKv, Sizes};
+    use crate::store::engine::Options;
+
+    /// The name of the base that is current after a base worth copying was looked at.
+    fn current_after_a_copy_is_due(reserve_bytes: u64) -> Option<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let sizes = Sizes { base_bytes: 1, interval: Duration::from_secs(3600), ..Sizes::default() };
+        let options = Options { reserve_bytes, sizes, ..Options::default() };
+        let kv = EmbeddedKv::open(directory.path(), &options, &Supervisor::new(), &()).unwrap();
+        let shared = Arc::clone(&kv.shared);
+        let mut checkpoints = Checkpoints { shared, unreadable: BTreeSet::new(), copied_bytes: 0 };
+        checkpoints.copy_base(IDLE_GROWTH).unwrap();
+        recovery::current(directory.path()).unwrap()
+    }
+
+    #[test]
+    fn a_base_is_copied_only_where_the_disk_has_room_for_it() {
+        assert_eq!(current_after_a_copy_is_due(0).as_deref(), Some("base-2"));
+        assert_eq!(current_after_a_copy_is_due(u64::MAX).as_deref(), Some("base-1"));
     }
 }

@@ -81,7 +81,8 @@ impl Offline {
             frozen: None,
             base: Arc::new(base),
             segments,
-            has_frames: false,
+            unapplied: 0,
+            freezes: 0,
         };
         let Replayed { newest, end, bytes, .. } = recovery::replay(&mut tables, progress)?;
         newest.ends_at(end);

@@ -42,7 +42,8 @@ pub(super) fn open(path: &Path, options: &Options, progress: &dyn Progress) -> R
         frozen: None,
         base: Arc::new(base),
         segments: segments(&directory)?,
-        has_frames: false,
+        unapplied: 0,
+        freezes: 0,
     };
     delete_unneeded(&mut tables)?;
     let Replayed { newest, end, next_sequence, bytes } = replay(&mut tables, progress)?;
@@ -53,6 +54,7 @@ pub(super) fn open(path: &Path, options: &Options, progress: &dyn Progress) -> R
         path: path.to_owned(),
         sizes,
         cache_bytes: options.cache_bytes,
+        reserve_bytes: options.reserve_bytes,
         journal: Mutex::new(journal),
         signal: Mutex::default(),
         changed: Condvar::new(),
@@ -207,13 +209,13 @@ pub(super) fn replay(tables: &mut Tables, progress: &dyn Progress) -> Result<Rep
             for (key, slot) in frame.slots {
                 tables.active.follow(Change { key, slot, is_new: false });
             }
-            tables.has_frames = true;
             bytes += frame.end - offset;
             (offset, sequence) = (frame.end, sequence + 1);
             frames += 1;
             progress.at(Step::Journal, read + bytes, of);
         }
     }
+    tables.unapplied = bytes;
     let newest = newest.ok_or_else(|| missing(first))?;
     if offset > newest.end() || newest.has_frame_after(offset)? {
         return Err(broken(&newest, offset));

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Shared;
 use super::base::Base;
 use super::journal::Position;
 use super::memtable::{Change, Memtable, Slot};
 use super::segment::Segment;
+use super::{Shared, Sizes};
 use crate::store::kv::Key;
 use crate::store::{StoreError, keys};
 
@@ -28,8 +28,10 @@ pub(super) struct Tables {
     pub base: Arc<Base>,
     /// By number.
     pub segments: BTreeMap<u64, Arc<Segment>>,
-    /// Whether the journal has frames of the active memtable, also if they left nothing in it.
-    pub has_frames: bool,
+    /// Bytes of the journal's frames of the active memtable, also of those that have left nothing in it.
+    pub unapplied: u64,
+    /// How often a memtable was frozen.
+    pub freezes: u64,
 }
 
 /// A memtable that changes no more.
@@ -41,10 +43,10 @@ pub(super) struct Frozen {
 }
 
 impl Tables {
-    /// What a frame has changed, which is in the segment `newest`.
-    pub(super) fn add(&mut self, newest: &Arc<Segment>, changes: Vec<Change>) {
+    /// What a frame has changed, which is in the segment `newest`; with it the frames have `unapplied` bytes.
+    pub(super) fn add(&mut self, newest: &Arc<Segment>, unapplied: u64, changes: Vec<Change>) {
         self.segments.entry(newest.number()).or_insert_with(|| Arc::clone(newest));
-        self.has_frames = true;
+        self.unapplied = unapplied;
         for change in changes {
             self.active.follow(change);
         }
@@ -54,12 +56,18 @@ impl Tables {
     pub(super) fn freeze(&mut self, position: Position) {
         let table = std::mem::take(&mut self.active);
         self.frozen = Some(Arc::new(Frozen { table, position }));
-        self.has_frames = false;
+        self.unapplied = 0;
+        self.freezes += 1;
+    }
+
+    /// Whether the memtable has to be frozen: it is large, or a start after a crash would have much to read for it.
+    pub(super) fn is_full(&self, sizes: &Sizes) -> bool {
+        self.active.bytes() >= sizes.memtable_bytes || self.unapplied >= sizes.unapplied_bytes
     }
 
     /// Whether the memtable has to be frozen, and cannot be.
-    pub(super) fn is_crowded(&self, memtable_bytes: usize) -> bool {
-        self.frozen.is_some() && self.active.bytes() >= memtable_bytes
+    pub(super) fn is_crowded(&self, sizes: &Sizes) -> bool {
+        self.frozen.is_some() && self.is_full(sizes)
     }
 
     /// What the memtables know of `key`.
@@ -126,18 +134,34 @@ impl Shared {
         end: &[u8],
         limit: usize,
     ) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        self.range_over(Base::range, start, end, limit)
+    }
+
+    /// The same with `older` to read the base, which may change meanwhile.
+    pub(super) fn range_over(
+        &self,
+        older: impl Fn(&Base, &[u8], &[u8], usize) -> Result<Vec<(Key, Slot)>, StoreError>,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Key, Bytes)>, StoreError> {
         let mut pairs = Vec::new();
         let mut from = Key::from_slice(start);
         while from.as_slice() < end && pairs.len() < limit {
-            let (base, recent, until) = {
+            let (base, freezes, recent, until) = {
                 let tables = self.tables();
                 let (recent, until) = tables.recent_range(&from, end);
-                (Arc::clone(&tables.base), recent, until)
+                (Arc::clone(&tables.base), tables.freezes, recent, until)
             };
             let mut until = until.unwrap_or_else(|| Key::from_slice(end));
             // So many that enough remain whatever the memtables have removed.
             let asked = (limit - pairs.len()).saturating_add(recent.len());
-            let older = base.range(&from, &until, asked)?;
+            let older = older(&base, &from, &until, asked)?;
+            // Of what came after the memtables were looked at, the base may have shown the end and not the beginning. Who
+            // goes on behind what was found would never see the rest.
+            if self.tables().freezes != freezes {
+                continue;
+            }
             if older.len() >= asked
                 && let Some((last, _)) = older.last()
             {

@@ -7,6 +7,7 @@ mod offline;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use bytes::Bytes;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{DeviceId, Draft, MailboxId, Outcome, Timestamp};
 
-use super::{EmbeddedKv, Sizes};
+use super::base::Base;
+use super::{EmbeddedKv, Shared, Sizes, lock, recovery};
 use crate::store::engine::{Engine, Options};
 use crate::store::kv::{Batch, Key, Kv, Write};
 use crate::store::{Store, StoreError, Window};
@@ -222,4 +224,58 @@ fn what_a_crash_left_unfinished_is_cleared_away() {
     assert_eq!(kv.get(b"a").unwrap(), Some(Bytes::from_static(b"1")));
     assert!(!path.join("base-99").exists());
     assert!(!path.join("journal/00000000000000ff.new").exists());
+}
+
+/// A store in which nothing is frozen or moved but by the test.
+fn still(path: &Path, unapplied_bytes: u64) -> Shared {
+    recovery::open(path, &options(Sizes { unapplied_bytes, ..Sizes::default() }), &()).unwrap()
+}
+
+fn put(key: &[u8], value: &'static [u8]) -> (Key, Write) {
+    (Key::from_slice(key), Write::New(Bytes::from_static(value)))
+}
+
+fn freeze(shared: &Shared) {
+    let mut journal = lock(&shared.journal);
+    shared.write_tables().freeze(journal.freeze());
+}
+
+/// Whoever goes on behind what was found, a device or a destination's leases, never looks at a gap again.
+#[test]
+fn a_range_has_no_gap_when_the_base_is_changed_while_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = still(directory.path(), u64::MAX);
+    let is_changed = AtomicBool::new(false);
+    let older = |base: &Base, start: &[u8], end: &[u8], limit: usize| {
+        let mut pairs = base.range(start, b"2", limit)?;
+        if !is_changed.swap(true, Ordering::Relaxed) {
+            shared.commit(&mut lock(&shared.journal), vec![put(b"1", b"a"), put(b"2", b"b")])?;
+            freeze(&shared);
+            let frozen = shared.tables().frozen.clone().unwrap();
+            assert!(base.take(&frozen.table, || false)?);
+        }
+        pairs.extend(base.range(b"2", end, limit)?);
+        Ok(pairs)
+    };
+    let found = shared.range_over(older, b"", &[0xff], 100).unwrap();
+    assert_eq!(found.iter().map(|(key, _)| key.as_slice()).collect::<Vec<_>>(), [b"1", b"2"]);
+}
+
+/// What a start has to read after a crash is bounded also when all that comes goes again at once.
+#[test]
+fn a_journal_that_the_base_is_far_behind_holds_up_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = still(directory.path(), 16 << 10);
+    freeze(&shared);
+    for _ in 0..10 {
+        assert!(!shared.tables().is_crowded(&shared.sizes));
+        for write in [put(b"1", &[1; 2000]), (Key::from_slice(b"1"), Write::Remove)] {
+            shared.commit(&mut lock(&shared.journal), vec![write]).unwrap();
+        }
+        assert_eq!(shared.tables().active.bytes(), 0);
+        if lock(&shared.journal).unapplied() >= 16 << 10 {
+            break;
+        }
+    }
+    assert!(shared.tables().is_crowded(&shared.sizes));
 }

@@ -31,7 +31,7 @@ impl Written {
         let ends = (0..BATCHES).map(|number| {
             let body = Bytes::from(vec![number; 300]);
             write(&kv, vec![([number, 0], Some(body)), ([number, 1], Some(Bytes::from(vec![number])))]);
-            super::super::lock(&kv.shared.journal).newest().end()
+            lock(&kv.shared.journal).newest().end()
         });
         let ends = ends.collect();
         drop(kv);
