@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, default_value_t = 3)]
     warm_up: u64,
     /// Bytes of an envelope's body
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=131_072))]
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=131_072))]
     size: u32,
     /// Clients that submit, each over one connection
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
