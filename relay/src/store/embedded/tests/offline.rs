@@ -269,35 +269,3 @@ async fn opening_after_a_crash_tells_how_far_it_has_come() {
     assert_eq!(frames, report.totals.frames);
     assert!(bytes > report.totals.bytes && bytes < journal[0].2, "{bytes}");
 }
-
-/// Fills the directory that `POSTRIDER_FILL` names with `POSTRIDER_ENVELOPES` envelopes of 2 KiB, of which nine in ten wait
-/// in mailboxes and the others in queues: to measure commands with.
-#[tokio::test]
-#[ignore = "makes a store to measure with"]
-async fn a_large_store_is_made() {
-    let path = PathBuf::from(std::env::var_os("POSTRIDER_FILL").expect("POSTRIDER_FILL"));
-    let count: u32 = std::env::var("POSTRIDER_ENVELOPES").unwrap().parse().unwrap();
-    let store = crate::store::open(&path, &Options::default(), &Supervisor::new()).unwrap();
-    let batches = (0..count / 100).map(|batch| {
-        let store = &store;
-        async move {
-            // A mailbox has about a thousand.
-            let mut mailbox = [0; 32];
-            mailbox[..4].copy_from_slice(&(batch / 10).to_be_bytes());
-            let mailbox = MailboxId::from_bytes(mailbox);
-            let envelopes = (0..100).map(|_| filled::envelope(mailbox, 7, 1_900)).collect();
-            if batch % 10 == 9 {
-                let domain = filled::destination(&format!("d{}.example", batch % 50));
-                store.enqueue(domain, envelopes, NOW).await.unwrap();
-            } else {
-                store.register(mailbox, DEVICE, NOW).await.unwrap();
-                store.deposit(envelopes, NOW).await.unwrap();
-            }
-        }
-    });
-    futures_util::stream::StreamExt::for_each_concurrent(futures_util::stream::iter(batches), 64, |batch| {
-        batch
-    })
-    .await;
-    store.close().await.unwrap();
-}
