@@ -20,6 +20,7 @@ mod filter;
 mod group;
 mod keys;
 mod kv;
+mod lanes;
 mod leases;
 mod mailboxes;
 mod marks;

@@ -1,6 +1,7 @@
 //! `postrider serve`: the daemon.
 
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::sync::Arc;
 
 use postrider_common::clock::SystemClock;
@@ -56,8 +57,11 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
         tracing::warn!("{}", warning.in_file(&config.file));
     }
     let refused = |what| move |error| ServeError::System { what, error };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(refused("threads"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads())
+        .enable_all()
+        .build()
+        .map_err(refused("threads"))?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(refused("signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(refused("signals"))?;
@@ -66,6 +70,12 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
         announce(&daemon).map_err(refused("standard output"))?;
         Ok(daemon.run(told_to_stop(&mut terminate, &mut interrupt, &mut hangup)).await?)
     })
+}
+
+/// As many as there are processors, less one for the store's writer, which is as busy as all of them together.
+fn worker_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(2, NonZero::get);
+    processors.saturating_sub(1).max(1)
 }
 
 /// One line of JSON on standard output, once every address is bound: for whoever started the process.

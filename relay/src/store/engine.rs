@@ -8,27 +8,28 @@ use postrider_common::random::{Random, SharedRandom, SystemRandom, bytes_of};
 use postrider_common::secret::Secret;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId};
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, oneshot};
 
 use super::group::{Group, Rules};
 use super::keys;
 use super::kv::{Key, Kv, Write};
+use super::lanes::{Job, Lanes, Load};
 use super::leases::Leases;
 use super::marks::Marks;
 use super::queue::lock;
 use super::records;
 use super::space::Space;
 use super::view::View;
-use super::writer::{Answerer, Job, NAME, Slot, Writer};
+use super::writer::{Answerer, NAME, Slot, Writer};
 use super::{
     Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, Leased, MailboxState, Quarantined,
     Registration, Settlement, Sizes, Store, StoreError, StoreLimits, Tracking, Window,
 };
 
-/// How many operations wait for the writer before those who bring more have to wait themselves,
-const WAITING_JOBS: usize = 1024;
-/// and how many KiB of envelopes.
+/// How many KiB of envelopes wait for the writer before those who bring more have to wait themselves,
 const WAITING_KIB: u32 = 64 << 10;
+/// and what an operation with fewer counts for: there are at most 1,024 of them.
+const LEAST_KIB: u32 = WAITING_KIB / 1024;
 /// How many changes a receiver may lag behind.
 const WATCHED_CHANGES: usize = 4096;
 
@@ -60,8 +61,7 @@ impl Default for Options {
 ///
 /// When it is dropped, it waits for the writer to end what it was given.
 pub(crate) struct Engine<K: Kv> {
-    /// Taken when it is dropped: that no sender is left is what ends the writer.
-    jobs: Option<mpsc::Sender<Job<K>>>,
+    lanes: Arc<Lanes<K>>,
     waiting: Arc<Semaphore>,
     slot: Slot<K>,
     leases: Arc<Mutex<Leases>>,
@@ -70,16 +70,17 @@ pub(crate) struct Engine<K: Kv> {
     writer: Option<JoinHandle<()>>,
 }
 
-/// The engine, the writer that somebody has to run, and what that is given to do.
-pub(super) type Assembled<K> = (Engine<K>, Writer<K>, mpsc::Receiver<Job<K>>);
+/// The engine, and the writer that somebody has to run.
+pub(super) type Assembled<K> = (Engine<K>, Writer<K>);
 
 impl<K: Kv> Engine<K> {
     /// Opens what is on `kv`, or makes it a store if it is empty.
     pub(crate) fn open(kv: Arc<K>, options: &Options, supervisor: &Supervisor) -> Result<Self, StoreError> {
-        let (mut engine, writer, jobs) = Self::assemble(kv, options, supervisor, Arc::new(SystemRandom))?;
+        let (mut engine, writer) = Self::assemble(kv, options, supervisor, Arc::new(SystemRandom))?;
+        let lanes = engine.lanes();
         let writer = std::thread::Builder::new()
             .name(NAME.into())
-            .spawn(move || writer.run(jobs))
+            .spawn(move || writer.run(&lanes))
             .map_err(|error| StoreError::Io(error.to_string()))?;
         engine.writer = Some(writer);
         Ok(engine)
@@ -104,7 +105,6 @@ impl<K: Kv> Engine<K> {
         let slot = Arc::new(RwLock::new(Some(Arc::clone(&view))));
         let leases = Arc::new(Mutex::new(Leases::default()));
         let changes = broadcast::Sender::new(WATCHED_CHANGES);
-        let (jobs, receiver) = mpsc::channel(WAITING_JOBS);
         let writer = Writer {
             view,
             slot: Arc::clone(&slot),
@@ -114,23 +114,28 @@ impl<K: Kv> Engine<K> {
             supervisor: supervisor.clone(),
         };
         let engine = Self {
-            jobs: Some(jobs),
+            lanes: Arc::new(Lanes::new()),
             waiting: Arc::new(Semaphore::new(WAITING_KIB as usize)),
             slot,
             leases,
             changes,
             writer: None,
         };
-        Ok((engine, writer, receiver))
+        Ok((engine, writer))
     }
 
-    /// Has the writer run an operation on `bytes` bytes of envelopes.
+    /// The way to the writer.
+    pub(super) fn lanes(&self) -> Arc<Lanes<K>> {
+        Arc::clone(&self.lanes)
+    }
+
+    /// Has the writer run an operation.
     async fn write<T: Send + 'static>(
         &self,
-        bytes: usize,
+        load: Load,
         operation: impl FnOnce(&mut Group<'_, K>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(WAITING_KIB).min(WAITING_KIB);
+        let kib = u32::try_from(load.bytes / 1024 + 1).unwrap_or(WAITING_KIB).clamp(LEAST_KIB, WAITING_KIB);
         let permit = Arc::clone(&self.waiting).acquire_many_owned(kib).await;
         let permit = permit.map_err(|_| self.ended())?;
         let (answer, answered) = oneshot::channel();
@@ -141,7 +146,7 @@ impl<K: Kv> Engine<K> {
                 let _ = answer.send(durable.and(result));
             }) as Answerer
         });
-        self.send(Job::Write { run, bytes, permit }).await?;
+        self.lanes.put(Job { run, load, permit });
         answered.await.map_err(|_| self.ended())?
     }
 
@@ -159,13 +164,6 @@ impl<K: Kv> Engine<K> {
         match tokio::task::spawn_blocking(move || read(&view)).await {
             Ok(result) => result,
             Err(error) => Err(StoreError::Io(format!("a read did not end: {error}"))),
-        }
-    }
-
-    async fn send(&self, job: Job<K>) -> Result<(), StoreError> {
-        match &self.jobs {
-            Some(jobs) => jobs.send(job).await.map_err(|_| self.ended()),
-            None => Err(StoreError::Closed),
         }
     }
 
@@ -206,11 +204,11 @@ fn prepare<K: Kv>(kv: &K, random: &dyn Random) -> Result<Secret<32>, StoreError>
 
 impl<K: Kv> Store for Engine<K> {
     fn register(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, Registration> {
-        Box::pin(self.write(0, move |group| group.register(&mailbox, device, now)))
+        Box::pin(self.write(Load::SMALL, move |group| group.register(&mailbox, device, now)))
     }
 
     fn unregister(&self, mailbox: MailboxId) -> Answer<'_, bool> {
-        Box::pin(self.write(0, move |group| group.unregister(&mailbox)))
+        Box::pin(self.write(Load::SMALL, move |group| group.unregister(&mailbox)))
     }
 
     fn mailbox(&self, mailbox: MailboxId) -> Answer<'_, Option<MailboxState>> {
@@ -218,7 +216,7 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Answer<'_, Vec<Outcome>> {
-        Box::pin(self.write(size(&envelopes), move |group| group.deposit(&envelopes, now)))
+        Box::pin(self.write(Load::taking(&envelopes), move |group| group.deposit(&envelopes, now)))
     }
 
     fn fetch(
@@ -233,7 +231,11 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn acknowledge(&self, mailbox: MailboxId, device: DeviceId, entries: Vec<EntryId>) -> Answer<'_, usize> {
-        Box::pin(self.write(0, move |group| group.acknowledge(&mailbox, &device, &entries)))
+        Box::pin(
+            self.write(Load::ending(entries.len()), move |group| {
+                group.acknowledge(&mailbox, &device, &entries)
+            }),
+        )
     }
 
     fn enqueue(
@@ -242,7 +244,9 @@ impl<K: Kv> Store for Engine<K> {
         envelopes: Vec<Envelope>,
         now: Timestamp,
     ) -> Answer<'_, Vec<Enqueued>> {
-        Box::pin(self.write(size(&envelopes), move |group| group.enqueue(&destination, &envelopes, now)))
+        Box::pin(
+            self.write(Load::taking(&envelopes), move |group| group.enqueue(&destination, &envelopes, now)),
+        )
     }
 
     fn lease(
@@ -257,7 +261,9 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()> {
-        Box::pin(self.write(0, move |group| group.settle(&destination, &settlements, now)))
+        Box::pin(self.write(Load::ending(settlements.len()), move |group| {
+            group.settle(&destination, &settlements, now)
+        }))
     }
 
     fn destinations(&self) -> Answer<'_, Vec<Destination>> {
@@ -271,7 +277,7 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn put_backoff(&self, destination: Domain, backoff: Option<Backoff>) -> Answer<'_, ()> {
-        Box::pin(self.write(0, move |group| group.put_backoff(&destination, backoff)))
+        Box::pin(self.write(Load::SMALL, move |group| group.put_backoff(&destination, backoff)))
     }
 
     fn tracking(&self, id: TrackingId) -> Answer<'_, Option<Tracking>> {
@@ -283,7 +289,7 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn expire(&self, now: Timestamp, budget: usize) -> Answer<'_, Expiry> {
-        Box::pin(self.write(0, move |group| group.expire(now, budget)))
+        Box::pin(self.write(Load::ending(budget), move |group| group.expire(now, budget)))
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {
@@ -293,23 +299,16 @@ impl<K: Kv> Store for Engine<K> {
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
+            self.lanes.close(answer);
             // Where the writer has gone, somebody else has closed the store.
-            match self.send(Job::Close(answer)).await {
-                Ok(()) => answered.await.unwrap_or(Ok(())),
-                Err(StoreError::Closed) => Ok(()),
-                Err(error) => Err(error),
-            }
+            answered.await.unwrap_or(Ok(()))
         })
     }
 }
 
-fn size(envelopes: &[Envelope]) -> usize {
-    envelopes.iter().map(|envelope| envelope.encoded().len()).sum()
-}
-
 impl<K: Kv> Drop for Engine<K> {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.lanes.hang_up();
         if let Some(writer) = self.writer.take() {
             // A panic of the writer's was told to the supervisor.
             let _ = writer.join();

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use postrider_common::random::SharedRandom;
 use postrider_common::supervisor::Supervisor;
-use tokio::sync::mpsc;
 
 use super::engine::{Engine, Options};
 use super::keys;
 use super::kv::{Batch, Key, Kv};
+use super::lanes::Lanes;
 use super::memory::MemoryKv;
-use super::writer::{Job, NAME, Writer, gather};
+use super::writer::{NAME, Writer};
 use super::{MemoryDisk, Store, StoreError, StoreLimits};
 
 /// A step of the writer.
@@ -71,9 +71,9 @@ impl MemoryDisk {
         let Simulated { limits, random, steps, broken } = options;
         let kv =
             Arc::new(SimulatedKv { kv: self.take()?, forgets_marks: broken == Some(Broken::ForgetsMarks) });
-        let (engine, writer, jobs) = Engine::assemble(kv, &Options::in_memory(limits), supervisor, random)?;
+        let (engine, writer) = Engine::assemble(kv, &Options::in_memory(limits), supervisor, random)?;
         let answers_early = broken == Some(Broken::AnswersBeforeFlush);
-        supervisor.spawn(NAME, run(writer, jobs, steps, answers_early));
+        supervisor.spawn(NAME, run(writer, engine.lanes(), steps, answers_early));
         Ok(Arc::new(engine))
     }
 }
@@ -81,17 +81,13 @@ impl MemoryDisk {
 /// What [`Writer::run`] does, with a pause before each step.
 async fn run(
     mut writer: Writer<SimulatedKv>,
-    mut jobs: mpsc::Receiver<Job<SimulatedKv>>,
+    lanes: Arc<Lanes<SimulatedKv>>,
     steps: Arc<dyn Steps>,
     answers_early: bool,
 ) {
-    let mut closing = Vec::new();
-    while closing.is_empty()
-        && let Some(first) = jobs.recv().await
-    {
+    while lanes.come().await {
         steps.reach(Step::Taken).await;
-        let group = gather(first, &mut jobs, &mut closing);
-        let mut staged = writer.stage(group);
+        let mut staged = writer.stage(lanes.group());
         if answers_early {
             staged.answers.drain(..).for_each(|answer| answer(Ok(())));
         }
@@ -100,7 +96,7 @@ async fn run(
         steps.reach(Step::Flushed).await;
         writer.conclude(staged);
     }
-    writer.end(closing);
+    writer.end(&lanes);
 }
 
 #[derive(Debug)]

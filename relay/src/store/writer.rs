@@ -3,16 +3,16 @@
 //! A lone operation costs one flush. While it runs, others gather, and share the next one: that is how throughput
 //! grows with concurrency.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use postrider_common::supervisor::Supervisor;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
 
 use super::group::{Changes, Finished, Group, Rules};
 use super::keys;
 use super::kv::Kv;
+use super::lanes::{Job, Lanes};
 use super::leases::{Effect, Leases};
 use super::queue::lock;
 use super::view::View;
@@ -21,10 +21,6 @@ use crate::failpoint::{self, Step};
 
 /// The thread's name, and the task's that the supervisor is told of.
 pub(crate) const NAME: &str = "store-writer";
-/// The most operations in a group.
-const GROUP_JOBS: usize = 1024;
-/// No operation is added to a group that has so many bytes of envelopes.
-const GROUP_BYTES: usize = 4 << 20;
 
 /// The place that the store's readers take their view from; empty once it is closed.
 pub(crate) type Slot<K> = Arc<RwLock<Option<Arc<View<K>>>>>;
@@ -33,21 +29,6 @@ pub(crate) type Answerer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Runs in a group.
 pub(crate) type Operation<K> = Box<dyn FnOnce(&mut Group<'_, K>) -> Answerer + Send>;
-
-/// What the writer is given to do.
-pub(crate) enum Job<K> {
-    /// An operation of a group.
-    Write {
-        /// Runs it.
-        run: Operation<K>,
-        /// Bytes of the envelopes in it.
-        bytes: usize,
-        /// Its share of what may wait.
-        permit: OwnedSemaphorePermit,
-    },
-    /// The end.
-    Close(oneshot::Sender<Result<(), StoreError>>),
-}
 
 /// A group that was run, on its way to be durable.
 pub(super) struct Staged {
@@ -71,24 +52,21 @@ pub(crate) struct Writer<K> {
 
 impl<K: Kv> Writer<K> {
     /// Works until it is told to close or nobody can give it work any more.
-    pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job<K>>) {
-        let mut closing = Vec::new();
-        while closing.is_empty()
-            && let Some(first) = jobs.blocking_recv()
-        {
-            let group = gather(first, &mut jobs, &mut closing);
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process(group))) {
+    pub(crate) fn run(mut self, lanes: &Lanes<K>) {
+        while lanes.wait() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process(lanes.group()))) {
                 // The answers that the panic took with it tell their callers so by their absence.
                 let what = panic_message(&*panic);
                 self.refuse(StoreError::Io(format!("the store's writer panicked: {what}")));
                 self.supervisor.fail(NAME, format!("panicked: {what}"));
             }
         }
-        self.end(closing);
+        self.end(lanes);
     }
 
     /// Every group was flushed before it was answered, so there is nothing left to flush.
-    pub(super) fn end(mut self, closing: Vec<oneshot::Sender<Result<(), StoreError>>>) {
+    pub(super) fn end(mut self, lanes: &Lanes<K>) {
+        let closing = lanes.end();
         *self.slot.write().unwrap_or_else(PoisonError::into_inner) = None;
         let result = self.rules.refused.take().map_or(Ok(()), Err);
         // Whoever is told that the store is closed may open it again: every handle goes first. An engine that has met a
@@ -99,24 +77,19 @@ impl<K: Kv> Writer<K> {
         }
     }
 
-    fn process(&mut self, jobs: Vec<Job<K>>) {
+    fn process(&mut self, jobs: impl Iterator<Item = Job<K>>) {
         let mut staged = self.stage(jobs);
         self.flush(&mut staged);
         self.conclude(staged);
     }
 
     /// Runs the operations, and writes what they come to. Nobody sees anything of it yet.
-    pub(super) fn stage(&mut self, jobs: Vec<Job<K>>) -> Staged {
+    pub(super) fn stage(&mut self, jobs: impl Iterator<Item = Job<K>>) -> Staged {
         let mut group = Group::new(self.view.kv(), &mut self.rules, &self.leases);
         let (mut answers, mut permits) = (Vec::new(), Vec::new());
-        for job in jobs {
-            match job {
-                Job::Write { run, permit, .. } => {
-                    answers.push(run(&mut group));
-                    permits.push(permit);
-                }
-                Job::Close(_) => {}
-            }
+        for Job { run, permit, .. } in jobs {
+            answers.push(run(&mut group));
+            permits.push(permit);
         }
         let Finished { batch, effects, changes } = group.finish();
         let mut staged = Staged { written: false, effects, changes, answers, permits };
@@ -203,55 +176,10 @@ impl<K: Kv> Writer<K> {
     }
 }
 
-/// `first` and what waits behind it, as far as there is room. What waits behind a `Close` stays where it is.
-pub(super) fn gather<K>(
-    first: Job<K>,
-    jobs: &mut mpsc::Receiver<Job<K>>,
-    closing: &mut Vec<oneshot::Sender<Result<(), StoreError>>>,
-) -> Vec<Job<K>> {
-    let mut group = Vec::new();
-    let mut group_bytes = 0;
-    let mut next = Some(first);
-    while let Some(job) = next {
-        match job {
-            Job::Close(answer) => {
-                closing.push(answer);
-                break;
-            }
-            job => {
-                group_bytes += job.bytes();
-                group.push(job);
-            }
-        }
-        let has_room = group.len() < GROUP_JOBS && group_bytes < GROUP_BYTES;
-        next = if has_room { jobs.try_recv().ok() } else { None };
-    }
-    group
-}
-
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
-}
-
-impl<K> Job<K> {
-    /// Bytes of the envelopes in it.
-    const fn bytes(&self) -> usize {
-        match self {
-            Self::Write { bytes, .. } => *bytes,
-            Self::Close(_) => 0,
-        }
-    }
-}
-
-impl<K> fmt::Debug for Job<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Write { .. } => "Write",
-            Self::Close(_) => "Close",
-        })
-    }
 }
