@@ -25,7 +25,8 @@ struct Slot {
     device: DeviceId,
     wake: Notify,
     attendance: Attendance,
-    ephemeral: mpsc::Sender<Envelope>,
+    /// Boxed, since the channel has room for some of them from the start, and a connection of most devices is idle.
+    ephemeral: mpsc::Sender<Box<Envelope>>,
     replaced: CancellationToken,
 }
 
@@ -44,7 +45,7 @@ pub struct Connection {
     hub: Hub,
     mailbox: MailboxId,
     slot: Arc<Slot>,
-    ephemeral: mpsc::Receiver<Envelope>,
+    ephemeral: mpsc::Receiver<Box<Envelope>>,
 }
 
 /// What happened to a connected device.
@@ -105,7 +106,7 @@ impl Hub {
         let streams = slots.filter(|slot| slot.attendance == Attendance::Stream);
         let meant = streams.filter(|slot| envelope.device().is_none_or(|device| *device == slot.device));
         // Detached: a waiting envelope must not keep the whole batch that it came in.
-        meant.filter(|slot| slot.ephemeral.try_send(envelope.detached()).is_ok()).count() > 0
+        meant.filter(|slot| slot.ephemeral.try_send(Box::new(envelope.detached())).is_ok()).count() > 0
     }
 
     /// Closes the connections of a mailbox, because it was removed.
@@ -134,7 +135,7 @@ impl Connection {
             () = self.slot.replaced.cancelled() => Event::Replaced,
             () = self.slot.wake.notified() => Event::Wake,
             // The slot holds the sender, so the channel does not close before this connection is dropped.
-            Some(envelope) = self.ephemeral.recv() => Event::Ephemeral(Box::new(envelope)),
+            Some(envelope) = self.ephemeral.recv() => Event::Ephemeral(envelope),
         }
     }
 }

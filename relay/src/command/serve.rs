@@ -13,6 +13,10 @@ use crate::daemon::{Daemon, RunError, StartError};
 use crate::exit::Exit;
 use crate::telemetry;
 
+/// How many threads read from a disk at once, when what is asked for is not in memory. Each costs memory of its own, and
+/// more of them make no disk faster.
+const READING_THREADS: usize = 16;
+
 /// Why `serve` ended other than in order.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -59,6 +63,7 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let refused = |what| move |error| ServeError::System { what, error };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads())
+        .max_blocking_threads(READING_THREADS)
         .enable_all()
         .build()
         .map_err(refused("threads"))?;

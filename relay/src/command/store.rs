@@ -206,7 +206,14 @@ impl Place {
     /// The same, if there is a store.
     fn existing_store(&self) -> Result<PathBuf, StoreCommandError> {
         let store = self.store()?;
-        if store.join("journal").is_dir() { Ok(store) } else { Err(StoreCommandError::NoStore(store)) }
+        let journal = store.join("journal");
+        match std::fs::metadata(&journal) {
+            Ok(found) if found.is_dir() => Ok(store),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(StoreCommandError::File { file: journal, error })
+            }
+            _ => Err(StoreCommandError::NoStore(store)),
+        }
     }
 }
 

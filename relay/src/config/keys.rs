@@ -206,7 +206,7 @@ keys! {
     LIMIT_LONG_POLL = "limits.long_poll_wait", Duration(SECOND..=10 * MINUTE), Default(r#""60 s""#);
 
     /// Memory for what was read from or written to disk lately.
-    STORE_CACHE = "store.cache", Size(8 * MIB..=1024 * GIB), Default(r#""64 MiB""#);
+    STORE_CACHE = "store.cache", Size(8 * MIB..=1024 * GIB), Default(r#""32 MiB""#);
     /// Free space that is left on the disk of the data directory. Below it no new envelopes are taken, while
     /// fetching and deleting still work. Too small, and a full disk can keep the store from opening.
     STORE_RESERVE = "store.reserve", Size(16 * MIB..=1024 * GIB), Default(r#""256 MiB""#);

@@ -50,7 +50,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             limits: StoreLimits::default(),
-            cache_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
             reserve_bytes: 256 << 20,
             sizes: Sizes::default(),
         }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use postrider_common::Envelope;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
@@ -162,22 +162,21 @@ impl<K> Lanes<K> {
     /// Waits until there is something to do, and with something that nobody waits for a little longer. False: the end.
     pub(crate) fn wait(&self) -> bool {
         let mut state = self.lock();
-        let mut patient_until = Instant::now() + PATIENCE;
+        let mut has_waited = false;
         loop {
             if let Some(goes_on) = state.verdict() {
                 return goes_on;
             }
-            let left = patient_until.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                let waited = self.signal.wait_timeout(state, left);
-                (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if !has_waited {
+                let waited = self.signal.wait_timeout(state, PATIENCE);
+                let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                (state, has_waited) = (next, timeout.timed_out());
             } else if !state.long.is_empty() {
                 return true;
             } else {
                 state.is_asleep = true;
                 state = self.signal.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.is_asleep = false;
-                patient_until = Instant::now() + PATIENCE;
+                (state.is_asleep, has_waited) = (false, false);
             }
         }
     }
@@ -220,7 +219,7 @@ impl<K> State<K> {
         if !self.short.is_empty() || self.is_worth_a_flush() {
             return Some(true);
         }
-        self.is_ending().then(|| !self.long.is_empty())
+        self.is_ending().then_some(!self.long.is_empty())
     }
 
     fn is_ending(&self) -> bool {

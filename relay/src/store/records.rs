@@ -15,6 +15,8 @@ use super::{Backoff, StoreError, Tracking, TrackingEnd};
 pub(crate) const FORMAT: u32 = 1;
 /// The most bytes of an envelope under one key.
 pub(crate) const PIECE_BYTES: usize = 16 << 10;
+/// A piece with more bytes is no copy.
+const SMALL_BYTES: usize = 512;
 const VERSION: u8 = 1;
 
 /// Above every id that a deleted mailbox or destination has given to an entry or an item.
@@ -150,30 +152,21 @@ pub(crate) fn pieces(bytes: u32) -> Result<u16, StoreError> {
         .map_err(|_| StoreError::Damaged("an envelope is larger than any may be".into()))
 }
 
-/// The values under which an envelope is kept, in order.
+/// The values under which an envelope is kept, in order: parts of its wire form, which says its version itself.
 pub(crate) fn split(envelope: &Envelope) -> impl Iterator<Item = Bytes> + '_ {
-    envelope.encoded().chunks(PIECE_BYTES).map(|piece| {
-        let mut bytes = Vec::with_capacity(1 + piece.len());
-        bytes.push(VERSION);
-        bytes.extend_from_slice(piece);
-        bytes.into()
+    let encoded = envelope.encoded();
+    (0..encoded.len()).step_by(PIECE_BYTES).map(|start| {
+        let piece = encoded.slice(start..encoded.len().min(start + PIECE_BYTES));
+        // An engine may keep what is small in memory, and with it all of the batch that it came in.
+        if piece.len() <= SMALL_BYTES { Bytes::copy_from_slice(&piece) } else { piece }
     })
 }
 
 /// The envelope in its pieces.
 pub(crate) fn assemble(pieces: &[Bytes]) -> Result<Envelope, StoreError> {
     let encoded = match pieces {
-        [only] => {
-            fields(only)?;
-            only.slice(1..)
-        }
-        several => {
-            let mut encoded = Vec::with_capacity(several.len() * PIECE_BYTES);
-            for piece in several {
-                encoded.extend_from_slice(fields(piece)?);
-            }
-            encoded.into()
-        }
+        [only] => only.clone(),
+        several => several.concat().into(),
     };
     Envelope::decode(encoded).map_err(|error| StoreError::Damaged(error.to_string()))
 }

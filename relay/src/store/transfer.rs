@@ -118,7 +118,10 @@ pub fn import(
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(_) => return Err(TransferError::Exists(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(TransferError::Exists(path.to_owned()));
+        }
+        Err(error) => return Err(io(error).into()),
     }
     let unfinished = beside(path);
     let options = Options { reserve_bytes: 0, ..Options::default() };

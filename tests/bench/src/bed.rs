@@ -128,6 +128,12 @@ impl Bed {
         Ok(())
     }
 
+    /// Ends it with `SIGKILL`.
+    pub(crate) async fn kill(&self, name: &str) -> Result<(), BenchError> {
+        self.cluster.kill(name).await?;
+        Ok(())
+    }
+
     /// Starts it again.
     pub(crate) async fn restart(&self, name: &str) -> Result<(), BenchError> {
         self.cluster.restart(name).await?;

@@ -41,7 +41,7 @@ struct Args {
     /// Envelopes of one sender that are under way at the same time
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     window: u32,
-    /// How many to store (`backlog`, by default 100000) or to queue (`outage`, by default 20000), or after how many
+    /// How many to store (`backlog`, `reopen`, by default 100000) or to queue (`outage`, by default 20000), or after how many
     /// to end
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     envelopes: Option<u64>,

@@ -14,6 +14,8 @@ pub enum Scenario {
     Federated,
     /// Recipients are offline while envelopes are stored; then they connect and take them
     Backlog,
+    /// The relay is killed while recipients are offline, starts again, and the recipients take what it has
+    Reopen,
     /// One destination is down while envelopes for it queue up, then it comes back; another one is healthy
     Outage,
     /// From one relay to another, one envelope at a time
@@ -29,6 +31,7 @@ impl Scenario {
             Self::Local => "local",
             Self::Federated => "federated",
             Self::Backlog => "backlog",
+            Self::Reopen => "reopen",
             Self::Outage => "outage",
             Self::Latency => "latency",
             Self::Idle => "idle",
@@ -50,7 +53,8 @@ pub struct Options {
     /// How long the load runs before that.
     pub warm_up: Duration,
     /// Ends the load after so many envelopes, if they come before the time is over. They are counted from the
-    /// beginning, so that there is no warm-up. In `backlog` and `outage`, how many are stored or queued.
+    /// beginning, so that there is no warm-up. In `backlog`, `reopen` and `outage`, how many are
+    /// stored or queued.
     pub envelopes: Option<u64>,
     /// Bytes of an envelope's body.
     pub size: usize,

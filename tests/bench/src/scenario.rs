@@ -4,6 +4,7 @@ mod backlog;
 mod flow;
 mod idle;
 mod outage;
+mod reopen;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub(crate) async fn run(options: &Options, progress: Progress<'_>) -> Result<Rep
         }
         Scenario::Backlog => Box::pin(backlog::run(options, progress)).await,
         Scenario::Outage => Box::pin(outage::run(options, progress)).await,
+        Scenario::Reopen => Box::pin(reopen::run(options, progress)).await,
         Scenario::Idle => Box::pin(idle::run(options, progress)).await,
     }
 }

@@ -137,24 +137,29 @@ impl Checkpoints {
     }
 
     /// Copies the base if it has grown so much and the disk has room for a copy.
+    ///
+    /// Until `CURRENT` points to the copy, nothing depends on it: that it cannot be made costs space, and no more.
     fn copy_base(&mut self, growth: Growth) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        let base = Arc::clone(&shared.tables().base);
+        let base = Arc::clone(&self.shared.tables().base);
         let least = base.bytes().max(self.copied_bytes).saturating_mul(growth.of) / growth.over;
-        if base.file_bytes()? <= least.max(shared.sizes.base_bytes) || !shared.has_room_for(&base)? {
+        let file_bytes = base.file_bytes()?;
+        if file_bytes <= least.max(self.shared.sizes.base_bytes) {
             return Ok(());
         }
-        let name = recovery::next_base(&shared.path)?;
-        let directory = shared.path.join(&name);
-        let copy = Base::create(&directory, shared.cache_bytes, base.position())?;
-        if !base.copy_to(&copy, || shared.is_stopping())? {
-            copy.retire();
-            return Ok(());
+        match self.shared.copy(&base) {
+            Ok(Some((name, copy))) => {
+                recovery::point_to(&self.shared.path, &name)?;
+                self.copied_bytes = copy.file_bytes()?;
+                self.shared.write_tables().base = Arc::new(copy);
+                base.retire();
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the store's base could not be copied, and keeps more of the disk than it needs");
+                // Not again before it has grown as much as after a copy.
+                self.copied_bytes = file_bytes;
+            }
         }
-        recovery::point_to(&shared.path, &name)?;
-        self.copied_bytes = copy.file_bytes()?;
-        shared.write_tables().base = Arc::new(copy);
-        base.retire();
         Ok(())
     }
 }
@@ -176,6 +181,26 @@ impl Shared {
             if timeout.timed_out() && !signal.stop {
                 let has_frames = self.tables().unapplied > 0;
                 return Some(if has_frames { Work::Checkpoint } else { Work::Idle });
+            }
+        }
+    }
+
+    /// A copy of `base` with its name, on stable storage, unless there is no room for it or the store is closed.
+    fn copy(&self, base: &Base) -> Result<Option<(String, Base)>, StoreError> {
+        if !self.has_room_for(base)? {
+            return Ok(None);
+        }
+        let name = recovery::next_base(&self.path)?;
+        let copy = Base::create(&self.path.join(&name), self.cache_bytes, base.position())?;
+        match base.copy_to(&copy, || self.is_stopping()) {
+            Ok(true) => Ok(Some((name, copy))),
+            Ok(false) => {
+                copy.retire();
+                Ok(None)
+            }
+            Err(error) => {
+                copy.retire();
+                Err(error)
             }
         }
     }
@@ -321,5 +346,27 @@ mod tests {
     fn a_base_is_copied_only_where_the_disk_has_room_for_it() {
         assert_eq!(current_after_a_copy_is_due(0).as_deref(), Some("base-2"));
         assert_eq!(current_after_a_copy_is_due(u64::MAX).as_deref(), Some("base-1"));
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_copied_stops_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        std::fs::create_dir(&path).unwrap();
+        let sizes = Sizes { base_bytes: 1, ..Sizes::default() };
+        let options = Options { reserve_bytes: 0, sizes, ..Options::default() };
+        let shared = Arc::new(recovery::open(&path, &options, &()).unwrap());
+        let mut checkpoints =
+            Checkpoints { shared: Arc::clone(&shared), unreadable: BTreeSet::new(), copied_bytes: 0 };
+        let never_enough = Growth { of: 0, over: 1 };
+        let before = Arc::clone(&shared.tables().base);
+        let elsewhere = directory.path().join("elsewhere");
+        std::fs::rename(&path, &elsewhere).unwrap();
+        assert_eq!(checkpoints.copy_base(never_enough), Ok(()));
+        assert!(Arc::ptr_eq(&before, &shared.tables().base));
+
+        std::fs::rename(&elsewhere, &path).unwrap();
+        assert_eq!(checkpoints.copy_base(never_enough), Ok(()));
+        assert!(!Arc::ptr_eq(&before, &shared.tables().base));
     }
 }

@@ -86,6 +86,13 @@ async fn what_was_stored_for_the_absent_is_drained() {
 }
 
 #[tokio::test]
+async fn a_killed_relay_has_everything() {
+    let (_, json) = measured(&options(Scenario::Reopen)).await;
+    assert_eq!(own_keys(&json), ["drain_per_second", "first_after_seconds", "open_seconds"]);
+    assert!(json["open_seconds"].as_f64() <= json["first_after_seconds"].as_f64(), "{json}");
+}
+
+#[tokio::test]
 async fn an_outage_is_caught_up_with() {
     let options = Options { duration: Duration::from_millis(200), ..options(Scenario::Outage) };
     let (report, json) = measured(&options).await;
