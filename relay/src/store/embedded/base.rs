@@ -28,7 +28,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::block::{self, Builder, Entries, Found, USUAL_BYTES};
+use super::block::{Builder, Entries, Found, Merged, USUAL_BYTES};
 use super::journal::Position;
 use super::memtable::{Location, Memtable, Slot};
 use super::{of_io, sync_directory};
@@ -189,10 +189,10 @@ impl Base {
                 let (bound, block) = self.block_of(key)?;
                 let next = self.tree.get_gt(&bound).map_err(|error| of_sled(&error))?;
                 let end = next.as_ref().map(|(next, _)| &next[1..]);
-                let Some(entries) = merge(&block, &mut changes, end, &mut state)? else {
+                let Some(merged) = merge(&block, &mut changes, end, &mut state)? else {
                     continue;
                 };
-                let mut blocks = block::divide(&entries)?;
+                let mut blocks = merged.divide()?;
                 state.bytes -= (bound.len() + block.len()) as u64;
                 // The first block keeps its bound, even when nothing is left in it.
                 if blocks.is_empty() && bound.len() == 1 {
@@ -241,7 +241,7 @@ impl Base {
                     batch.insert(std::mem::replace(&mut bound, block_key(key)), full);
                     blocks += 1;
                 }
-                builder.push(key, &slot.slot())?;
+                builder.push(key, slot)?;
             }
             if blocks >= BATCH_BLOCKS {
                 new.tree.apply_batch(std::mem::take(&mut batch)).map_err(|error| of_sled(&error))?;
@@ -321,14 +321,14 @@ impl std::fmt::Debug for Base {
 
 /// A block's entries with the changes to keys before `end`, which are taken off; nothing if they change nothing.
 /// `state` follows the locations.
-fn merge<'a>(
-    block: &[u8],
+fn merge<'a: 'b, 'b>(
+    block: &'b [u8],
     changes: &mut std::iter::Peekable<impl Iterator<Item = (&'a Key, &'a Slot)>>,
     end: Option<&[u8]>,
     state: &mut State,
-) -> Result<Option<Vec<(Key, Slot)>>, StoreError> {
+) -> Result<Option<Merged<'b>>, StoreError> {
     let mut is_changed = false;
-    let mut merged = Vec::new();
+    let mut merged = Merged::default();
     let mut entries = Entries::new(block);
     while let Some((key, found)) = entries.next()? {
         while let Some((changed, slot)) = changes.next_if(|(changed, _)| changed.as_slice() < key) {
@@ -342,7 +342,7 @@ fn merge<'a>(
                 put(&mut merged, changed, slot, state);
                 is_changed = true;
             }
-            None => merged.push((Key::from_slice(key), found.slot())),
+            None => merged.push(key, found),
         }
     }
     while let Some((changed, slot)) =
@@ -354,15 +354,11 @@ fn merge<'a>(
 }
 
 /// Whether there is anything to put.
-fn put(merged: &mut Vec<(Key, Slot)>, key: &Key, slot: &Slot, state: &mut State) -> bool {
+fn put<'a>(merged: &mut Merged<'a>, key: &[u8], slot: &'a Slot, state: &mut State) -> bool {
     if let Slot::Stored(location) = slot {
         *state.live.entry(location.segment).or_default() += u64::from(location.bytes);
     }
-    if *slot == Slot::Removed {
-        return false;
-    }
-    merged.push((key.clone(), slot.clone()));
-    true
+    Found::of(slot).map(|found| merged.push(key, found)).is_some()
 }
 
 fn forget(location: Location, state: &mut State) {

@@ -26,31 +26,26 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Nothing is written for a removed key.
-    pub(super) fn push(&mut self, key: &[u8], slot: &Slot) -> Result<(), StoreError> {
+    pub(super) fn push(&mut self, key: &[u8], found: Found<'_>) -> Result<(), StoreError> {
         let too_long = |_| StoreError::Io("a key or a value is larger than the base takes".into());
         let number = |length: usize| u16::try_from(length).map(u16::to_be_bytes).map_err(too_long);
-        if *slot == Slot::Removed {
-            return Ok(());
-        }
         let shared = self.last.iter().zip(key).take_while(|(a, b)| a == b).count();
         self.bytes.extend_from_slice(&number(shared)?);
         self.bytes.extend_from_slice(&number(key.len() - shared)?);
         self.bytes.extend_from_slice(&key[shared..]);
-        match slot {
-            Slot::Inline(value) => {
+        match found {
+            Found::Inline(value) => {
                 self.bytes.push(INLINE);
                 self.bytes.extend_from_slice(&number(value.len())?);
                 self.bytes.extend_from_slice(value);
             }
-            Slot::Stored(location) => {
+            Found::Stored(location) => {
                 self.bytes.push(STORED);
                 self.bytes.extend_from_slice(&location.segment.to_be_bytes());
                 self.bytes.extend_from_slice(&location.offset.to_be_bytes());
                 self.bytes.extend_from_slice(&location.bytes.to_be_bytes());
                 self.bytes.extend_from_slice(&location.checksum.to_be_bytes());
             }
-            Slot::Removed => {}
         }
         self.last.truncate(shared);
         self.last.extend_from_slice(&key[shared..]);
@@ -66,30 +61,55 @@ impl Builder {
     }
 }
 
-/// The entries as blocks, none of them empty, each with its first key.
-pub(super) fn divide(entries: &[(Key, Slot)]) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
-    let mut whole = Builder::default();
-    for (key, slot) in entries {
-        whole.push(key, slot)?;
+/// Entries on their way from one block into others. The keys are in one place and the values where they came from, so
+/// that none of them takes memory of its own.
+#[derive(Debug, Default)]
+pub(super) struct Merged<'a> {
+    keys: Vec<u8>,
+    /// Each with the end of its key.
+    entries: Vec<(usize, Found<'a>)>,
+}
+
+impl<'a> Merged<'a> {
+    /// `key` comes after all the others.
+    pub(super) fn push(&mut self, key: &[u8], found: Found<'a>) {
+        self.keys.extend_from_slice(key);
+        self.entries.push((self.keys.len(), found));
     }
-    let Some((first, _)) = entries.first() else {
-        return Ok(Vec::new());
-    };
-    if whole.bytes() <= MOST_BYTES {
-        return Ok(vec![(first.clone(), whole.finish())]);
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Found<'a>)> {
+        self.entries.iter().scan(0, |start, (end, found)| {
+            let key = &self.keys[*start..*end];
+            *start = *end;
+            Some((key, *found))
+        })
     }
-    let each = whole.bytes() / whole.bytes().div_ceil(USUAL_BYTES);
-    let mut blocks = Vec::new();
-    let (mut bound, mut block) = (first, Builder::default());
-    for (key, slot) in entries {
-        if block.bytes() >= each {
-            blocks.push((bound.clone(), std::mem::take(&mut block).finish()));
-            bound = key;
+
+    /// The same as blocks, none of them empty, each with its first key.
+    pub(super) fn divide(&self) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
+        let mut whole = Builder::default();
+        for (key, found) in self.iter() {
+            whole.push(key, found)?;
         }
-        block.push(key, slot)?;
+        let Some((first, _)) = self.iter().next() else {
+            return Ok(Vec::new());
+        };
+        if whole.bytes() <= MOST_BYTES {
+            return Ok(vec![(Key::from_slice(first), whole.finish())]);
+        }
+        let each = whole.bytes() / whole.bytes().div_ceil(USUAL_BYTES);
+        let mut blocks = Vec::new();
+        let (mut bound, mut block) = (first, Builder::default());
+        for (key, found) in self.iter() {
+            if block.bytes() >= each {
+                blocks.push((Key::from_slice(bound), std::mem::take(&mut block).finish()));
+                bound = key;
+            }
+            block.push(key, found)?;
+        }
+        blocks.push((Key::from_slice(bound), block.finish()));
+        Ok(blocks)
     }
-    blocks.push((bound.clone(), block.finish()));
-    Ok(blocks)
 }
 
 /// Reads a block's entries in order.
@@ -99,8 +119,8 @@ pub(super) struct Entries<'a> {
     key: Key,
 }
 
-/// A slot of a block, not copied yet.
-#[derive(Debug)]
+/// A slot that is not a removed one, not copied yet.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Found<'a> {
     Inline(&'a [u8]),
     Stored(Location),
@@ -153,7 +173,16 @@ impl<'a> Entries<'a> {
     }
 }
 
-impl Found<'_> {
+impl<'a> Found<'a> {
+    /// Nothing if it is a removed one.
+    pub(super) fn of(slot: &'a Slot) -> Option<Self> {
+        match slot {
+            Slot::Inline(value) => Some(Self::Inline(value)),
+            Slot::Stored(location) => Some(Self::Stored(*location)),
+            Slot::Removed => None,
+        }
+    }
+
     pub(super) fn slot(&self) -> Slot {
         match self {
             Self::Inline(value) => Slot::Inline(Bytes::copy_from_slice(value)),
