@@ -118,6 +118,7 @@ impl Error {
             Self::Lookup { .. } | Self::Connect { .. } | Self::TimedOut { .. } | Self::Lost { .. } => true,
             Self::Refused { problem, retry_after } => match problem.class() {
                 _ if retry_after.is_some() => true,
+                _ if problem.domain.is_some() => false,
                 Some(class) => class.persistence() == Persistence::Temporary,
                 None => StatusCode::from_u16(problem.status).is_ok_and(is_temporary),
             },
@@ -152,6 +153,14 @@ impl Error {
     pub fn slug(&self) -> Option<&str> {
         match self {
             Self::Refused { problem, .. } => Some(problem.slug()),
+            _ => None,
+        }
+    }
+
+    /// Where the mailbox is kept, if that is why the relay refused.
+    pub fn moved_to(&self) -> Option<&Domain> {
+        match self {
+            Self::Refused { problem, .. } => problem.domain.as_ref(),
             _ => None,
         }
     }
@@ -232,6 +241,15 @@ mod tests {
         assert_eq!(error.to_string(), "the relay refused: No (because)");
         assert_eq!(error.status(), Some(StatusCode::NOT_FOUND), "the status line counts");
         assert!(!error.is_retryable());
+    }
+
+    #[test]
+    fn a_mailbox_that_has_moved_says_where() {
+        let body = r#"{"type":"urn:postrider:problem:moved","title":"No","status":410,"domain":"b.example"}"#;
+        let error = answer(410, None, body);
+        assert_eq!(error.moved_to().map(Domain::as_str), Some("b.example"));
+        assert!(!error.is_retryable(), "not there");
+        assert_eq!(answer(404, None, &problem("no-such-mailbox")).moved_to(), None);
     }
 
     #[test]

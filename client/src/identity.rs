@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ed25519_dalek::{Signer, SigningKey};
 use postrider_common::secret::Secret;
 use postrider_common::wire::control::{Nonce, SessionRequest, SignatureHex, session_proof};
-use postrider_common::{Address, DeviceId, Domain};
+use postrider_common::{Address, Binding, DeviceId, Domain};
 
 pub use file::IdentityError;
 
@@ -57,9 +57,28 @@ impl Identity {
     /// the keys come to the other device safely is the app's affair.
     #[must_use]
     pub fn with_new_device(&self) -> Self {
+        self.with_device(DeviceId::random())
+    }
+
+    /// The same user and device at another relay, for a mailbox that [moves](crate::Session::move_to) there.
+    #[must_use]
+    pub fn at(&self, domain: Domain) -> Self {
+        self.with(domain, *self.device())
+    }
+
+    pub(crate) fn with_device(&self, device: DeviceId) -> Self {
+        self.with(self.domain().clone(), device)
+    }
+
+    fn with(&self, domain: Domain, device: DeviceId) -> Self {
         let signing = Secret::new(self.0.signing.to_bytes());
         let seed = Secret::new(*self.0.seed.expose());
-        Self::from_parts(self.domain().clone(), &signing, seed, DeviceId::random())
+        Self::from_parts(domain, &signing, seed, device)
+    }
+
+    /// The statement that the mailbox is kept at the identity's relay. Of several the one with the highest serial counts.
+    pub fn binding(&self, serial: u64) -> Binding {
+        Binding::sign(&self.0.signing, self.domain().clone(), serial)
     }
 
     /// Where others write to.

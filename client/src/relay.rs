@@ -2,6 +2,7 @@
 
 mod builder;
 mod connection;
+mod moving;
 mod receiver;
 mod seen;
 mod session;

@@ -43,6 +43,17 @@ impl Binding {
         }
     }
 
+    /// A statement that was [verified](Self::verify) when it came, and kept since where nobody else writes. Checking it
+    /// again would cost more than everything else about an envelope.
+    pub const fn verified_before(
+        mailbox: MailboxId,
+        domain: Domain,
+        serial: u64,
+        signature: [u8; 64],
+    ) -> Self {
+        Self { mailbox, domain, serial, signature }
+    }
+
     /// Whose mailbox.
     pub const fn mailbox(&self) -> &MailboxId {
         &self.mailbox

@@ -61,6 +61,7 @@ impl Core {
     pub fn start(parts: Parts) -> Self {
         let Parts { domain, limits, delivery, store, forward, clock, random, supervisor } = parts;
         let delivery = Delivery::start(
+            domain.clone(),
             Arc::clone(&store),
             Arc::clone(&forward),
             Arc::clone(&clock),
@@ -104,7 +105,7 @@ async fn wake_devices(store: Arc<dyn Store>, hub: Hub, supervisor: Supervisor) {
             () = &mut stopping => return,
             change = changes.recv() => match change {
                 Ok(Change::Deposited(mailbox)) => hub.wake(&mailbox),
-                Ok(Change::Removed(mailbox)) => hub.disconnect(&mailbox),
+                Ok(Change::Removed(mailbox) | Change::Moved(mailbox)) => hub.disconnect(&mailbox),
                 Ok(Change::Enqueued(_)) => {}
                 Err(RecvError::Lagged(_)) => hub.wake_all(),
                 Err(RecvError::Closed) => return,

@@ -9,6 +9,8 @@
 
 mod attempt;
 mod greeting;
+mod held;
+mod moved;
 mod waiting;
 mod wake;
 mod worker;
@@ -88,6 +90,8 @@ pub struct Delivery(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// The relay's own.
+    domain: Domain,
     store: Arc<dyn Store>,
     forward: Arc<dyn Forward>,
     clock: SharedClock,
@@ -103,6 +107,7 @@ struct Shared {
 impl Delivery {
     /// Starts the service: at once for what the queue holds, and then for what it gets.
     pub fn start(
+        domain: Domain,
         store: Arc<dyn Store>,
         forward: Arc<dyn Forward>,
         clock: SharedClock,
@@ -111,6 +116,7 @@ impl Delivery {
         settings: Settings,
     ) -> Self {
         let delivery = Self(Arc::new(Shared {
+            domain,
             store,
             forward,
             clock,
@@ -123,6 +129,8 @@ impl Delivery {
         }));
         let service = delivery.clone();
         delivery.0.supervisor.spawn_service("delivery", async move { service.watch().await });
+        let sender = delivery.clone();
+        delivery.0.supervisor.spawn_service("held envelopes", async move { sender.send_held().await });
         delivery
     }
 

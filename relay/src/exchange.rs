@@ -11,13 +11,16 @@ use postrider_common::clock::SharedClock;
 use postrider_common::limits::EnvelopeLimits;
 use postrider_common::wire::submit::{SubmitResult, Submitted};
 use postrider_common::{
-    DeviceId, Domain, EntryId, Envelope, FailureClass, MailboxId, Outcome, Timestamp, TrackingId, Urgency,
+    Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, MailboxId, Outcome, Timestamp, TrackingId,
+    Urgency,
 };
 
 use crate::delivery::Forward;
 use crate::hub::{Attendance, Connection, Hub};
 use crate::route::{Route, route};
-use crate::store::{Enqueued, Fetched, MailboxState, Registration, Store, StoreError, Tracking, Window};
+use crate::store::{
+    Enqueued, Fetched, MailboxState, Rebound, Registration, Store, StoreError, Tracking, Window,
+};
 
 /// When a sender is asked back after the relay itself could not do something.
 const RETRY_SOON: Duration = Duration::from_secs(5);
@@ -50,6 +53,15 @@ pub enum MailboxError {
     /// It has as many devices as it may.
     #[error("the mailbox has as many devices as it may")]
     TooManyDevices,
+    /// It is kept at another relay.
+    #[error("the mailbox has moved to {0}")]
+    Moved(Domain),
+    /// A binding with this serial counts.
+    #[error("a binding with the serial {0} counts")]
+    Outdated(u64),
+    /// This relay exchanges nothing with that domain.
+    #[error("this relay does not exchange envelopes with that domain")]
+    DomainRefused,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,41 +100,86 @@ impl Exchange {
         let now = self.clock.now();
         let mut results: Vec<Option<SubmitResult>> = Vec::new();
         let mut local = Group::default();
-        let mut remote: BTreeMap<(Domain, bool), Group> = BTreeMap::new();
+        let mut remote = Remote::new();
+        let mut learnt = self.learnt(&batch).await;
         for (index, item) in batch.into_iter().enumerate() {
             let taken = item.and_then(|(domain, envelope)| {
                 self.limits.check(&envelope, now)?;
-                match route(&self.domain, &domain) {
+                let binding = learnt.remove(envelope.mailbox());
+                match route(&self.domain, &domain, binding.as_ref()) {
                     Route::Local => local.push(index, envelope),
-                    Route::Remote(destination) => {
-                        self.forward.admit(destination).map_err(|failure| failure.class)?;
-                        let is_ephemeral = envelope.urgency() == Urgency::Ephemeral;
-                        remote.entry((domain, is_ephemeral)).or_default().push(index, envelope);
-                    }
+                    Route::Remote(destination) => self.add(&mut remote, index, destination, envelope)?,
                 }
+                learnt.extend(binding.map(|binding| (*binding.mailbox(), binding)));
                 Ok(())
             });
             results.push(taken.err().map(refused));
         }
-        let local = async {
-            let outcomes = self.deposit(local.envelopes, now).await;
-            local.indices.into_iter().zip(outcomes.iter().map(result_of)).collect::<Vec<_>>()
-        };
-        let remote = join_all(remote.into_iter().map(|((destination, is_ephemeral), group)| async move {
+        let (local, remote) = join(self.submit_here(local, now), self.submit_elsewhere(remote, now)).await;
+        for (index, result) in local.into_iter().chain(remote) {
+            results[index] = Some(result);
+        }
+        // Every item was either refused or put into a group, and a group answers for all of its items.
+        let unanswered = || refused_for_now(FailureClass::Unavailable, RETRY_SOON);
+        results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
+    }
+
+    /// What is known of the mailboxes of a batch at other relays.
+    async fn learnt(&self, batch: &[Submitted]) -> BTreeMap<MailboxId, Binding> {
+        let items = batch.iter().flatten().filter(|(domain, _)| *domain != self.domain);
+        let mailboxes: Vec<_> = items.map(|(_, envelope)| *envelope.mailbox()).collect();
+        if mailboxes.is_empty() {
+            return BTreeMap::new();
+        }
+        // Without an answer they go where they are addressed to, and are told there.
+        let learnt = self.store.learnt(mailboxes).await.unwrap_or_default();
+        learnt.into_iter().flatten().map(|binding| (*binding.mailbox(), binding)).collect()
+    }
+
+    fn add(
+        &self,
+        remote: &mut Remote,
+        index: usize,
+        destination: &Domain,
+        envelope: Envelope,
+    ) -> Result<(), FailureClass> {
+        self.forward.admit(destination).map_err(|failure| failure.class)?;
+        let is_ephemeral = envelope.urgency() == Urgency::Ephemeral;
+        remote.entry((destination.clone(), is_ephemeral)).or_default().push(index, envelope);
+        Ok(())
+    }
+
+    /// What is for our own mailboxes; what is for one that has moved goes there.
+    async fn submit_here(&self, group: Group, now: Timestamp) -> Vec<(usize, SubmitResult)> {
+        let outcomes = self.deposit(group.envelopes.clone(), now).await;
+        let mut moved = Remote::new();
+        let mut results = Vec::with_capacity(outcomes.len());
+        let items = group.indices.into_iter().zip(group.envelopes);
+        for ((index, envelope), outcome) in items.zip(outcomes) {
+            match outcome {
+                Outcome::Moved(binding) => match self.add(&mut moved, index, binding.domain(), envelope) {
+                    Ok(()) => {}
+                    Err(reason) => results.push((index, refused(reason))),
+                },
+                outcome => results.push((index, result_of(&outcome))),
+            }
+        }
+        if !moved.is_empty() {
+            results.extend(self.submit_elsewhere(moved, now).await);
+        }
+        results
+    }
+
+    async fn submit_elsewhere(&self, remote: Remote, now: Timestamp) -> Vec<(usize, SubmitResult)> {
+        let results = remote.into_iter().map(|((destination, is_ephemeral), group)| async move {
             let results = if is_ephemeral {
                 self.forward_at_once(&destination, &group.envelopes).await
             } else {
                 self.enqueue(destination, group.envelopes, now).await
             };
             group.indices.into_iter().zip(results).collect::<Vec<_>>()
-        }));
-        let (local, remote) = join(local, remote).await;
-        for (index, result) in local.into_iter().chain(remote.into_iter().flatten()) {
-            results[index] = Some(result);
-        }
-        // Every item was either refused or put into a group, and a group answers for all of its items.
-        let unanswered = || refused_for_now(FailureClass::Unavailable, RETRY_SOON);
-        results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
+        });
+        join_all(results).await.concat()
     }
 
     /// Takes a peer's batch: one outcome each, in order, once everything that was taken is durable.
@@ -152,10 +209,13 @@ impl Exchange {
         if !envelopes.iter().any(is_ephemeral) {
             return self.keep(envelopes, now).await;
         }
-        let handed_over: Vec<Option<Outcome>> = envelopes
-            .iter()
-            .map(|envelope| is_ephemeral(envelope).then(|| self.hand_over(envelope)))
-            .collect();
+        let mut handed_over: Vec<Option<Outcome>> = Vec::with_capacity(envelopes.len());
+        for envelope in &envelopes {
+            handed_over.push(match is_ephemeral(envelope) {
+                true => Some(self.hand_over(envelope).await),
+                false => None,
+            });
+        }
         let kept = envelopes.into_iter().filter(|envelope| !is_ephemeral(envelope)).collect();
         let mut kept = self.keep(kept, now).await.into_iter();
         handed_over.into_iter().filter_map(|outcome| outcome.or_else(|| kept.next())).collect()
@@ -176,11 +236,15 @@ impl Exchange {
         }
     }
 
-    fn hand_over(&self, envelope: &Envelope) -> Outcome {
+    async fn hand_over(&self, envelope: &Envelope) -> Outcome {
         if self.hub.hand_over(envelope) {
-            Outcome::Stored
-        } else {
-            Outcome::reject(FailureClass::NotConnected)
+            return Outcome::Stored;
+        }
+        match self.store.mailbox(*envelope.mailbox()).await {
+            Ok(Some(MailboxState { binding: Some(binding), has_moved: true, .. })) => {
+                Outcome::Moved(Box::new(binding))
+            }
+            _ => Outcome::reject(FailureClass::NotConnected),
         }
     }
 
@@ -231,6 +295,28 @@ impl Exchange {
         let existed = self.store.unregister(mailbox).await?;
         self.hub.disconnect(&mailbox);
         if existed { Ok(()) } else { Err(MailboxError::NoSuchMailbox) }
+    }
+
+    /// The owner says where a mailbox of ours is kept from now on. What is in it is sent on to there.
+    pub async fn bind(&self, binding: Binding) -> Result<(), MailboxError> {
+        let (mailbox, is_here) = (*binding.mailbox(), *binding.domain() == self.domain);
+        if !is_here {
+            self.forward.admit(binding.domain()).map_err(|_| MailboxError::DomainRefused)?;
+        }
+        match self.store.put_binding(binding, is_here).await? {
+            Rebound::Bound | Rebound::Unchanged => {}
+            Rebound::Outdated(serial) => return Err(MailboxError::Outdated(serial)),
+            Rebound::NoSuchMailbox => return Err(MailboxError::NoSuchMailbox),
+        }
+        if !is_here {
+            self.hub.disconnect(&mailbox);
+        }
+        Ok(())
+    }
+
+    /// What is kept of a mailbox of ours, also of one that has moved.
+    pub async fn mailbox(&self, mailbox: MailboxId) -> Result<MailboxState, MailboxError> {
+        self.store.mailbox(mailbox).await?.ok_or(MailboxError::NoSuchMailbox)
     }
 
     /// Connects a registered device: from then on its connection is woken when something comes.
@@ -288,7 +374,10 @@ impl Exchange {
     }
 
     async fn registered(&self, mailbox: MailboxId, device: DeviceId) -> Result<MailboxState, MailboxError> {
-        let state = self.store.mailbox(mailbox).await?.ok_or(MailboxError::NoSuchMailbox)?;
+        let state = self.mailbox(mailbox).await?;
+        if let (true, Some(binding)) = (state.has_moved, &state.binding) {
+            return Err(MailboxError::Moved(binding.domain().clone()));
+        }
         if state.devices.contains(&device) { Ok(state) } else { Err(MailboxError::NoSuchDevice) }
     }
 }
@@ -303,6 +392,9 @@ pub struct Waiting {
     /// When it is tried next.
     pub next_attempt: Timestamp,
 }
+
+/// What goes to other relays, by relay, and whether it is ephemeral.
+type Remote = BTreeMap<(Domain, bool), Group>;
 
 /// Envelopes of a batch that go the same way, with their places in it.
 #[derive(Default)]

@@ -13,6 +13,8 @@ pub(crate) enum Step {
     Flushed,
     /// `forwarded`: a peer has answered for a batch, and nothing of it is settled.
     Forwarded,
+    /// `onward`: envelopes that follow a binding are queued for the new relay, and are still where they were.
+    Onward,
     /// `pushed`: entries are sent to a device, which has not acknowledged them.
     Pushed,
 }
@@ -39,6 +41,7 @@ pub(crate) fn reach(step: Step) {
         Step::Written => "written",
         Step::Flushed => "flushed",
         Step::Forwarded => "forwarded",
+        Step::Onward => "onward",
         Step::Pushed => "pushed",
     };
     if let Some((wanted, time)) = &*WANTED

@@ -15,5 +15,5 @@ pub use destination::{
 pub use outlook::{Outlook, Turn};
 pub use pace::Pace;
 pub use rules::{
-    gives_up_destination, is_about_content, is_alarming, judge_answer, judge_failure, quick_try,
+    gives_up_destination, is_about_content, is_alarming, judge_answer, judge_failure, quick_try, spare,
 };

@@ -12,6 +12,7 @@
 //!
 //! Every operation is cancel-safe: dropping the future gives up the answer, not the write.
 
+mod bindings;
 mod check;
 mod embedded;
 mod engine;
@@ -45,7 +46,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use postrider_common::supervisor::Supervisor;
-use postrider_common::{DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId};
+use postrider_common::wire::mailbox::Entry;
+use postrider_common::{
+    Binding, DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId,
+};
 use tokio::sync::broadcast;
 
 pub use check::{Flaw, Found, Place, Report, Totals};
@@ -56,8 +60,9 @@ pub use progress::{Progress, Step};
 pub use quarantine::QUARANTINE_ITEMS;
 pub use transfer::{Moved, TransferError, export, import};
 pub use types::{
-    Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Quarantined,
-    Registration, Settlement, StoreError, StoreLimits, Tracking, TrackingEnd, Verdict, Window,
+    Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Onward,
+    Quarantined, Rebound, Registration, SentOn, Settlement, Source, StoreError, StoreLimits, Tracking,
+    TrackingEnd, Verdict, Window,
 };
 
 /// A new store that is in memory only.
@@ -84,8 +89,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Puts envelopes into the mailboxes that they are for: one outcome each, in order.
     ///
     /// `Stored`, `Duplicate` (its mark is kept for [`StoreLimits::mark_retention`] after the deposit, delivered or
-    /// not), `Reject` with `no-such-mailbox` or `no-such-device`, or `Retry` with `mailbox-full`. The envelopes'
-    /// own limits and times have been checked by the caller.
+    /// not), `Moved` if the mailbox is bound to another relay (`Retry` with `moved` if the envelope may be one of those
+    /// that it holds), `Reject` with `no-such-mailbox` or `no-such-device`, or
+    /// `Retry` with `mailbox-full`. The envelopes' own limits and times have been checked by the caller.
     fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Answer<'_, Vec<Outcome>>;
 
     /// The entries of a device after `after`, oldest first, as many as fit the window (at least one).
@@ -102,6 +108,38 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The device has these entries. Once no device is left to have it, an envelope's bytes are deleted.
     /// Unknown entries are passed over; how many were known is the answer.
     fn acknowledge(&self, mailbox: MailboxId, device: DeviceId, entries: Vec<EntryId>) -> Answer<'_, usize>;
+
+    /// The owner of a mailbox of this relay's says where it is kept: here, or elsewhere. The higher serial counts. From
+    /// then on, if it is elsewhere, nothing is deposited, and what is in the mailbox is held to be sent on.
+    fn put_binding(&self, binding: Binding, is_here: bool) -> Answer<'_, Rebound>;
+
+    /// Mailboxes that have moved away and hold something, as many as that, in some order, after `after`.
+    fn holding(&self, after: Option<MailboxId>, count: usize) -> Answer<'_, Vec<MailboxId>>;
+
+    /// What is held of a mailbox that has moved away, oldest first, as much as fits the window (at least one).
+    /// Nothing of a mailbox that has not, or no longer.
+    fn held(&self, mailbox: MailboxId, window: Window) -> Answer<'_, Vec<Entry>>;
+
+    /// What was held under the binding with this serial is queued, durably: its entries are deleted, and are no
+    /// duplicates any more. If another binding counts, nothing happens. A mailbox that holds nothing after that is no
+    /// longer [holding](Self::holding).
+    fn release_held(&self, mailbox: MailboxId, serial: u64, entries: Vec<Entry>) -> Answer<'_, ()>;
+
+    /// Remembers until `until` where a mailbox of another relay's is kept; the answer is what counts of it, by the higher
+    /// serial. At most [`StoreLimits::learnt_bindings`] are remembered; of mailboxes that are registered here, none.
+    fn learn(&self, binding: Binding, until: Timestamp) -> Answer<'_, Binding>;
+
+    /// What was learnt of these mailboxes, each in its place.
+    fn learnt(&self, mailboxes: Vec<MailboxId>) -> Answer<'_, Vec<Option<Binding>>>;
+
+    /// Queues envelopes that follow a binding: from its [`Source`] each is queued for a destination once, whatever becomes
+    /// of it there, and whatever else is queued for it under the same mailbox and envelope id.
+    fn enqueue_onward(
+        &self,
+        destination: Domain,
+        envelopes: Vec<SentOn>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Enqueued>>;
 
     /// Queues envelopes for another relay: one answer each, in order. The same mailbox and envelope id, enqueued
     /// for the same destination again, gets the tracking id of the first time, unless that ended without the envelope
@@ -138,7 +176,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Sets or clears a destination's back-off.
     fn put_backoff(&self, destination: Domain, backoff: Option<Backoff>) -> Answer<'_, ()>;
 
-    /// What became of a queued envelope.
+    /// What became of a queued envelope, also at the destinations that it went on to.
     fn tracking(&self, id: TrackingId) -> Answer<'_, Option<Tracking>>;
 
     /// The envelopes of a destination that were [quarantined](Verdict::Quarantined), oldest first. The latest
@@ -146,7 +184,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn quarantined(&self, destination: Domain) -> Answer<'_, Vec<Quarantined>>;
 
     /// Deletes what is over at `now`: mailbox entries, queued items (their tracking says `expired`; leased ones
-    /// are left to their lease), tracking records, what was quarantined, marks. It does at most `budget` deletions, then says whether
+    /// are left to their lease), tracking records, what was quarantined or learnt, marks. It does at most `budget` deletions, then says whether
     /// there is more.
     fn expire(&self, now: Timestamp, budget: usize) -> Answer<'_, Expiry>;
 

@@ -10,6 +10,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test suite: whatever an operation refuses is a failure")]
 
+mod bindings;
 mod mailboxes;
 mod queue;
 mod whole;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use postrider::store::{Fetched, Leased, Store, StoreError, StoreLimits, Window};
 use postrider_common::{DeviceId, Domain, Draft, EntryId, Envelope, MailboxId, Timestamp};
 
+pub use bindings::*;
 pub use mailboxes::*;
 pub use queue::*;
 pub use whole::*;
@@ -55,6 +57,11 @@ macro_rules! store_conformance {
             expires_within_a_budget
             unregisters_with_everything
             keeps_envelopes_of_every_size
+            takes_the_binding_with_the_highest_serial
+            holds_what_is_in_a_mailbox_that_moves
+            remembers_where_other_mailboxes_are_kept
+            queues_once_what_goes_on
+            tracks_an_envelope_that_goes_on
             leases_in_order_and_once
             lapses_and_releases_leases
             tracks_an_envelope_to_its_end

@@ -2,7 +2,7 @@
 //!
 //! A [`Script`] is a list of operations over up to five relays: clients submit, devices register, connect, acknowledge
 //! and go, relays die and are started again, ways between them are cut and mended, lose things and repeat them, clocks
-//! are set, time passes. A seed makes a script, and decides whatever is left open in it: how long a request takes and a
+//! are set, mailboxes move from relay to relay, time passes. A seed makes a script, and decides whatever is left open in it: how long a request takes and a
 //! flush, which tracking ids there are, the jitter of a back-off. [`run`] carries a script out and says what was wrong.
 //! The same seed and script give the same run, to the last event.
 //!
@@ -40,7 +40,12 @@
 //!     ended, may be overtaken.
 //! 12. **Registrations and deletions last** as envelopes do, once they were answered.
 //! 13. **Deleted means gone.** No store has a body, an entry, an item, or an index of one; every counter is zero. And
-//!     twelve days later no mark and no tracking record is left.
+//!     forty days later no mark, no tracking record and nothing that was learnt of mailboxes elsewhere is left.
+//! 14. **A mailbox that moves takes everything along.** Its owner moves it as the SDK does, and goes on with what was
+//!     interrupted. All that is said above holds for it, whichever relays its envelopes were submitted to, with its first
+//!     address and at whatever moment; except that at each relay that it comes to an envelope may have one more entry
+//!     id, that what was shown at the relay before may come again, and that a repetition may have another tracking id. An
+//!     envelope fails as a `loop` only if its mailbox has moved more often than an envelope is sent on.
 //!
 //! # What is real, and what is not
 //!
@@ -65,6 +70,7 @@ mod campaign;
 mod device;
 mod invariants;
 mod ledger;
+mod moves;
 mod network;
 mod node;
 mod script;

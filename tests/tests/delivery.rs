@@ -19,6 +19,9 @@ mod links;
 #[path = "delivery/local.rs"]
 mod local;
 #[cfg(test)]
+#[path = "delivery/moves.rs"]
+mod moves;
+#[cfg(test)]
 #[path = "delivery/outages.rs"]
 mod outages;
 #[cfg(test)]

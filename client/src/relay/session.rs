@@ -120,7 +120,7 @@ impl Session {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn call(&self, call: Call) -> Result<Answer, Error> {
+    pub(super) async fn call(&self, call: Call) -> Result<Answer, Error> {
         self.call_within(call, self.0.relay.0.request_timeout).await
     }
 
@@ -206,6 +206,7 @@ mod tests {
             sends(&session.entries(None, Duration::ZERO));
             sends(&session.acknowledge(&[]));
             sends(&session.stream());
+            sends(&session.move_to(session.relay()));
         }
         let _ = all;
     }

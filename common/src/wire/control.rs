@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Domain, FailureClass, MailboxId, Timestamp};
+use crate::{Binding, BindingError, DeviceId, Domain, FailureClass, MailboxId, Timestamp};
 
 /// The media type of an error: RFC 9457.
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
@@ -104,6 +104,24 @@ pub struct Registered {
     pub created: bool,
 }
 
+/// `GET /v1/mailbox/devices`: the mailbox's devices, in the order in which they were registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Devices {
+    /// Their ids.
+    pub devices: Vec<DeviceId>,
+}
+
+/// `PUT` and `GET /v1/mailbox/binding`: where the session's mailbox is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingStatement {
+    /// Where it is kept.
+    pub domain: Domain,
+    /// Higher than that of any earlier binding.
+    pub serial: u64,
+    /// The mailbox's, over the binding, in lower-case hexadecimal.
+    pub signature: SignatureHex,
+}
+
 /// `GET /v1/tracking/{id}`: what became of a queued envelope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackingStatus {
@@ -153,6 +171,9 @@ pub struct Problem {
     /// What is wrong with this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Where the mailbox is kept, of a mailbox that has moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
 }
 
 impl Problem {
@@ -174,6 +195,23 @@ pub fn session_proof(domain: &Domain, nonce: &Nonce, mailbox: &MailboxId, device
     let length = u8::try_from(domain.as_str().len()).unwrap_or(u8::MAX);
     [SESSION_CONTEXT, &[length], domain.as_str().as_bytes(), &nonce.0, mailbox.as_bytes(), device.as_bytes()]
         .concat()
+}
+
+impl BindingStatement {
+    /// The statement of `mailbox`, if its signature is right.
+    pub fn of(&self, mailbox: MailboxId) -> Result<Binding, BindingError> {
+        Binding::verify(mailbox, self.domain.clone(), self.serial, self.signature.0)
+    }
+}
+
+impl From<&Binding> for BindingStatement {
+    fn from(binding: &Binding) -> Self {
+        Self {
+            domain: binding.domain().clone(),
+            serial: binding.serial(),
+            signature: SignatureHex(*binding.signature()),
+        }
+    }
 }
 
 impl SessionGranted {

@@ -11,8 +11,8 @@ use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use postrider_common::limits::{MAX_ATTACHMENTS, MAX_BATCH_ENVELOPES, MAX_ENVELOPE_BYTES, MAX_MESSAGE_BYTES};
 use postrider_common::wire::control::{
-    Challenge, Nonce, PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem, Registered, RelayInfo,
-    SessionGranted, SessionRequest, TrackingStatus, session_proof,
+    BindingStatement, Challenge, Devices, Nonce, PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem,
+    Registered, RelayInfo, SessionGranted, SessionRequest, TrackingStatus, session_proof,
 };
 use postrider_common::wire::{CONTENT_TYPE, MAX_REASON};
 use postrider_common::{Domain, FailureClass, Persistence};
@@ -93,6 +93,8 @@ fn its_json_documents_are_real() {
             "Challenge" => check_json::<Challenge>(&text),
             "SessionRequest" => check_json::<SessionRequest>(&text),
             "SessionGranted" => check_json::<SessionGranted>(&text),
+            "Devices" => check_json::<Devices>(&text),
+            "BindingStatement" => check_json::<BindingStatement>(&text),
             "Registered" => check_json::<Registered>(&text),
             "TrackingStatus" => check_json::<TrackingStatus>(&text),
             "Problem" => check_json::<Problem>(&text),
@@ -102,7 +104,7 @@ fn its_json_documents_are_real() {
         }
         seen.insert(name);
     }
-    assert_eq!(seen.len(), 7, "an example for each type: {seen:?}");
+    assert_eq!(seen.len(), 9, "an example for each type: {seen:?}");
 }
 
 #[test]
@@ -115,6 +117,14 @@ fn its_session_request_is_signed_right() {
     assert_eq!(proof, vectors::bytes("session-proof"));
     let key = VerifyingKey::from_bytes(request.mailbox.as_bytes()).unwrap();
     key.verify(&proof, &Signature::from_bytes(&request.signature.0)).unwrap();
+}
+
+#[test]
+fn its_binding_is_signed_right() {
+    let statement: BindingStatement = example("BindingStatement");
+    let request: SessionRequest = example("SessionRequest");
+    assert!(statement.of(request.mailbox).is_ok());
+    assert_eq!(statement.signature.0.to_vec(), vectors::bytes("binding-signature"));
 }
 
 #[test]

@@ -105,6 +105,7 @@ impl From<Refusal> for Answer {
             title: refusal.status.canonical_reason().unwrap_or("Error").into(),
             status: refusal.status.as_u16(),
             detail: Some(refusal.detail),
+            domain: None,
         };
         let mut answer = json(refusal.status, PROBLEM_CONTENT_TYPE, &problem);
         if let Some((name, value)) = refusal.header {

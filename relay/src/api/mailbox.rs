@@ -7,6 +7,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use postrider_common::EntryId;
+use postrider_common::wire::control::BindingStatement;
 use postrider_common::wire::mailbox::{DeviceMessage, ServerMessage};
 use postrider_common::wire::{self, control};
 
@@ -32,6 +33,23 @@ pub(super) async fn register(api: &Shared, session: Session) -> Answer {
 pub(super) async fn delete(api: &Shared, session: Session) -> Answer {
     api.exchange.unregister(session.mailbox).await?;
     Ok(no_content())
+}
+
+pub(super) async fn devices(api: &Shared, session: Session) -> Answer {
+    let state = api.exchange.mailbox(session.mailbox).await?;
+    Ok(json(&control::Devices { devices: state.devices }))
+}
+
+pub(super) async fn bind(api: &Shared, session: Session, statement: BindingStatement) -> Answer {
+    let binding = statement.of(session.mailbox).map_err(|_| ApiError::BindingRefused)?;
+    api.exchange.bind(binding).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn binding(api: &Shared, session: Session) -> Answer {
+    let state = api.exchange.mailbox(session.mailbox).await?;
+    let binding = state.binding.ok_or(ApiError::NoBinding)?;
+    Ok(json(&BindingStatement::from(&binding)))
 }
 
 pub(super) async fn acknowledge(api: &Shared, session: Session, request: Request<Incoming>) -> Answer {

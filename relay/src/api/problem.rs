@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
+use postrider_common::Domain;
 use postrider_common::limits::MAX_BATCH_ENVELOPES;
 use postrider_common::wire::control::{PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem};
 use postrider_common::wire::{self, WireError};
@@ -31,6 +32,11 @@ pub(super) enum ApiError {
     NoSuchMailbox,
     NoSuchDevice,
     TooManyDevices,
+    Moved(Domain),
+    NoBinding,
+    BindingRefused,
+    BindingOutdated(u64),
+    DomainRefused,
     UnknownTracking,
     UpgradeRequired,
     StorageFull,
@@ -43,7 +49,8 @@ const RETRY_SOON: Duration = Duration::from_secs(5);
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotFound | Self::NoSuchMailbox | Self::UnknownTracking => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoSuchMailbox => StatusCode::NOT_FOUND,
+            Self::NoBinding | Self::UnknownTracking => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -51,8 +58,10 @@ impl ApiError {
             Self::Malformed(_) | Self::UnsupportedVersion(_) => StatusCode::BAD_REQUEST,
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::ProofRefused(_) | Self::NoSuchDevice => StatusCode::FORBIDDEN,
+            Self::BindingRefused | Self::DomainRefused => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TooManyDevices => StatusCode::CONFLICT,
+            Self::TooManyDevices | Self::BindingOutdated(_) => StatusCode::CONFLICT,
+            Self::Moved(_) => StatusCode::GONE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -74,6 +83,11 @@ impl ApiError {
             Self::NoSuchMailbox => "no-such-mailbox",
             Self::NoSuchDevice => "no-such-device",
             Self::TooManyDevices => "too-many-devices",
+            Self::Moved(_) => "moved",
+            Self::NoBinding => "no-binding",
+            Self::BindingRefused => "binding-refused",
+            Self::BindingOutdated(_) => "binding-outdated",
+            Self::DomainRefused => "policy-denied-here",
             Self::UnknownTracking => "unknown-tracking",
             Self::UpgradeRequired => "upgrade-required",
             Self::StorageFull => "storage-full",
@@ -96,6 +110,11 @@ impl ApiError {
             Self::NoSuchMailbox => "The mailbox is not registered at this relay",
             Self::NoSuchDevice => "The device is not registered for the mailbox",
             Self::TooManyDevices => "The mailbox has as many devices as it may",
+            Self::Moved(_) => "The mailbox is kept at another relay",
+            Self::NoBinding => "No binding of the mailbox is known at this relay",
+            Self::BindingRefused => "The binding is not signed by the mailbox's key",
+            Self::BindingOutdated(_) => "A later binding of the mailbox counts",
+            Self::DomainRefused => "This relay does not exchange envelopes with that domain",
             Self::UnknownTracking => "There is no envelope with this tracking id",
             Self::UpgradeRequired => "This path is a WebSocket",
             Self::StorageFull => "The relay's disk is nearly full",
@@ -113,6 +132,16 @@ impl ApiError {
                 Some(format!("the body has version {got}, this relay reads version {}", wire::VERSION))
             }
             Self::Unauthenticated(why) | Self::ProofRefused(why) => Some((*why).into()),
+            Self::Moved(domain) => Some(format!("it is kept at {domain}")),
+            Self::BindingOutdated(serial) => Some(format!("the one that counts has the serial {serial}")),
+            _ => None,
+        }
+    }
+
+    /// Where the mailbox is kept instead.
+    fn domain(&self) -> Option<Domain> {
+        match self {
+            Self::Moved(domain) => Some(domain.clone()),
             _ => None,
         }
     }
@@ -133,6 +162,7 @@ impl ApiError {
             title: self.title().into(),
             status: status.as_u16(),
             detail: self.detail(),
+            domain: self.domain(),
         };
         let mut response = Response::new(Full::from(super::json_bytes(&problem)));
         *response.status_mut() = status;
@@ -192,6 +222,9 @@ impl From<MailboxError> for ApiError {
             MailboxError::NoSuchMailbox => Self::NoSuchMailbox,
             MailboxError::NoSuchDevice => Self::NoSuchDevice,
             MailboxError::TooManyDevices => Self::TooManyDevices,
+            MailboxError::Moved(domain) => Self::Moved(domain),
+            MailboxError::Outdated(serial) => Self::BindingOutdated(serial),
+            MailboxError::DomainRefused => Self::DomainRefused,
             MailboxError::Store(error) => error.into(),
         }
     }

@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use postrider_common::wire::{self, control, submit};
 use postrider_common::{Timestamp, TrackingId};
+use serde::de::DeserializeOwned;
 
 use super::auth::Session;
 use super::body::expect_type;
@@ -47,6 +48,13 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
         ("/v1/mailbox", Method::PUT) => mailbox::register(api, session(api, &request)?).await,
         ("/v1/mailbox", Method::DELETE) => mailbox::delete(api, session(api, &request)?).await,
         ("/v1/mailbox", _) => Err(ApiError::MethodNotAllowed { allow: "PUT, DELETE" }),
+        ("/v1/mailbox/devices", Method::GET) => mailbox::devices(api, session(api, &request)?).await,
+        ("/v1/mailbox/binding", Method::PUT) => {
+            let session = session(api, &request)?;
+            mailbox::bind(api, session, read_json(api, request).await?).await
+        }
+        ("/v1/mailbox/binding", Method::GET) => mailbox::binding(api, session(api, &request)?).await,
+        ("/v1/mailbox/binding", _) => Err(ApiError::MethodNotAllowed { allow: "GET, PUT" }),
         ("/v1/mailbox/entries", Method::GET) => {
             mailbox::entries(api, session(api, &request)?, request.uri().query().unwrap_or_default()).await
         }
@@ -57,7 +65,9 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
         ("/v1/mailbox/stream", Method::GET) => {
             stream::open(api, session(api, &request)?, request, Arc::clone(client)).await
         }
-        ("/v1/mailbox/entries" | "/v1/mailbox/stream", _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
+        ("/v1/mailbox/entries" | "/v1/mailbox/stream" | "/v1/mailbox/devices", _) => {
+            Err(ApiError::MethodNotAllowed { allow: "GET" })
+        }
         (other, method) => match (other.strip_prefix("/v1/tracking/"), method) {
             (Some(id), Method::GET) => tracking(api, id, client).await,
             (Some(_), _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
@@ -99,11 +109,14 @@ fn challenge(api: &Shared, client: &Admission) -> Answer {
 
 async fn open_session(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
     api.rate.take(client.address(), 1)?;
+    let request = read_json(api, request).await?;
+    Ok(json(&api.authenticator.open_session(&request, api.exchange.now())?))
+}
+
+async fn read_json<T: DeserializeOwned>(api: &Shared, request: Request<Incoming>) -> Result<T, ApiError> {
     expect_type(&request, "application/json")?;
     let body = api.bodies.read(request, JSON_BYTES).await?;
-    let request = serde_json::from_slice(&body.bytes)
-        .map_err(|error| ApiError::Malformed(format!("the session request: {error}")))?;
-    Ok(json(&api.authenticator.open_session(&request, api.exchange.now())?))
+    serde_json::from_slice(&body.bytes).map_err(|error| ApiError::Malformed(format!("the JSON: {error}")))
 }
 
 async fn tracking(api: &Shared, id: &str, client: &Admission) -> Answer {

@@ -276,9 +276,10 @@ impl<'a> DeviceStream<'a> {
             Event::Ephemeral(envelope) => {
                 self.send(Message::Binary(ServerMessage::Ephemeral(*envelope).encode())).await
             }
-            Event::Replaced => {
-                Err(End::Close(CloseCode::Policy, "the device connected elsewhere or was removed"))
-            }
+            Event::Replaced => Err(End::Close(
+                CloseCode::Policy,
+                "the device connected elsewhere or was removed, or its mailbox has moved",
+            )),
         }
     }
 

@@ -36,6 +36,8 @@ pub enum ClientCommand {
     Receive(ReceiveArgs),
     /// Say what became of a message that was queued for another relay
     Status(StatusArgs),
+    /// Move your mailbox to another relay, with all that waits in it, and print its new contact card
+    Move(MoveArgs),
 }
 
 /// `keygen`.
@@ -103,6 +105,38 @@ pub struct StatusArgs {
     /// What `send` printed
     #[arg(value_name = "TRACKING-ID")]
     id: TrackingId,
+}
+
+/// `move`.
+#[derive(Debug, Args)]
+pub struct MoveArgs {
+    /// The file that `keygen` wrote
+    #[arg(long, value_name = "FILE")]
+    identity: PathBuf,
+    #[command(flatten)]
+    relay: RelayArgs,
+    #[command(flatten)]
+    to: NewRelayArgs,
+    /// The file to write for the mailbox at the new relay; one that exists is not overwritten
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Where a mailbox moves to, and how that relay proves to be that one.
+#[derive(Debug, Args)]
+struct NewRelayArgs {
+    /// The new relay, for instance https://relay.example.net
+    #[arg(long = "to", value_name = "URL")]
+    to_url: String,
+    /// Trust this key of the new relay only: the SHA-256 of its public key
+    #[arg(long, value_name = "HEX", conflicts_with = "to_ca")]
+    to_pin: Option<KeyPin>,
+    /// For the new relay, trust the authority in this PEM file, instead of the web's authorities
+    #[arg(long, value_name = "FILE")]
+    to_ca: Option<PathBuf>,
+    /// Connect to the new relay at this address, instead of looking its name up
+    #[arg(long, value_name = "IP:PORT")]
+    to_address: Option<SocketAddr>,
 }
 
 /// Which relay, and how it proves to be that one.
@@ -182,6 +216,7 @@ pub async fn run(
         ClientCommand::Send(send) => send.run(input, out).await,
         ClientCommand::Receive(receive) => receive.run(out).await,
         ClientCommand::Status(status) => status.run(out).await,
+        ClientCommand::Move(args) => args.run(out).await,
     }
 }
 
@@ -274,6 +309,27 @@ impl StatusArgs {
     async fn run(self, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
         let status = self.relay.build()?.track(self.id).await?;
         print(out, &show::status(&status))
+    }
+}
+
+impl MoveArgs {
+    /// Its file is written at the end, and what is done twice changes nothing: so after a failure the same command goes
+    /// on.
+    async fn run(self, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
+        let identity = Identity::load(&self.identity)?;
+        if self.out.exists() {
+            return Err(IdentityError::Exists { path: self.out }.into());
+        }
+        let session = self.relay.build()?.session(&identity).await?;
+        let moved = session.move_to(&RelayArgs::from(self.to).build()?).await?;
+        moved.save(&self.out)?;
+        print(out, &format!("{}\n", moved.card()))
+    }
+}
+
+impl From<NewRelayArgs> for RelayArgs {
+    fn from(to: NewRelayArgs) -> Self {
+        Self { url: to.to_url, pin: to.to_pin, ca: to.to_ca, address: to.to_address }
     }
 }
 

@@ -66,6 +66,7 @@ impl Limits {
                 queue_bytes: reader.number(&LIMIT_QUEUE_BYTES),
                 mark_retention: reader.duration(&LIMIT_MARK_RETENTION),
                 tracking_retention: reader.duration(&LIMIT_TRACKING_RETENTION),
+                learnt_bindings: StoreLimits::default().learnt_bindings,
             },
             request_header_bytes: reader.length(&LIMIT_REQUEST_HEADER),
             header_timeout: reader.duration(&LIMIT_HEADER_TIMEOUT),

@@ -6,11 +6,11 @@ mod waiting;
 use std::time::Duration;
 
 use postrider_common::clock::Clock;
-use postrider_common::{FailureClass, Outcome};
+use postrider_common::{Draft, EntryId, FailureClass, MailboxId, Outcome};
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::store::{Backoff, TrackingEnd};
+use crate::store::{Backoff, Enqueued, Onward, SentOn, Source, TrackingEnd};
 use bench::{Bench, DAY, Peer, START, beta};
 
 #[tokio::test]
@@ -222,6 +222,36 @@ async fn all_that_waits_fails_with_a_destination_that_is_given_up() {
     bench.delivery.retry(&bench.destination);
     assert_eq!(bench.backoff(Option::is_none).await, None);
     assert_eq!(bench.end(bench.enqueue(1).await[0]).await, TrackingEnd::Stored);
+}
+
+#[tokio::test]
+async fn what_is_held_outlives_a_destination_that_is_given_up() {
+    let peer = Peer::new([(); 2].map(|()| Err(FailureClass::DiscoveryDeclined)));
+    let small = Window { count: 3, bytes: 1 << 20 };
+    let bench = Bench::with(&peer, Settings { batch: small, batches_in_flight: 1, ..Settings::default() });
+    let held: Vec<_> = (0..10)
+        .map(|number| {
+            let draft = Draft::new(MailboxId::from_bytes([1; 32]), START + 30 * DAY, vec![number]);
+            SentOn {
+                envelope: draft.finish().unwrap(),
+                onward: Onward { moves: 0, is_held: true },
+                source: Source::Held { entry: EntryId(number.into()), serial: 1 },
+            }
+        })
+        .collect();
+    let answers = bench.store.enqueue_onward(bench.destination.clone(), held, START).await.unwrap();
+    let ids = bench.enqueue(10).await;
+    for id in ids {
+        assert_eq!(bench.end(id).await, TrackingEnd::Failed(FailureClass::DiscoveryDeclined));
+    }
+    for answer in answers {
+        let Enqueued::Queued(id) = answer else { panic!("{answer:?}") };
+        assert_eq!(bench.tracked(id, |tracking| tracking.attempts > 0).await.end, None);
+    }
+    while bench.store.destination(beta()).await.unwrap().is_some_and(|state| state.items > 0) {
+        bench.pass(Duration::from_secs(60)).await;
+    }
+    assert!(bench.clock.now() < START + DAY, "it was tried again");
 }
 
 #[tokio::test]

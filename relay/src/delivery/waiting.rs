@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use postrider_common::backoff::MAX_RETRY_AFTER;
 use postrider_common::{FailureClass, Timestamp};
 
 use super::Shared;
@@ -81,7 +82,8 @@ impl Worker {
         }
     }
 
-    /// Fails whatever waits for a destination that was given up, a batch at a time, also what has a time of its own.
+    /// Fails whatever waits for a destination that was given up, a batch at a time, at last also what has a time of its
+    /// own. What is held for mailboxes that have moved stays.
     pub(super) async fn give_up(
         &mut self,
         class: FailureClass,
@@ -92,21 +94,31 @@ impl Worker {
         }
         let Shared { clock, store, settings, .. } = &*self.delivery.0;
         let now = clock.now();
-        // With nothing under way, no lease is in force that looking so far ahead could end early.
-        let leased =
-            store.lease(self.destination.clone(), settings.batch, now + EVER, now + settings.attempt);
-        let items = leased.await?;
+        let lease = |at| store.lease(self.destination.clone(), settings.batch, at, now + settings.attempt);
+        let mut items = lease(now).await?;
+        let is_due = !items.is_empty();
+        if !is_due {
+            // With nothing under way, no lease is in force that looking so far ahead could end early.
+            items = lease(now + EVER).await?;
+        }
         if items.is_empty() {
             self.delivery.note_nothing_waits(&self.destination);
             return Ok(Next::At(until));
         }
+        let is_held = |item: &Leased| item.onward.is_some_and(|onward| onward.is_held);
         let verdict = |item: &Leased| match item.envelope.expires_at() > now {
+            // Behind everything else, so that it is in nobody's way.
+            true if is_held(item) => Verdict::Retry { reason: class, not_before: now + MAX_RETRY_AFTER },
             true => Verdict::Failed(class),
             false => Verdict::Expired,
         };
-        let settlements = items.iter().map(|item| Settlement { item: item.item, verdict: verdict(item) });
+        let verdicts: Vec<_> = items.iter().map(verdict).collect();
+        let is_over = !is_due && items.iter().all(is_held);
+        let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
+        let settlements = items.iter().zip(verdicts);
+        let settlements = settlements.map(|(item, verdict)| Settlement { item: item.item, verdict });
         store.settle(self.destination.clone(), settlements.collect(), now).await?;
-        Ok(Next::At(now))
+        Ok(Next::At(if is_over { until } else { now }))
     }
 }
 

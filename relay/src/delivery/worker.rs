@@ -10,6 +10,7 @@ use postrider_common::{Domain, Failure, FailureClass, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Attempt, attempt};
+use super::moved::Moves;
 use super::waiting::Lookout;
 use super::wake::{Signs, Wake};
 use super::{Delivery, Shared};
@@ -224,13 +225,16 @@ impl Worker {
                 if outcomes.iter().any(Option::is_some) {
                     self.note_success().await?;
                 }
-                let judge = |(item, outcome): (&Leased, _)| match outcome {
-                    Some(outcome) => {
-                        judge_answer(&outcome, &item.envelope, item.attempts, now, self.delivery.jitter())
+                let followed = self.moves().follow_answers(&items, &outcomes, now).await?;
+                let judge = |(item, outcome): (&Leased, &Option<_>)| match (followed.get(&item.item), outcome)
+                {
+                    (Some(verdict), _) => *verdict,
+                    (None, Some(outcome)) => {
+                        judge_answer(outcome, &item.envelope, item.attempts, now, self.delivery.jitter())
                     }
-                    None => Verdict::Expired,
+                    (None, None) => Verdict::Expired,
                 };
-                items.iter().zip(outcomes).map(judge).collect()
+                items.iter().zip(&outcomes).map(judge).collect()
             }
             // The peer is well: it has refused what was sent. Batches become smaller until the one envelope that it
             // does not take is alone, and that one has failed.
@@ -254,9 +258,14 @@ impl Worker {
                 vec![verdict; items.len()]
             }
         };
+        let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
         let ends = items.iter().zip(verdicts);
         let settlements = ends.map(|(item, verdict)| Settlement { item: item.item, verdict }).collect();
         self.delivery.0.store.settle(self.destination.clone(), settlements, now).await
+    }
+
+    pub(super) const fn moves(&self) -> Moves<'_> {
+        Moves { delivery: &self.delivery, destination: &self.destination }
     }
 
     async fn note_success(&mut self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_common::{Envelope, Failure, FailureClass, Outcome, Persistence, Timestamp, backoff};
 
-use crate::store::{Backoff, Verdict};
+use crate::store::{Backoff, Onward, Verdict};
 
 /// The pauses between the tries of one attempt: a peer that is being restarted is back after them.
 const QUICK_PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
@@ -12,6 +12,8 @@ const QUICK_PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_
 const QUICK: Duration = Duration::from_secs(5);
 /// How often an answer that may come from a wrong clock is asked for again: for about four hours by the ladder.
 const CLOCK_ATTEMPTS: u32 = 12;
+/// How often an envelope that has followed a binding is offered to a relay that does not know its mailbox: as long.
+const MOVED_ATTEMPTS: u32 = 12;
 
 /// What the destination's answer about one envelope means for it. `attempts` counts its earlier answers.
 pub fn judge_answer(
@@ -30,8 +32,36 @@ pub fn judge_answer(
         Outcome::Reject { reason } if is_about_content(*reason) => Verdict::Quarantined(*reason),
         Outcome::Reject { reason } => Verdict::Failed(*reason),
         Outcome::Retry { reason, after } => come_again(*reason, *after, envelope, attempts, now, jitter),
-        // Custody stays here: the envelope is offered again until it expires.
+        // Another mailbox's binding says nothing about this one.
+        Outcome::Moved(binding) if binding.mailbox() != envelope.mailbox() => {
+            come_again(FailureClass::RemoteFailed, Duration::ZERO, envelope, attempts, now, jitter)
+        }
+        // Where it does not lead on: the relay has yet to learn that the mailbox is back. Custody stays here.
         Outcome::Moved(_) => come_again(FailureClass::Moved, Duration::ZERO, envelope, attempts, now, jitter),
+    }
+}
+
+/// What a verdict is for an envelope that has followed a binding.
+///
+/// Its mailbox may be registered at the new relay a little later than it has moved. And of what was held in a mailbox
+/// here nobody else could be told that it has failed: it stays until its time is over, or its owner says where it goes.
+pub fn spare(
+    verdict: Verdict,
+    onward: Option<Onward>,
+    envelope: &Envelope,
+    attempts: u32,
+    now: Timestamp,
+    jitter: f64,
+) -> Verdict {
+    let (Some(onward), Verdict::Failed(reason) | Verdict::Quarantined(reason)) = (onward, verdict) else {
+        return verdict;
+    };
+    let is_not_yet = matches!(reason, FailureClass::NoSuchMailbox | FailureClass::NoSuchDevice)
+        && attempts < MOVED_ATTEMPTS;
+    if onward.is_held || is_not_yet {
+        come_again(reason, Duration::ZERO, envelope, attempts, now, jitter)
+    } else {
+        verdict
     }
 }
 

@@ -4,17 +4,17 @@
 //! values, whatever engine has them: at each in the order of its kind, with those of one mailbox or one destination
 //! together. So memory grows with the largest mailbox and with nothing else.
 
+mod bindings;
 mod mailboxes;
 mod queue;
 mod report;
 
 use bytes::Bytes;
 use postrider_common::Envelope;
-use serde::Deserialize;
 
 use super::kv::Key;
 use super::pairs::{Cursor, Pairs};
-use super::records::{self, FloorRecord, MarkRecord};
+use super::records::{self, FloorRecord, MarkRecord, Record};
 use super::{Progress, Step, StoreError, keys};
 
 pub use report::{Flaw, Found, Place, Report, Totals};
@@ -34,6 +34,7 @@ pub(crate) fn records(
     checker.settings()?;
     checker.unknown_kinds()?;
     checker.mailboxes()?;
+    checker.bindings()?;
     checker.queue()?;
     checker.marks()
 }
@@ -237,7 +238,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The record in a value that could be read.
-    fn decode<T: for<'r> Deserialize<'r>>(&mut self, key: &[u8], value: Option<Bytes>) -> Option<T> {
+    fn decode<T: Record>(&mut self, key: &[u8], value: Option<Bytes>) -> Option<T> {
         let record = records::decode(&value?);
         if record.is_err() {
             self.flaw(Flaw::Undecodable, key);
@@ -251,7 +252,7 @@ impl<'a> Checker<'a> {
 }
 
 /// Looks a record up: `None` too if it cannot be read, which was or will be reported where it is.
-fn record<T: for<'r> Deserialize<'r>>(pairs: &dyn Pairs, key: &[u8]) -> Option<T> {
+fn record<T: Record>(pairs: &dyn Pairs, key: &[u8]) -> Option<T> {
     pairs.get(key).ok().flatten().and_then(|bytes| records::decode(&bytes).ok())
 }
 

@@ -1,13 +1,18 @@
 //! The store over any key-value engine: it passes operations to the writer, and reads what is durable.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use postrider_common::random::{Random, SharedRandom, SystemRandom, bytes_of};
 use postrider_common::secret::Secret;
 use postrider_common::supervisor::Supervisor;
-use postrider_common::{DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId};
+use postrider_common::wire::mailbox::Entry;
+use postrider_common::{
+    Binding, DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId,
+};
 use tokio::sync::{Semaphore, broadcast, oneshot};
 
 use super::group::{Group, Rules};
@@ -23,7 +28,7 @@ use super::view::View;
 use super::writer::{Answerer, NAME, Slot, Writer};
 use super::{
     Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, Leased, MailboxState, Quarantined,
-    Registration, Settlement, Sizes, Store, StoreError, StoreLimits, Tracking, Window,
+    Rebound, Registration, SentOn, Settlement, Sizes, Store, StoreError, StoreLimits, Tracking, Window,
 };
 
 /// How many KiB of envelopes wait for the writer before those who bring more have to wait themselves,
@@ -65,6 +70,8 @@ pub(crate) struct Engine<K: Kv> {
     waiting: Arc<Semaphore>,
     slot: Slot<K>,
     leases: Arc<Mutex<Leases>>,
+    /// How many bindings were learnt: mostly none, and then nothing has to be read.
+    learnt: Arc<AtomicU64>,
     changes: broadcast::Sender<Change>,
     /// The writer's thread, if it has one.
     writer: Option<JoinHandle<()>>,
@@ -94,10 +101,12 @@ impl<K: Kv> Engine<K> {
         random: SharedRandom,
     ) -> Result<Assembled<K>, StoreError> {
         let secret = prepare(&*kv, &*random)?;
+        let learnt = Arc::new(AtomicU64::new(count_learnt(&*kv)?));
         let rules = Rules {
             marks: Marks::load(&*kv, secret, options.limits.mark_retention)?,
             limits: options.limits,
             space: Space::new(options.reserve_bytes),
+            learnt: Arc::clone(&learnt),
             random,
             refused: None,
         };
@@ -118,6 +127,7 @@ impl<K: Kv> Engine<K> {
             waiting: Arc::new(Semaphore::new(WAITING_KIB as usize)),
             slot,
             leases,
+            learnt,
             changes,
             writer: None,
         };
@@ -185,6 +195,11 @@ fn prepare<K: Kv>(kv: &K, random: &dyn Random) -> Result<Secret<32>, StoreError>
             if found > records::FORMAT {
                 return Err(StoreError::TooNew { found, supported: records::FORMAT });
             }
+            if found < records::FORMAT {
+                return Err(StoreError::Damaged(
+                    "it was written by a version before the first release".into(),
+                ));
+            }
             let secret = kv
                 .get(keys::SECRET)?
                 .ok_or_else(|| StoreError::Damaged("the key of the marks is missing".into()))?;
@@ -198,6 +213,21 @@ fn prepare<K: Kv>(kv: &K, random: &dyn Random) -> Result<Secret<32>, StoreError>
             ])?;
             kv.flush()?;
             Ok(Secret::new(secret))
+        }
+    }
+}
+
+/// There are few enough to be counted when the store is opened.
+fn count_learnt<K: Kv>(kv: &K) -> Result<u64, StoreError> {
+    const PAGE: usize = 1024;
+    let (mut count, mut start) = (0, Key::from_slice(&[keys::LEARNT_ENDS]));
+    let end = keys::end_of(&start);
+    loop {
+        let page = kv.range(&start, &end, PAGE)?;
+        count += page.len() as u64;
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => start = keys::next(last),
+            _ => return Ok(count),
         }
     }
 }
@@ -247,6 +277,47 @@ impl<K: Kv> Store for Engine<K> {
         Box::pin(
             self.write(Load::taking(&envelopes), move |group| group.enqueue(&destination, &envelopes, now)),
         )
+    }
+
+    fn put_binding(&self, binding: Binding, is_here: bool) -> Answer<'_, Rebound> {
+        Box::pin(self.write(Load::SMALL, move |group| group.put_binding(&binding, is_here)))
+    }
+
+    fn holding(&self, after: Option<MailboxId>, count: usize) -> Answer<'_, Vec<MailboxId>> {
+        Box::pin(self.read(move |view| view.holding(after, count)))
+    }
+
+    fn held(&self, mailbox: MailboxId, window: Window) -> Answer<'_, Vec<Entry>> {
+        Box::pin(self.read(move |view| view.held(&mailbox, window)))
+    }
+
+    fn release_held(&self, mailbox: MailboxId, serial: u64, entries: Vec<Entry>) -> Answer<'_, ()> {
+        let load = Load::ending(entries.len());
+        Box::pin(self.write(load, move |group| group.release_held(&mailbox, serial, &entries)))
+    }
+
+    fn learn(&self, binding: Binding, until: Timestamp) -> Answer<'_, Binding> {
+        Box::pin(self.write(Load::SMALL, move |group| group.learn(&binding, until)))
+    }
+
+    fn learnt(&self, mailboxes: Vec<MailboxId>) -> Answer<'_, Vec<Option<Binding>>> {
+        Box::pin(async move {
+            if self.learnt.load(Relaxed) == 0 {
+                return Ok(vec![None; mailboxes.len()]);
+            }
+            self.read(move |view| view.learnt(&mailboxes)).await
+        })
+    }
+
+    fn enqueue_onward(
+        &self,
+        destination: Domain,
+        envelopes: Vec<SentOn>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Enqueued>> {
+        let bytes = envelopes.iter().map(|sent_on| sent_on.envelope.encoded().len()).sum();
+        let load = Load { bytes, ..Load::ending(envelopes.len()) };
+        Box::pin(self.write(load, move |group| group.enqueue_onward(&destination, &envelopes, now)))
     }
 
     fn lease(

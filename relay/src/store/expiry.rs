@@ -18,6 +18,7 @@ impl<K: Kv> Group<'_, K> {
         let items = self.expire_items(now, &mut left)?;
         let more = self.expire_tracking(now, &mut left)?
             | self.expire_quarantine(now, &mut left)?
+            | self.expire_learnt(now, &mut left)?
             | self.expire_marks(now, &mut left)?;
         Ok(Expiry { entries: entries.deleted, items: items.deleted, more: entries.more | items.more | more })
     }
@@ -44,8 +45,11 @@ impl<K: Kv> Group<'_, K> {
         let end = keys::after_millis(keys::TRACKING_ENDS, now);
         let round = self.round(&[keys::TRACKING_ENDS], &end, left, |group, key| {
             let id = keys::of_tracking_end(&key)?;
-            group.remove(keys::tracking(&id));
             group.remove(key);
+            match group.tracked_on_until(&id, now)? {
+                Some(until) => group.put_index(keys::tracking_end(until, &id)),
+                None => group.remove(keys::tracking(&id)),
+            }
             Ok(true)
         })?;
         Ok(round.more)
@@ -56,6 +60,16 @@ impl<K: Kv> Group<'_, K> {
         let round = self.round(&[keys::QUARANTINE_ENDS], &end, left, |group, key| {
             let (domain, item) = keys::of_item_expiry(&key)?;
             group.end_quarantine(&domain, item)?;
+            group.remove(key);
+            Ok(true)
+        })?;
+        Ok(round.more)
+    }
+
+    fn expire_learnt(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {
+        let end = keys::after_millis(keys::LEARNT_ENDS, now);
+        let round = self.round(&[keys::LEARNT_ENDS], &end, left, |group, key| {
+            group.forget_learnt(&keys::of_learnt_end(&key)?)?;
             group.remove(key);
             Ok(true)
         })?;

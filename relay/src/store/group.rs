@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use postrider_common::random::SharedRandom;
 use postrider_common::{Domain, MailboxId, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::keys;
 use super::kv::{Batch, Key, Kv, Write};
 use super::leases::{Effect, Leases};
 use super::marks::Marks;
-use super::records::{self, FloorRecord};
+use super::records::{self, FloorRecord, Record};
 use super::space::Space;
 use super::{StoreError, StoreLimits};
 
@@ -23,6 +23,8 @@ pub(crate) struct Rules {
     pub limits: StoreLimits,
     pub marks: Marks,
     pub space: Space,
+    /// How many bindings of other relays' mailboxes there are, or a few more where a step has failed.
+    pub learnt: Arc<AtomicU64>,
     /// What tracking ids are made of.
     pub random: SharedRandom,
     /// After a failed write nobody knows what the disk has. No operation runs from then on.
@@ -48,6 +50,7 @@ pub(crate) struct Changes {
     pub deposited: BTreeSet<MailboxId>,
     pub enqueued: BTreeSet<Domain>,
     pub removed: BTreeSet<MailboxId>,
+    pub moved: BTreeSet<MailboxId>,
 }
 
 /// What a group comes to.
@@ -106,7 +109,7 @@ impl<'a, K: Kv> Group<'a, K> {
         }
     }
 
-    pub(crate) fn record<T: for<'r> Deserialize<'r>>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(crate) fn record<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         self.get(key)?.map(|bytes| records::decode(&bytes)).transpose()
     }
 
@@ -140,7 +143,7 @@ impl<'a, K: Kv> Group<'a, K> {
         self.range(prefix, &keys::end_of(prefix), usize::MAX / 2)
     }
 
-    pub(crate) fn put<T: Serialize>(&mut self, key: Key, record: &T) {
+    pub(crate) fn put<T: Record>(&mut self, key: Key, record: &T) {
         self.write(key, Write::Put(records::encode(record)));
     }
 

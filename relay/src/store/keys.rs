@@ -10,6 +10,9 @@
 //! | `R` | mailbox, entry | how many devices have yet to acknowledge, if more than one |
 //! | `B` | mailbox, entry, piece (2) | a piece of the envelope's bytes |
 //! | `X` | expiry in seconds (8), mailbox, entry | nothing: what expires when |
+//! | `W` | mailbox | nothing: it has moved, and holds what is to be sent on |
+//! | `F` | mailbox | [`LearntRecord`](super::records::LearntRecord): where a mailbox of another relay's is kept |
+//! | `G` | end of its retention in ms (8), mailbox | nothing: what is forgotten when |
 //! | `N` | domain, `0` | [`DestinationRecord`](super::records::DestinationRecord) |
 //! | `Q` | domain, `0`, item (8) | [`ItemRecord`](super::records::ItemRecord) |
 //! | `P` | domain, `0`, item, piece (2) | a piece of the envelope's bytes |
@@ -40,10 +43,14 @@ pub(crate) const TRACKING_ENDS: u8 = b'Z';
 pub(crate) const QUARANTINE_ENDS: u8 = b'J';
 pub(crate) const MARKS: u8 = b'D';
 pub(crate) const DESTINATIONS: u8 = b'N';
+/// Mailboxes that have moved and hold something; what was told of others, and the index of that by its end.
+pub(crate) const HOLDING: u8 = b'W';
+pub(crate) const LEARNT: u8 = b'F';
+pub(crate) const LEARNT_ENDS: u8 = b'G';
 
 pub(crate) const SETTINGS: u8 = b'!';
 /// All kinds that there are.
-pub(crate) const KINDS: &[u8; 18] = b"!MEURBXNQPLYTZKkJD";
+pub(crate) const KINDS: &[u8; 21] = b"!MEURBXWFGNQPLYTZKkJD";
 
 /// Whose a key is: the mailbox's, the destination's (with the zero byte behind it), or nobody's, which is empty.
 /// `None` if the key has not the form of its kind. Settings have none.
@@ -58,11 +65,12 @@ pub(crate) fn owner(key: &[u8]) -> Option<&[u8]> {
         (is_domain && rest.len() == zero + 1 + bytes).then_some(zero + 1)
     };
     match kind {
-        b'M' => bytes_after(32, 0),
+        b'M' | b'W' | b'F' => bytes_after(32, 0),
         b'E' => bytes_after(32, 40),
         b'U' | b'R' => bytes_after(32, 8),
         b'B' => bytes_after(32, 10),
         b'X' => bytes_after(0, 48),
+        b'G' => bytes_after(0, 40),
         b'T' => bytes_after(0, 16),
         b'Z' | b'D' => bytes_after(0, 24),
         b'N' => destination_and(rest, 0).and_then(|owner| rest.get(..owner)),
@@ -115,6 +123,23 @@ pub(crate) fn remaining(mailbox: &MailboxId, entry: EntryId) -> Key {
 /// The pieces of an entry's body follow it.
 pub(crate) fn body(mailbox: &MailboxId, entry: EntryId) -> Key {
     join(b'B', &[mailbox.as_bytes(), &entry.0.to_be_bytes()])
+}
+
+/// Every piece of every body of a mailbox.
+pub(crate) fn bodies_of(mailbox: &MailboxId) -> Key {
+    join(b'B', &[mailbox.as_bytes()])
+}
+
+pub(crate) fn holding(mailbox: &MailboxId) -> Key {
+    join(HOLDING, &[mailbox.as_bytes()])
+}
+
+pub(crate) fn learnt(mailbox: &MailboxId) -> Key {
+    join(LEARNT, &[mailbox.as_bytes()])
+}
+
+pub(crate) fn learnt_end(at: Timestamp, mailbox: &MailboxId) -> Key {
+    join(LEARNT_ENDS, &[&at.as_millis().to_be_bytes(), mailbox.as_bytes()])
 }
 
 pub(crate) fn entry_expiry(at: Timestamp, mailbox: &MailboxId, entry: EntryId) -> Key {
@@ -237,6 +262,20 @@ pub(crate) fn of_entry_expiry(key: &[u8]) -> Result<(MailboxId, EntryId), StoreE
     let mailbox = key.get(9..41).and_then(|bytes| bytes.try_into().ok());
     let mailbox = mailbox.map(MailboxId::from_bytes).ok_or_else(damaged)?;
     Ok((mailbox, EntryId(last_number(key)?)))
+}
+
+/// Whose body a piece is of.
+pub(crate) fn entry_of_body(key: &[u8]) -> Result<EntryId, StoreError> {
+    let entry = key.get(33..41).and_then(|bytes| bytes.try_into().ok());
+    entry.map(u64::from_be_bytes).map(EntryId).ok_or_else(damaged)
+}
+
+pub(crate) fn of_holding(key: &[u8]) -> Result<MailboxId, StoreError> {
+    key.get(1..).and_then(|bytes| bytes.try_into().ok()).map(MailboxId::from_bytes).ok_or_else(damaged)
+}
+
+pub(crate) fn of_learnt_end(key: &[u8]) -> Result<MailboxId, StoreError> {
+    key.get(9..).and_then(|bytes| bytes.try_into().ok()).map(MailboxId::from_bytes).ok_or_else(damaged)
 }
 
 /// Of an item's expiry, or of the end of its quarantine.

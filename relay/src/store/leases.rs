@@ -287,7 +287,9 @@ impl<K: Kv> Take<'_, K> {
                 Some(_) => Err(StoreError::Damaged("a queued envelope lacks a part".into())),
             };
         };
-        self.taken.push(Leased { item, envelope: records::assemble(&pieces)?, attempts: record.attempts });
+        let ItemRecord { tracking, attempts, onward, .. } = record;
+        let envelope = records::assemble(&pieces)?;
+        self.taken.push(Leased { item, tracking, envelope, attempts, onward });
         self.bytes = bytes;
         Ok(true)
     }

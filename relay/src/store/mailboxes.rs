@@ -11,12 +11,14 @@ use postrider_common::{DeviceId, EntryId, Envelope, FailureClass, MailboxId, Out
 use super::group::Group;
 use super::keys;
 use super::kv::Kv;
-use super::records::{self, EntryRecord, MailboxRecord, MarkRecord, RemainingRecord};
+use super::records::{self, EntryRecord, MailboxRecord, MarkRecord, OwnBindingRecord, RemainingRecord};
 use super::view::View;
 use super::{Fetched, MailboxState, Registration, StoreError, Window};
 
 /// When to try a full mailbox again: its devices have to come and fetch.
 const FULL_FOR: Duration = Duration::from_secs(15 * 60);
+/// When to try a mailbox again that has moved and whose entries are about to be sent on.
+const GOING_FOR: Duration = Duration::from_secs(5);
 /// How many entries are looked at together.
 const PAGE: usize = 64;
 
@@ -34,8 +36,11 @@ impl<K: Kv> Group<'_, K> {
                 entries: 0,
                 bytes: 0,
                 next_entry: self.first_id(now)?,
+                binding: None,
             };
             self.put(key, &record);
+            // From now on its owner tells this relay where it is kept.
+            self.forget_learnt(mailbox)?;
             return Ok(Registration::Created);
         };
         if record.devices.contains(&device) {
@@ -62,6 +67,7 @@ impl<K: Kv> Group<'_, K> {
             return Ok(false);
         };
         self.remove(key);
+        self.note_holding(mailbox, false)?;
         self.raise_floor(record.next_entry)?;
         let mut entries = BTreeMap::new();
         for prefix in [keys::entries_of_mailbox(mailbox), keys::unclaimed_of(mailbox)] {
@@ -95,7 +101,16 @@ impl<K: Kv> Group<'_, K> {
             return Ok(Outcome::reject(FailureClass::NoSuchMailbox));
         };
         let mark = self.rules.marks.of_deposit(mailbox, envelope.id());
-        if self.marked(mark)?.is_some() {
+        let is_marked = self.marked(mark)?.is_some();
+        if let Some(OwnBindingRecord { binding, is_here: false }) = &record.binding {
+            return Ok(match (is_marked, record.entries) {
+                (false, _) => Outcome::Moved(Box::new(binding.of(mailbox))),
+                (true, 0) => Outcome::Duplicate,
+                // It may be one of those that are about to go. Whoever relies on that must not be what it goes with.
+                (true, _) => Outcome::retry(FailureClass::Moved, GOING_FOR),
+            });
+        }
+        if is_marked {
             return Ok(Outcome::Duplicate);
         }
         let devices = match envelope.device() {
@@ -220,11 +235,13 @@ impl<K: Kv> Group<'_, K> {
 
 impl<K: Kv> View<K> {
     pub(crate) fn mailbox(&self, mailbox: &MailboxId) -> Result<Option<MailboxState>, StoreError> {
-        let Some(bytes) = self.get(&keys::mailbox(mailbox))? else {
+        let Some(record) = self.mailbox_record(mailbox)? else {
             return Ok(None);
         };
-        let record: MailboxRecord = records::decode(&bytes)?;
-        Ok(Some(MailboxState { devices: record.devices, entries: record.entries, bytes: record.bytes }))
+        let binding = record.binding.as_ref().map(|own| own.binding.of(mailbox));
+        let has_moved = record.has_moved();
+        let MailboxRecord { devices, entries, bytes, .. } = record;
+        Ok(Some(MailboxState { devices, entries, bytes, binding, has_moved }))
     }
 
     pub(crate) fn fetch(

@@ -11,12 +11,12 @@ use postrider_common::secret::Secret;
 use postrider_common::{Domain, EnvelopeId, MailboxId, Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::StoreError;
 use super::filter::Filter;
 use super::group::Group;
 use super::keys;
 use super::kv::{Key, Kv};
 use super::records::MarkRecord;
+use super::{Source, StoreError};
 
 /// Two buckets are at least so far apart, in milliseconds.
 const LEAST_WIDTH: u64 = 1000;
@@ -77,6 +77,18 @@ impl Marks {
     /// The mark of an envelope queued for `destination`.
     pub(crate) fn of_queued(&self, destination: &Domain, mailbox: &MailboxId, envelope: &EnvelopeId) -> Mark {
         self.mark(b'q', mailbox, envelope, destination.as_str())
+    }
+
+    /// The mark of an envelope queued for `destination` because it has followed a binding from `source`.
+    pub(crate) fn of_sent_on(&self, destination: &Domain, mailbox: &MailboxId, source: Source) -> Mark {
+        let (kind, number) = match source {
+            Source::Item(tracking) => (b'o', *tracking.as_bytes()),
+            Source::Held { entry, serial } => {
+                let number = u128::from(entry.0) << 64 | u128::from(serial);
+                (b'h', number.to_be_bytes())
+            }
+        };
+        self.mark(kind, mailbox, &EnvelopeId::from_bytes(number), destination.as_str())
     }
 
     /// The buckets that are over, earliest first.

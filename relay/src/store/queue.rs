@@ -11,10 +11,15 @@ use super::keys;
 use super::kv::{Key, Kv};
 use super::leases::{Effect, Leases};
 use super::mailboxes::length;
-use super::records::{self, DestinationRecord, ItemRecord, MarkRecord, TrackingRecord};
+use super::records::{self, DestinationRecord, EndRecord, ItemRecord, MarkRecord, TrackingRecord};
 use super::view::View;
-use super::{Backoff, Destination, Enqueued, ItemId, Settlement, StoreError, Tracking, TrackingEnd, Verdict};
+use super::{
+    Backoff, Destination, Enqueued, ItemId, Onward, SentOn, Settlement, StoreError, Tracking, TrackingEnd,
+    Verdict,
+};
 
+/// More than an envelope goes on: what is told of one in a ring of moves has an end.
+const MOST_MOVES: usize = 16;
 /// How many keys are looked at together.
 const PAGE: usize = 64;
 
@@ -30,6 +35,36 @@ impl<K: Kv> Group<'_, K> {
         envelopes.iter().map(|envelope| self.enqueue_one(domain, envelope, now)).collect()
     }
 
+    pub(crate) fn enqueue_onward(
+        &mut self,
+        domain: &Domain,
+        envelopes: &[SentOn],
+        now: Timestamp,
+    ) -> Result<Vec<Enqueued>, StoreError> {
+        let bytes = envelopes.iter().map(|sent_on| sent_on.envelope.encoded().len() as u64);
+        self.rules.space.take(self.kv, bytes.sum(), now)?;
+        envelopes.iter().map(|sent_on| self.enqueue_sent_on(domain, sent_on, now)).collect()
+    }
+
+    /// Whatever else waits for the destination under the same name does not count. It may end because what is sent on
+    /// here is still where it was, and then neither would be left.
+    fn enqueue_sent_on(
+        &mut self,
+        domain: &Domain,
+        SentOn { envelope, onward, source }: &SentOn,
+        now: Timestamp,
+    ) -> Result<Enqueued, StoreError> {
+        let mark = self.rules.marks.of_sent_on(domain, envelope.mailbox(), *source);
+        if let Some((_, record)) = self.marked(mark)? {
+            return record.tracking.map(Enqueued::Duplicate).ok_or_else(lacks_its_tracking);
+        }
+        let enqueued = self.add_item(domain, envelope, Some(*onward), now)?;
+        if let Enqueued::Queued(tracking) = enqueued {
+            self.put_mark(mark, MarkRecord { tracking: Some(tracking) }, now);
+        }
+        Ok(enqueued)
+    }
+
     fn enqueue_one(
         &mut self,
         domain: &Domain,
@@ -37,15 +72,31 @@ impl<K: Kv> Group<'_, K> {
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
         let mark = self.rules.marks.of_queued(domain, envelope.mailbox(), envelope.id());
-        if let Some((key, record)) = self.marked(mark)? {
-            let lacking = || StoreError::Damaged("a queued envelope's mark lacks its tracking id".into());
-            let tracking = record.tracking.ok_or_else(lacking)?;
+        let marked = self.marked(mark)?;
+        if let Some((_, record)) = &marked {
+            let tracking = record.tracking.ok_or_else(lacks_its_tracking)?;
             if !self.has_failed(&tracking)? {
                 return Ok(Enqueued::Duplicate(tracking));
             }
-            // The sender tries again what did not get there: that is a new beginning, with an id of its own.
-            self.remove(key);
         }
+        let enqueued = self.add_item(domain, envelope, None, now)?;
+        if let Enqueued::Queued(tracking) = enqueued {
+            // The sender tries again what did not get there: that is a new beginning, with an id of its own.
+            if let Some((key, _)) = marked {
+                self.remove(key);
+            }
+            self.put_mark(mark, MarkRecord { tracking: Some(tracking) }, now);
+        }
+        Ok(enqueued)
+    }
+
+    fn add_item(
+        &mut self,
+        domain: &Domain,
+        envelope: &Envelope,
+        onward: Option<Onward>,
+        now: Timestamp,
+    ) -> Result<Enqueued, StoreError> {
         let key = keys::destination(domain);
         let mut record = self.destination_or_new(domain, now)?;
         let bytes = length(envelope)?;
@@ -62,15 +113,13 @@ impl<K: Kv> Group<'_, K> {
         record.bytes += u64::from(bytes);
         self.put(key, &record);
         let tracking = new_tracking_id(domain, &*self.rules.random);
-        let mark_record = MarkRecord { tracking: Some(tracking) };
-        self.put_mark(mark, mark_record, now);
         let body = keys::item_body(domain, item);
         for (number, piece) in (0..).zip(records::split(envelope)) {
             self.put_new(keys::piece(&body, number), piece);
         }
         let expires_at = envelope.expires_at();
         self.put_index(keys::item_expiry(expires_at, domain, item));
-        let of_item = ItemRecord { tracking, expires_at, bytes, attempts: 0, not_before: None };
+        let of_item = ItemRecord { tracking, expires_at, bytes, attempts: 0, not_before: None, onward };
         self.put_new(keys::item(domain, item), records::encode(&of_item));
         let of_tracking = TrackingRecord {
             destination: domain.clone(),
@@ -96,15 +145,16 @@ impl<K: Kv> Group<'_, K> {
                 continue;
             };
             match verdict {
-                Verdict::Delivered => self.end_item(domain, *item, record, TrackingEnd::Stored, now)?,
+                Verdict::Delivered => self.end_item(domain, *item, record, EndRecord::Stored, now)?,
                 Verdict::Failed(class) => {
-                    self.end_item(domain, *item, record, TrackingEnd::Failed(*class), now)?;
+                    self.end_item(domain, *item, record, TrackingEnd::Failed(*class).into(), now)?;
                 }
                 Verdict::Quarantined(class) => {
                     self.quarantine(domain, *item, &record, *class, now)?;
-                    self.end_item(domain, *item, record, TrackingEnd::Failed(*class), now)?;
+                    self.end_item(domain, *item, record, TrackingEnd::Failed(*class).into(), now)?;
                 }
-                Verdict::Expired => self.end_item(domain, *item, record, TrackingEnd::Expired, now)?,
+                Verdict::Expired => self.end_item(domain, *item, record, EndRecord::Expired, now)?,
+                Verdict::Moved(to) => self.end_item(domain, *item, record, EndRecord::Moved(*to), now)?,
                 Verdict::Retry { reason, not_before } => {
                     self.delay_item(domain, *item, record, reason.slug(), *not_before)?;
                     self.changes().enqueued.insert(domain.clone());
@@ -161,7 +211,7 @@ impl<K: Kv> Group<'_, K> {
             return Ok(false);
         }
         match self.record::<ItemRecord>(&keys::item(domain, item))? {
-            Some(record) => self.end_item(domain, item, record, TrackingEnd::Expired, now).map(|()| true),
+            Some(record) => self.end_item(domain, item, record, EndRecord::Expired, now).map(|()| true),
             None => Ok(false),
         }
     }
@@ -171,7 +221,7 @@ impl<K: Kv> Group<'_, K> {
         domain: &Domain,
         item: ItemId,
         record: ItemRecord,
-        end: TrackingEnd,
+        end: EndRecord,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.remove(keys::item(domain, item));
@@ -189,15 +239,15 @@ impl<K: Kv> Group<'_, K> {
         let key = keys::tracking(&record.tracking);
         if let Some(tracking) = self.record::<TrackingRecord>(&key)? {
             // Whoever ended it otherwise than by its time has been asked.
-            let answered = u32::from(end != TrackingEnd::Expired);
+            let has_expired = matches!(end, EndRecord::Expired);
+            let answered = u32::from(!has_expired);
             // Where no answer for the envelope says why it is not there, its destination's failure does.
-            let of_failure =
-                of_destination.backoff.map(|backoff| backoff.class).filter(|_| end == TrackingEnd::Expired);
+            let of_failure = of_destination.backoff.map(|backoff| backoff.class).filter(|_| has_expired);
             let tracking = TrackingRecord {
                 attempts: record.attempts.saturating_add(answered),
                 reason: tracking.reason.or(of_failure),
                 not_before: None,
-                end: Some((end.into(), now)),
+                end: Some((end, now)),
                 ..tracking
             };
             self.put(key, &tracking);
@@ -213,6 +263,30 @@ impl<K: Kv> Group<'_, K> {
         let record = self.record::<TrackingRecord>(&keys::tracking(tracking))?;
         let end = record.map(|record| Tracking::from(record).end.map(|(end, _)| end));
         Ok(!matches!(end, Some(None | Some(TrackingEnd::Stored))))
+    }
+
+    /// Until when a tracking record is kept after all that is due at `now`, as an envelope that has gone on is tracked at
+    /// another destination; `None`: not any longer.
+    pub(crate) fn tracked_on_until(
+        &mut self,
+        id: &TrackingId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut next = *id;
+        for _ in 0..MOST_MOVES {
+            let Some(record) = self.record::<TrackingRecord>(&keys::tracking(&next))? else {
+                return Ok(None);
+            };
+            match record.end {
+                Some((EndRecord::Moved(to), _)) => next = to,
+                None => return Ok(Some(now + self.rules.limits.tracking_retention)),
+                Some((_, at)) => {
+                    let until = at + self.rules.limits.tracking_retention;
+                    return Ok(Some(until).filter(|until| *until > now));
+                }
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn put_backoff(
@@ -253,9 +327,29 @@ impl<K: Kv> Group<'_, K> {
 }
 
 impl<K: Kv> View<K> {
+    /// What became of an envelope, also where it went on from there.
     pub(crate) fn tracking(&self, id: &TrackingId) -> Result<Option<Tracking>, StoreError> {
-        let bytes = self.get(&keys::tracking(id))?;
-        bytes.map(|bytes| Ok(records::decode::<TrackingRecord>(&bytes)?.into())).transpose()
+        let (mut next, mut told) = (*id, None::<Tracking>);
+        for _ in 0..MOST_MOVES {
+            let Some(bytes) = self.get(&keys::tracking(&next))? else { break };
+            let record: TrackingRecord = records::decode(&bytes)?;
+            let moved_on = match &record.end {
+                Some((EndRecord::Moved(to), _)) => Some(*to),
+                _ => None,
+            };
+            let here = Tracking::from(record);
+            told = Some(match told {
+                None => here,
+                Some(before) => Tracking {
+                    queued_at: before.queued_at,
+                    attempts: before.attempts.saturating_add(here.attempts),
+                    ..here
+                },
+            });
+            let Some(to) = moved_on else { break };
+            next = to;
+        }
+        Ok(told)
     }
 
     pub(crate) fn destinations(&self, leases: &Mutex<Leases>) -> Result<Vec<Destination>, StoreError> {
@@ -315,6 +409,10 @@ impl<K: Kv> View<K> {
         }
         Ok(None)
     }
+}
+
+fn lacks_its_tracking() -> StoreError {
+    StoreError::Damaged("a queued envelope's mark lacks its tracking id".into())
 }
 
 /// Its first two bytes come from the destination: that is what finds the record in an engine that is divided by

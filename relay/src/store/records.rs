@@ -1,23 +1,45 @@
 //! The values. Each begins with the version of its record, one byte; what follows is bincode as on the wire, except
 //! for pieces of envelopes, which are their bytes.
 //!
-//! Version 1 of every record is the only one there is. A store in which a record has another is damaged: what a
-//! later version writes is told by the store's format number, which is checked when it is opened.
+//! Most records have version 1 only. A mailbox that has told where it is kept, and an item whose envelope has followed
+//! a binding, have version 2: the fields of version 1, and what that adds. A store in which a record has another version
+//! is damaged: what a later release writes is told by the store's format number, which is checked when it is opened.
 
 use bytes::Bytes;
 use postrider_common::wire::{decode_record, encode_record};
+use postrider_common::{Binding, MailboxId};
 use postrider_common::{DeviceId, Domain, Envelope, FailureClass, Timestamp, TrackingId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
-use super::{Backoff, StoreError, Tracking, TrackingEnd};
+use super::{Backoff, Onward, StoreError, Tracking, TrackingEnd};
 
-/// The format that this version writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The format that this version writes and reads. No release had another one.
+pub(crate) const FORMAT: u32 = 2;
 /// The most bytes of an envelope under one key.
 pub(crate) const PIECE_BYTES: usize = 16 << 10;
 /// A piece with more bytes is no copy.
 const SMALL_BYTES: usize = 512;
 const VERSION: u8 = 1;
+/// Of the records that say more than their version 1 has place for.
+const WITH_MORE: u8 = 2;
+
+/// A value with a version.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    /// The version and the fields.
+    fn form(&self) -> (u8, Vec<u8>) {
+        (VERSION, encode_record(self))
+    }
+
+    /// The counterpart.
+    fn from_form(version: u8, fields: &[u8]) -> Result<Self, StoreError> {
+        match version {
+            VERSION => plain(fields),
+            other => Err(unknown(other)),
+        }
+    }
+}
 
 /// Above every id that a deleted mailbox or destination has given to an entry or an item.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -31,6 +53,33 @@ pub(crate) struct MailboxRecord {
     pub bytes: u64,
     /// The id of the next entry.
     pub next_entry: u64,
+    /// Where its owner has said that it is kept. In version 2 only.
+    #[serde(skip)]
+    pub binding: Option<OwnBindingRecord>,
+}
+
+/// A binding; its signature was checked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BindingRecord {
+    domain: Domain,
+    pub serial: u64,
+    signature: ByteArray<64>,
+}
+
+/// A binding of a mailbox of this relay's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OwnBindingRecord {
+    pub binding: BindingRecord,
+    /// Whether it says that the mailbox is kept at this relay, and not that it has moved away.
+    pub is_here: bool,
+}
+
+/// A binding that another relay has told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LearntRecord {
+    pub binding: BindingRecord,
+    /// When it is forgotten.
+    pub until: Timestamp,
 }
 
 /// One entry, for one device.
@@ -78,6 +127,9 @@ pub(crate) struct ItemRecord {
     pub bytes: u32,
     pub attempts: u32,
     pub not_before: Option<Timestamp>,
+    /// Of an envelope that has followed a binding. In version 2 only.
+    #[serde(skip)]
+    pub onward: Option<Onward>,
 }
 
 /// What became of a queued envelope; its reason as a slug.
@@ -97,6 +149,8 @@ pub(crate) enum EndRecord {
     Stored,
     Failed(String),
     Expired,
+    /// It goes on to where its mailbox has moved, and what becomes of it there is told under that id.
+    Moved(TrackingId),
 }
 
 /// An envelope that its destination could not read or take; the class as its slug.
@@ -116,11 +170,62 @@ pub(crate) struct MarkRecord {
     pub tracking: Option<TrackingId>,
 }
 
+impl Record for () {}
+impl Record for [u8; 32] {}
+impl Record for FloorRecord {}
+impl Record for EntryRecord {}
+impl Record for RemainingRecord {}
+impl Record for LearntRecord {}
+impl Record for DestinationRecord {}
+impl Record for TrackingRecord {}
+impl Record for QuarantineRecord {}
+impl Record for MarkRecord {}
+
+impl Record for MailboxRecord {
+    fn form(&self) -> (u8, Vec<u8>) {
+        match &self.binding {
+            None => (VERSION, encode_record(self)),
+            Some(binding) => (WITH_MORE, encode_record(&(self, binding))),
+        }
+    }
+
+    fn from_form(version: u8, fields: &[u8]) -> Result<Self, StoreError> {
+        match version {
+            VERSION => plain(fields),
+            WITH_MORE => {
+                let (record, binding) = plain::<(Self, _)>(fields)?;
+                Ok(Self { binding: Some(binding), ..record })
+            }
+            other => Err(unknown(other)),
+        }
+    }
+}
+
+impl Record for ItemRecord {
+    fn form(&self) -> (u8, Vec<u8>) {
+        match &self.onward {
+            None => (VERSION, encode_record(self)),
+            Some(onward) => (WITH_MORE, encode_record(&(self, onward))),
+        }
+    }
+
+    fn from_form(version: u8, fields: &[u8]) -> Result<Self, StoreError> {
+        match version {
+            VERSION => plain(fields),
+            WITH_MORE => {
+                let (record, onward) = plain::<(Self, _)>(fields)?;
+                Ok(Self { onward: Some(onward), ..record })
+            }
+            other => Err(unknown(other)),
+        }
+    }
+}
+
 /// The bytes of a record.
-pub(crate) fn encode<T: Serialize>(record: &T) -> Bytes {
-    let fields = encode_record(record);
+pub(crate) fn encode<T: Record>(record: &T) -> Bytes {
+    let (version, fields) = record.form();
     let mut bytes = Vec::with_capacity(1 + fields.len());
-    bytes.push(VERSION);
+    bytes.push(version);
     bytes.extend_from_slice(&fields);
     bytes.into()
 }
@@ -137,8 +242,14 @@ pub(crate) fn decode_format(bytes: &[u8]) -> Result<u32, StoreError> {
 }
 
 /// The record in `bytes`.
-pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
-    decode_record(fields(bytes)?).map_err(|error| StoreError::Damaged(error.to_string()))
+pub(crate) fn decode<T: Record>(bytes: &[u8]) -> Result<T, StoreError> {
+    let (version, fields) =
+        bytes.split_first().ok_or_else(|| StoreError::Damaged("a record is empty".into()))?;
+    T::from_form(*version, fields)
+}
+
+fn plain<T: DeserializeOwned>(fields: &[u8]) -> Result<T, StoreError> {
+    decode_record(fields).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
 /// What an index puts under its keys.
@@ -171,12 +282,8 @@ pub(crate) fn assemble(pieces: &[Bytes]) -> Result<Envelope, StoreError> {
     Envelope::decode(encoded).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-fn fields(bytes: &[u8]) -> Result<&[u8], StoreError> {
-    match bytes.split_first() {
-        Some((&VERSION, fields)) => Ok(fields),
-        Some((version, _)) => Err(StoreError::Damaged(format!("a record has the unknown version {version}"))),
-        None => Err(StoreError::Damaged("a record is empty".into())),
-    }
+fn unknown(version: u8) -> StoreError {
+    StoreError::Damaged(format!("a record has the unknown version {version}"))
 }
 
 /// A slug that this version does not know was written by a later one; it is taken for a passing trouble.
@@ -220,13 +327,37 @@ impl From<TrackingEnd> for EndRecord {
     }
 }
 
-impl From<EndRecord> for TrackingEnd {
-    fn from(record: EndRecord) -> Self {
-        match record {
-            EndRecord::Stored => Self::Stored,
-            EndRecord::Failed(class) => Self::Failed(class_of(&class)),
-            EndRecord::Expired => Self::Expired,
+impl EndRecord {
+    /// How it ended, unless it goes on elsewhere.
+    pub(crate) fn end(&self) -> Option<TrackingEnd> {
+        match self {
+            Self::Stored => Some(TrackingEnd::Stored),
+            Self::Failed(class) => Some(TrackingEnd::Failed(class_of(class))),
+            Self::Expired => Some(TrackingEnd::Expired),
+            Self::Moved(_) => None,
         }
+    }
+}
+
+impl From<&Binding> for BindingRecord {
+    fn from(binding: &Binding) -> Self {
+        Self {
+            domain: binding.domain().clone(),
+            serial: binding.serial(),
+            signature: ByteArray::new(*binding.signature()),
+        }
+    }
+}
+
+impl BindingRecord {
+    /// The statement, as the mailbox's it is under.
+    pub(crate) fn of(&self, mailbox: &MailboxId) -> Binding {
+        Binding::verified_before(*mailbox, self.domain.clone(), self.serial, self.signature.into_array())
+    }
+
+    /// Whether its signature is right.
+    pub(crate) fn is_signed_by(&self, mailbox: &MailboxId) -> bool {
+        Binding::verify(*mailbox, self.domain.clone(), self.serial, self.signature.into_array()).is_ok()
     }
 }
 
@@ -238,7 +369,7 @@ impl From<TrackingRecord> for Tracking {
             attempts: record.attempts,
             reason: record.reason.as_deref().map(class_of),
             not_before: record.not_before,
-            end: record.end.map(|(end, at)| (end.into(), at)),
+            end: record.end.and_then(|(end, at)| Some((end.end()?, at))),
         }
     }
 }

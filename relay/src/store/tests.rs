@@ -197,7 +197,7 @@ async fn an_operation_that_fails_leaves_nothing() {
 async fn the_first_device_gets_what_waited_for_it() {
     let disk = TestDisk::new();
     let store = open(&disk);
-    let alone = MailboxRecord { devices: vec![], entries: 0, bytes: 0, next_entry: 1 };
+    let alone = MailboxRecord { devices: vec![], entries: 0, bytes: 0, next_entry: 1, binding: None };
     disk.write(keys::mailbox(&MAILBOX), records::encode(&alone));
     let soon = Draft::new(MAILBOX, NOW + Duration::from_secs(60), &b"soon"[..]);
     let batch = vec![soon.finish().unwrap(), envelope("a"), envelope("b")];
@@ -276,18 +276,20 @@ async fn a_reserve_of_the_disk_is_kept() {
 }
 
 #[tokio::test]
-async fn a_store_of_a_later_version_is_refused() {
+async fn a_store_of_another_version_is_refused() {
     let disk = TestDisk::new();
     drop(with_mailbox(&disk).await);
-    let later = 2_u32.to_be_bytes();
+    let later = (records::FORMAT + 1).to_be_bytes();
     let put = |format: &[u8]| disk.write(Key::from_slice(keys::FORMAT), format.to_vec().into());
     put(&later);
     let open = || Engine::open(Arc::clone(&disk), &Options::default(), &Supervisor::new()).map(drop);
-    let refused = StoreError::TooNew { found: 2, supported: 1 };
+    let refused = StoreError::TooNew { found: records::FORMAT + 1, supported: records::FORMAT };
     assert_eq!(open(), Err(refused));
-    put(b"?");
-    assert!(matches!(open(), Err(StoreError::Damaged(_))));
-    put(&1_u32.to_be_bytes());
+    for unknown in [&b"?"[..], &1_u32.to_be_bytes()] {
+        put(unknown);
+        assert!(matches!(open(), Err(StoreError::Damaged(_))));
+    }
+    put(&records::FORMAT.to_be_bytes());
     assert_eq!(open(), Ok(()));
 }
 

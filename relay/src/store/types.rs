@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postrider_common::wire::mailbox::Entry;
-use postrider_common::{DeviceId, Domain, Envelope, FailureClass, MailboxId, Timestamp, TrackingId};
+use postrider_common::{
+    Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, MailboxId, Timestamp, TrackingId,
+};
+use serde::{Deserialize, Serialize};
 
 /// How much one mailbox or destination may hold, and for how long marks and tracking records stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct StoreLimits {
     pub mark_retention: Duration,
     /// How long after its end a tracking record stays.
     pub tracking_retention: Duration,
+    /// Bindings of other relays' mailboxes that are remembered.
+    pub learnt_bindings: u64,
 }
 
 impl Default for StoreLimits {
@@ -36,6 +41,7 @@ impl Default for StoreLimits {
             queue_bytes: 4 << 30,
             mark_retention: 7 * DAY,
             tracking_retention: 7 * DAY,
+            learnt_bindings: 100_000,
         }
     }
 }
@@ -71,6 +77,23 @@ pub struct MailboxState {
     pub entries: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Where its owner has said that it is kept.
+    pub binding: Option<Binding>,
+    /// Whether that is at another relay.
+    pub has_moved: bool,
+}
+
+/// The answer to a binding of a mailbox of this relay's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebound {
+    /// It counts from now on.
+    Bound,
+    /// It is the one that counts already.
+    Unchanged,
+    /// One with this serial counts, which is not lower.
+    Outdated(u64),
+    /// There is no such mailbox.
+    NoSuchMailbox,
 }
 
 /// Entries for one device.
@@ -97,15 +120,53 @@ pub enum Enqueued {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId(pub u64);
 
+/// How an envelope has come to be queued that has followed a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Onward {
+    /// How many destinations have answered that its mailbox has moved.
+    pub moves: u8,
+    /// Whether it was in a mailbox here, so that nobody holds a tracking id: it is not given up before its time is over.
+    pub is_held: bool,
+}
+
+/// An envelope that follows a binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentOn {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// How it comes to be sent on.
+    pub onward: Onward,
+    /// Where it was so far: from there it is queued for a destination once.
+    pub source: Source,
+}
+
+/// Where an envelope was that follows a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// In the queue, for another destination.
+    Item(TrackingId),
+    /// In a mailbox here, which the binding with this serial has moved.
+    Held {
+        /// Its entry.
+        entry: EntryId,
+        /// The binding's serial.
+        serial: u64,
+    },
+}
+
 /// An item taken for delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
     /// To settle it by.
     pub item: ItemId,
+    /// What it is tracked by.
+    pub tracking: TrackingId,
     /// What to deliver.
     pub envelope: Envelope,
     /// How often the destination has answered for this envelope before.
     pub attempts: u32,
+    /// Present if it has followed a binding.
+    pub onward: Option<Onward>,
 }
 
 /// The end of one lease.
@@ -135,6 +196,8 @@ pub enum Verdict {
         /// Not before this.
         not_before: Timestamp,
     },
+    /// It was queued for where its mailbox has moved, and is tracked there under this id.
+    Moved(TrackingId),
     /// The destination answered nothing about it. It goes back to its place; nothing is written.
     Released,
 }
@@ -232,6 +295,8 @@ pub enum Change {
     Enqueued(Domain),
     /// A mailbox or one of its devices was removed.
     Removed(MailboxId),
+    /// A mailbox has moved to another relay.
+    Moved(MailboxId),
 }
 
 /// A store could not do what it was asked.

@@ -170,7 +170,8 @@ impl<K: Kv> Writer<K> {
         let deposited = changes.deposited.into_iter().map(Change::Deposited);
         let enqueued = changes.enqueued.into_iter().map(Change::Enqueued);
         let removed = changes.removed.into_iter().map(Change::Removed);
-        for change in deposited.chain(enqueued).chain(removed) {
+        let moved = changes.moved.into_iter().map(Change::Moved);
+        for change in deposited.chain(enqueued).chain(removed).chain(moved) {
             let _ = self.changes.send(change);
         }
     }

@@ -124,7 +124,7 @@ impl HotPath {
                 let (own, other) = (parse("alpha.example")?, domain);
                 each(move || {
                     for to in [&own, &other].into_iter().cycle().take(BATCH) {
-                        black_box(route(black_box(&own), black_box(to)));
+                        black_box(route(black_box(&own), black_box(to), black_box(None)));
                     }
                 })
             }

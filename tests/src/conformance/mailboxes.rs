@@ -16,7 +16,13 @@ pub async fn registers_mailboxes_and_devices(subject: &impl Subject) {
     assert_eq!(register(2).await, Registration::DeviceAdded);
     assert_eq!(register(3).await, Registration::TooManyDevices);
     assert_eq!(register(2).await, Registration::Unchanged);
-    let state = MailboxState { devices: vec![device(1), device(2)], entries: 0, bytes: 0 };
+    let state = MailboxState {
+        devices: vec![device(1), device(2)],
+        entries: 0,
+        bytes: 0,
+        binding: None,
+        has_moved: false,
+    };
     assert_eq!(store.mailbox(mailbox(1)).await.unwrap(), Some(state));
 }
 

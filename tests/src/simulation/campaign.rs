@@ -105,11 +105,12 @@ impl Sums {
     fn add(&mut self, script: &Script, run: &Run) {
         self.passed += 1;
         self.ops += script.ops.len() as u64;
-        let Counts { accepted, received, forwarded, crashes } = run.counts;
+        let Counts { accepted, received, forwarded, crashes, moves } = run.counts;
         self.counts.accepted += accepted;
         self.counts.received += received;
         self.counts.forwarded += forwarded;
         self.counts.crashes += crashes;
+        self.counts.moves += moves;
     }
 }
 
@@ -117,14 +118,15 @@ impl Sums {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { campaign, passed, ops, counts, finding } = self;
-        let Counts { accepted, received, forwarded, crashes } = counts;
+        let Counts { accepted, received, forwarded, crashes, moves } = counts;
         let violations = usize::from(finding.is_some());
         write!(
             f,
             "seeds={} from={} passed={passed} ops={ops} accepted={accepted} ",
             campaign.seeds, campaign.from
         )?;
-        write!(f, "received={received} batches={forwarded} crashes={crashes} violations={violations}")?;
+        write!(f, "received={received} batches={forwarded} crashes={crashes} moves={moves} ")?;
+        write!(f, "violations={violations}")?;
         match finding {
             Some(finding) => write!(f, " seed={}", finding.seed),
             None => Ok(()),

@@ -1,17 +1,19 @@
 //! A device that is connected: it asks for what there is, writes it down, and acknowledges it, or dies first.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
+use ed25519_dalek::SigningKey;
 use postrider::exchange::{Exchange, MailboxError};
 use postrider::hub::{Attendance, Connection, Event};
 use postrider::store::{Fetched, StoreError, Window};
-use postrider_common::{DeviceId, EntryId, MailboxId};
+use postrider_common::{Binding, DeviceId, Domain, EntryId, MailboxId};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Holder, Ledger};
 use super::node::{Life, Node, is_failure};
+use super::script::{MAILBOXES, RELAYS};
 use super::source::SharedDice;
 
 /// Small, so that several are needed.
@@ -29,9 +31,25 @@ pub(super) struct Session {
     over: Arc<AtomicBool>,
 }
 
+/// The keys of the mailboxes, and the mailboxes.
+static OWNERS: LazyLock<Vec<(SigningKey, MailboxId)>> = LazyLock::new(|| {
+    let owner = |number| {
+        let key = SigningKey::from_bytes(&[number; 32]);
+        let mailbox = MailboxId::from_bytes(key.verifying_key().to_bytes());
+        (key, mailbox)
+    };
+    (0..RELAYS * MAILBOXES).map(owner).collect()
+});
+
 /// The mailbox of a number.
 pub(super) fn mailbox(number: u8) -> MailboxId {
-    MailboxId::from_bytes([number; 32])
+    OWNERS.get(usize::from(number)).map_or(MailboxId::from_bytes([number; 32]), |(_, mailbox)| *mailbox)
+}
+
+/// Its owner says that it is kept there.
+pub(super) fn binding(number: u8, domain: &Domain, serial: u64) -> Option<Binding> {
+    let (key, _) = OWNERS.get(usize::from(number))?;
+    Some(Binding::sign(key, domain.clone(), serial))
 }
 
 /// The device of a number, which is another's for each mailbox.
@@ -42,13 +60,14 @@ pub(super) fn device((mailbox, number): Holder) -> DeviceId {
 /// A device asks for a page, and writes down what it gets.
 pub(super) async fn look(
     holder: Holder,
+    relay: u8,
     exchange: &Exchange,
     ledger: &Ledger,
     after: Option<EntryId>,
 ) -> Result<Fetched, StoreError> {
     let asked = ledger.note(format_args!("{holder:?} asks"));
     let page = exchange.fetch(mailbox(holder.0), device(holder), after, PAGE).await?;
-    ledger.received(holder, asked, &page.entries);
+    ledger.received(holder, relay, asked, &page.entries);
     Ok(page)
 }
 
@@ -74,7 +93,7 @@ impl Session {
                 biased;
                 () = stopping => {}
                 () = self.gone.cancelled() => {}
-                ended = self.run(&life, &ledger, &dice) => match ended {
+                ended = self.run(relay, &life, &ledger, &dice) => match ended {
                     Err(error) if is_failure(&error) => ledger.store_failed(relay, &error),
                     Err(_) => {}
                     Ok(()) => self.over.store(true, Ordering::Relaxed),
@@ -83,7 +102,13 @@ impl Session {
         });
     }
 
-    async fn run(&self, life: &Life, ledger: &Ledger, dice: &SharedDice) -> Result<(), StoreError> {
+    async fn run(
+        &self,
+        relay: u8,
+        life: &Life,
+        ledger: &Ledger,
+        dice: &SharedDice,
+    ) -> Result<(), StoreError> {
         let exchange = life.core.exchange();
         let attendance = if self.polls { Attendance::Poll } else { Attendance::Stream };
         let (mailbox, device) = (mailbox(self.holder.0), device(self.holder));
@@ -98,7 +123,7 @@ impl Session {
             if self.polls {
                 cursor = None;
             }
-            self.take(exchange, ledger, dice, &mut cursor).await?;
+            self.take(relay, exchange, ledger, dice, &mut cursor).await?;
             if !self.wait(&mut connection, ledger).await {
                 return Ok(());
             }
@@ -108,6 +133,7 @@ impl Session {
     /// Takes what there is.
     async fn take(
         &self,
+        relay: u8,
         exchange: &Exchange,
         ledger: &Ledger,
         dice: &SharedDice,
@@ -115,14 +141,14 @@ impl Session {
     ) -> Result<(), StoreError> {
         let (mailbox, device) = (mailbox(self.holder.0), device(self.holder));
         loop {
-            let page = look(self.holder, exchange, ledger, *cursor).await?;
+            let page = look(self.holder, relay, exchange, ledger, *cursor).await?;
             let entries: Vec<_> = page.entries.iter().map(|entry| entry.id).collect();
             *cursor = entries.last().copied().or(*cursor);
             if self.acknowledges && !entries.is_empty() {
                 sleep(dice.with(|dice| dice.millis(0, 30))).await;
-                ledger.acknowledging(self.holder, &entries);
+                ledger.acknowledging(self.holder, relay, &entries);
                 exchange.acknowledge(mailbox, device, entries.clone()).await?;
-                ledger.acknowledged(self.holder, &entries);
+                ledger.acknowledged(self.holder, relay, &entries);
             }
             if !page.more {
                 return Ok(());

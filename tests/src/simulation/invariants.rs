@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postrider::route::MAX_MOVES;
 use postrider::store::{Tracking, TrackingEnd};
 use postrider_common::wire::submit::SubmitResult;
 use postrider_common::{FailureClass, Timestamp, TrackingId};
@@ -36,7 +37,7 @@ pub(super) async fn check(world: &World) {
     }
     for node in &world.nodes {
         let kept = node.disk.census();
-        for kind in ['E', 'U', 'R', 'B', 'X', 'Q', 'P', 'L', 'Y', 'K', 'k', 'J'] {
+        for kind in ['E', 'U', 'R', 'B', 'X', 'W', 'Q', 'P', 'L', 'Y', 'K', 'k', 'J'] {
             if let Some(count) = kept.get(&kind) {
                 broken.push(format!("relay {} still has {count} keys of kind {kind}", node.number));
             }
@@ -93,7 +94,7 @@ impl Facts {
             match result {
                 SubmitResult::Stored => {
                     is_accepted = true;
-                    if !posted.letter.ephemeral && at != posted.letter.mailbox / MAILBOXES {
+                    if !posted.letter.ephemeral && !has_kept(books, posted.letter.mailbox, at) {
                         broken.push(format!("{number} was stored at {at}, which does not keep its mailbox"));
                     }
                     self.check_delivered(books, posted, submission, broken);
@@ -118,7 +119,9 @@ impl Facts {
             }
         }
         let relays: BTreeSet<_> = ids_that_hold.iter().map(|(at, _)| *at).collect();
-        if ids_that_hold.len() > relays.len() {
+        // Where it goes to another relay than the first time, it has another id there.
+        let has_moved = books.moves.contains_key(&posted.letter.mailbox);
+        if ids_that_hold.len() > relays.len() && !has_moved {
             broken.push(format!("{number} was queued twice at one relay: {ids_that_hold:?}"));
         }
         let is_certain = posted.submissions.iter().all(is_certain);
@@ -191,7 +194,12 @@ impl Facts {
         let mailbox = posted.letter.mailbox;
         let first = posted.submissions.first().map_or(submission.began, |first| first.began);
         let is_registered = |index| is_registered_since(books, (mailbox, index), first);
+        let moves = books.moves.get(&mailbox).map_or(0, Vec::len);
         match reason {
+            // Each of its destinations has known of another move.
+            Class::Loop if moves > usize::from(MAX_MOVES) => None,
+            // Now or never, or not at this moment: what the mailbox has is about to go.
+            Class::Moved if moves > 0 => None,
             Class::NoSuchMailbox if (0..DEVICES).any(is_registered) => Some("the mailbox was there"),
             Class::NoSuchDevice if posted.letter.device.is_some_and(is_registered) => {
                 Some("the device was there")
@@ -242,14 +250,14 @@ impl Facts {
     /// What a device was shown it is shown until it acknowledges it: a relay that dies takes nothing back.
     fn check_shelves(&self, books: &Books, broken: &mut Vec<String>) {
         for (holder, shelf) in &books.shelves {
-            if books.deletions.contains_key(&holder.0) {
+            if books.deletions.contains_key(&holder.0) || books.moves.contains_key(&holder.0) {
                 continue;
             }
             for entry in shelf.unacknowledged.difference(&shelf.sent) {
                 let number = books.contents.get(&(holder.0, *entry));
                 let posted = number.and_then(|number| books.letters.get(number));
                 if posted.is_some_and(|posted| !self.may_have_expired(posted)) {
-                    broken.push(format!("{holder:?} was shown {number:?} as {entry}, and it is gone"));
+                    broken.push(format!("{holder:?} was shown {number:?} as {entry:?}, and it is gone"));
                 }
             }
         }
@@ -274,6 +282,9 @@ fn check_order(books: &Books, broken: &mut Vec<String>) {
     let mut lines: BTreeMap<(u8, u8), Vec<Queued>> = BTreeMap::new();
     for posted in books.letters.values() {
         let (number, to) = (posted.letter.number, posted.letter.mailbox / MAILBOXES);
+        if books.moves.contains_key(&posted.letter.mailbox) {
+            continue;
+        }
         for submission in &posted.submissions {
             // What was queued again, after it had failed or expired, has another place.
             let at_the_same = posted.submissions.iter().filter(|other| other.at == submission.at);
@@ -314,6 +325,11 @@ fn is_registered_since(books: &Books, holder: Holder, since: Tick) -> bool {
     // A deletion without an answer may be carried out until its relay dies, or have been, whenever it was asked for.
     let mut deletions = books.deletions.get(&holder.0).into_iter().flatten();
     deletions.all(|request| request.answer.is_some_and(|(tick, _)| tick < began))
+}
+
+/// Whether a relay was ever to keep a mailbox.
+fn has_kept(books: &Books, mailbox: u8, relay: u8) -> bool {
+    relay == mailbox / MAILBOXES || books.moves.get(&mailbox).is_some_and(|moves| moves.contains(&relay))
 }
 
 /// When a request was over; one without an answer may still have been carried out at any time.

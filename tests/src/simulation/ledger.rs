@@ -17,6 +17,8 @@ use super::script::Letter;
 
 /// A place in the order of everything that was seen.
 pub(super) type Tick = u64;
+/// An entry of a mailbox, and the relay where it has it: another relay has numbers of its own.
+pub(super) type Place = (u8, EntryId);
 /// A mailbox and one of its devices.
 pub(super) type Holder = (u8, u8);
 
@@ -39,8 +41,10 @@ pub(super) struct Books {
     pub(super) deletions: BTreeMap<u8, Vec<Request>>,
     pub(super) shelves: BTreeMap<Holder, Shelf>,
     /// Under which entry ids a letter came, and which letter came under an entry id, by mailbox.
-    pub(super) entries: BTreeMap<(u8, u16), BTreeSet<EntryId>>,
-    pub(super) contents: BTreeMap<(u8, EntryId), u16>,
+    pub(super) entries: BTreeMap<(u8, u16), BTreeSet<Place>>,
+    pub(super) contents: BTreeMap<(u8, Place), u16>,
+    /// Where mailboxes were to move, in order.
+    pub(super) moves: BTreeMap<u8, Vec<u8>>,
     /// When a letter was first offered by one relay to another.
     pub(super) offers: BTreeMap<(u8, u8, u16), Tick>,
     pub(super) counts: Counts,
@@ -57,6 +61,8 @@ pub struct Counts {
     pub forwarded: u64,
     /// Relays that died.
     pub crashes: u64,
+    /// Mailboxes that moved.
+    pub moves: u64,
 }
 
 /// An envelope that was submitted at least once.
@@ -88,11 +94,11 @@ pub(super) struct Request {
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     pub(super) has: BTreeSet<u16>,
-    pub(super) unacknowledged: BTreeSet<EntryId>,
+    pub(super) unacknowledged: BTreeSet<Place>,
     /// Acknowledgements that were sent, whether or not the relay lived to answer.
-    pub(super) sent: BTreeSet<EntryId>,
+    pub(super) sent: BTreeSet<Place>,
     /// When the relay said that it knows.
-    pub(super) acknowledged: BTreeMap<EntryId, Tick>,
+    pub(super) acknowledged: BTreeMap<Place, Tick>,
 }
 
 impl Ledger {
@@ -159,40 +165,44 @@ impl Ledger {
         }
     }
 
-    /// A device got a page, having asked for it at `asked`.
-    pub(super) fn received(&self, holder: Holder, asked: Tick, entries: &[Entry]) {
+    /// A device got a page of a relay, having asked for it at `asked`.
+    pub(super) fn received(&self, holder: Holder, relay: u8, asked: Tick, entries: &[Entry]) {
         for entry in entries {
-            if let Err(wrong) = self.receive_one(holder, asked, entry) {
+            if let Err(wrong) = self.receive_one(holder, relay, asked, entry) {
                 self.violation(format!("device {holder:?}, entry {}: {wrong}", entry.id));
             }
         }
     }
 
-    fn receive_one(&self, holder: Holder, asked: Tick, entry: &Entry) -> Result<(), String> {
+    fn receive_one(&self, holder: Holder, relay: u8, asked: Tick, entry: &Entry) -> Result<(), String> {
         let number = number_of(entry.envelope.id());
-        self.note(format_args!("{holder:?} gets {number} as {}", entry.id));
+        let place = (relay, entry.id);
+        self.note(format_args!("{holder:?} gets {number} as {} at {relay}", entry.id));
         let mut books = self.books();
         books.counts.received += 1;
         books.came_from(number, holder, &entry.envelope)?;
         if books.letters.get(&number).is_some_and(|posted| posted.letter.ephemeral) {
             return Err(format!("{number} is ephemeral, and was stored"));
         }
+        // Each time that the mailbox comes to the relay, what it had elsewhere comes with it.
+        let moves = books.moves.get(&holder.0).into_iter().flatten();
+        let stays = 1 + moves.filter(|to| **to == relay).count();
         let ids = books.entries.entry((holder.0, number)).or_default();
-        ids.insert(entry.id);
-        if ids.len() > 1 {
+        ids.insert(place);
+        if ids.iter().filter(|(at, _)| *at == relay).count() > stays {
             return Err(format!("{number} has arrived twice: {ids:?}"));
         }
-        let before = books.contents.insert((holder.0, entry.id), number);
+        let before = books.contents.insert((holder.0, place), number);
         if let Some(before) = before.filter(|before| *before != number) {
             return Err(format!("is {number}, and was {before}"));
         }
         let shelf = books.shelves.entry(holder).or_default();
-        if shelf.acknowledged.get(&entry.id).is_some_and(|acknowledged| *acknowledged < asked) {
+        if shelf.acknowledged.get(&place).is_some_and(|acknowledged| *acknowledged < asked) {
             return Err(format!("{number} came again after it was acknowledged"));
         }
         shelf.has.insert(number);
-        if !shelf.acknowledged.contains_key(&entry.id) {
-            shelf.unacknowledged.insert(entry.id);
+        if !shelf.acknowledged.contains_key(&place) {
+            shelf.unacknowledged.insert(place);
         }
         Ok(())
     }
@@ -211,18 +221,19 @@ impl Ledger {
     }
 
     /// A device says that it has these.
-    pub(super) fn acknowledging(&self, holder: Holder, entries: &[EntryId]) {
-        self.books().shelves.entry(holder).or_default().sent.extend(entries);
+    pub(super) fn acknowledging(&self, holder: Holder, relay: u8, entries: &[EntryId]) {
+        let places = entries.iter().map(|entry| (relay, *entry));
+        self.books().shelves.entry(holder).or_default().sent.extend(places);
     }
 
     /// The relay said that it knows that a device has these.
-    pub(super) fn acknowledged(&self, holder: Holder, entries: &[EntryId]) {
-        let tick = self.note(format_args!("{holder:?} has acknowledged {entries:?}"));
+    pub(super) fn acknowledged(&self, holder: Holder, relay: u8, entries: &[EntryId]) {
+        let tick = self.note(format_args!("{holder:?} has acknowledged {entries:?} at {relay}"));
         let mut books = self.books();
         let shelf = books.shelves.entry(holder).or_default();
-        for entry in entries {
-            shelf.unacknowledged.remove(entry);
-            shelf.acknowledged.entry(*entry).or_insert(tick);
+        for place in entries.iter().map(|entry| (relay, *entry)) {
+            shelf.unacknowledged.remove(&place);
+            shelf.acknowledged.entry(place).or_insert(tick);
         }
     }
 

@@ -54,6 +54,14 @@ pub enum Op {
         /// The mailbox.
         mailbox: u8,
     },
+    /// The mailbox's owner moves it to another relay, with all its devices, or goes on with a move that was interrupted. It
+    /// is not begun while a registration or a deletion of the mailbox may be under way, nor after a deletion.
+    Move {
+        /// The mailbox.
+        mailbox: u8,
+        /// The relay.
+        to: u8,
+    },
     /// A device connects, and comes back by itself after its relay was down.
     Connect {
         /// The mailbox.
@@ -241,7 +249,7 @@ impl Writer {
         let (from, to) = self.way();
         let (mailbox, device) = (self.mailbox(), self.device());
         let relay = self.relay();
-        match self.dice.below(100) {
+        match self.dice.below(104) {
             0..=20 => self.submit(),
             21 => Op::HangUp { at: relay },
             22..=42 => self.pass(),
@@ -260,7 +268,8 @@ impl Writer {
             91..=94 => Op::Repeat { from, to },
             95..=96 => self.set_clock(relay),
             97 => Op::Register { mailbox, device },
-            _ => self.unregister(mailbox, device),
+            98..=99 => self.unregister(mailbox, device),
+            _ => self.move_mailbox(mailbox, device, to),
         }
     }
 
@@ -326,6 +335,17 @@ impl Writer {
             }
         }
         Op::Unregister { mailbox }
+    }
+
+    /// Most devices follow their mailbox soon, and some mailboxes move again at once.
+    fn move_mailbox(&mut self, mailbox: u8, device: u8, to: u8) -> Op {
+        self.next = vec![self.connect(mailbox, device), self.pass()];
+        if self.dice.once_in(3) {
+            let again = Op::Move { mailbox, to: self.relay() };
+            let (pause, letters) = (self.pass(), self.submit());
+            self.next.extend([again, pause, letters]);
+        }
+        Op::Move { mailbox, to }
     }
 
     fn moment(&mut self) -> Option<(Step, u8)> {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::device::{Session, device, look, mailbox};
 use super::invariants;
 use super::ledger::{Holder, Ledger, Request, Tick, id_of};
+use super::moves::Homes;
 use super::network::Network;
 use super::node::{Node, is_failure};
 use super::script::{DEVICES, Letter, MAILBOXES, Op, Script};
@@ -24,7 +25,7 @@ use crate::dice::Dice;
 /// Everything comes to rest within this: the longest wait between two tries is an hour.
 const PATIENCE: Duration = Duration::from_secs(12 * 3600);
 /// After so long nothing is remembered of what has ended.
-const MEMORY: i32 = 12 * 86_400;
+const MEMORY: i32 = 40 * 86_400;
 
 /// Everything that there is in a run.
 pub(super) struct World {
@@ -35,7 +36,9 @@ pub(super) struct World {
     /// Of the network and of clients.
     supervisor: Supervisor,
     dice: Arc<SharedDice>,
-    sessions: Mutex<BTreeMap<Holder, Session>>,
+    sessions: Arc<Mutex<BTreeMap<Holder, Session>>>,
+    /// Where the mailboxes are.
+    homes: Arc<Homes>,
     /// Tell the clients of a relay that wait for an answer to go away.
     clients: Vec<Mutex<CancellationToken>>,
 }
@@ -94,7 +97,8 @@ impl World {
             domains,
             supervisor,
             dice: Arc::new(SharedDice::new(dice)),
-            sessions: Mutex::default(),
+            sessions: Arc::default(),
+            homes: Arc::default(),
         })
     }
 
@@ -116,6 +120,7 @@ impl World {
             }
             Op::Register { mailbox, device } => self.register((mailbox, device)),
             Op::Unregister { mailbox } => self.unregister(mailbox),
+            Op::Move { mailbox, to } => self.move_mailbox(mailbox, to),
             Op::Connect { mailbox, device, polls, acknowledges } => {
                 self.connect(Session::new((mailbox, device), polls, acknowledges));
             }
@@ -183,7 +188,40 @@ impl World {
         });
     }
 
+    /// What may be changing which devices there are would make it a matter of chance which of them come along.
+    fn move_mailbox(&self, number: u8, to: u8) {
+        let is_settled = {
+            let books = self.ledger.books();
+            let of_mailbox = books.registrations.iter().filter(|(holder, _)| holder.0 == number);
+            let mut requests = of_mailbox.flat_map(|(_, requests)| requests);
+            requests.all(|request| request.answer.is_some()) && !books.deletions.contains_key(&number)
+        };
+        let exist = self.keeper(number).is_some() && self.node(to).is_some();
+        let Some(wanted) = (is_settled && exist).then(|| self.homes.begin(number, to)).flatten() else {
+            return;
+        };
+        let (Some(from), Some(to)) = (self.node(wanted.from).cloned(), self.node(wanted.to).cloned()) else {
+            return;
+        };
+        let (homes, sessions) = (Arc::clone(&self.homes), Arc::clone(&self.sessions));
+        let ledger = Arc::clone(&self.ledger);
+        self.supervisor.spawn("owner", async move {
+            if wanted.carry_out(&homes, &from, &to, &ledger).await {
+                // Its devices find the new relay when they next connect.
+                let mut sessions = lock(&sessions);
+                for index in 0..DEVICES {
+                    if let Some(session) = sessions.remove(&(number, index)) {
+                        session.gone.cancel();
+                    }
+                }
+            }
+        });
+    }
+
     fn register(&self, holder: Holder) {
+        if self.homes.is_moving(holder.0) {
+            return;
+        }
         let Some(life) = self.keeper(holder.0).and_then(|node| node.life()) else { return };
         let began = self.ledger.note(format_args!("{holder:?} registers"));
         let request = Request { began, answer: None };
@@ -203,6 +241,9 @@ impl World {
     }
 
     fn unregister(&self, number: u8) {
+        if self.homes.has_moved(number) {
+            return;
+        }
         let Some(life) = self.keeper(number).and_then(|node| node.life()) else { return };
         let began = self.ledger.note(format_args!("mailbox {number} is to be deleted"));
         let request = Request { began, answer: None };
@@ -221,7 +262,7 @@ impl World {
         let Some(life) = node.life() else { return };
         let (ledger, relay) = (Arc::clone(&self.ledger), node.number);
         life.supervisor.clone().spawn("client request", async move {
-            if let Err(error) = look(holder, life.core.exchange(), &ledger, None).await
+            if let Err(error) = look(holder, relay, life.core.exchange(), &ledger, None).await
                 && is_failure(&error)
             {
                 ledger.store_failed(relay, &error);
@@ -233,15 +274,18 @@ impl World {
         let Some(node) = self.keeper(holder.0) else { return };
         let Some(life) = node.life() else { return };
         let entries: Vec<_> = match self.ledger.books().shelves.get(&holder) {
-            Some(shelf) => shelf.unacknowledged.iter().copied().collect(),
+            Some(shelf) => {
+                let here = shelf.unacknowledged.iter().filter(|(at, _)| *at == node.number);
+                here.map(|(_, entry)| *entry).collect()
+            }
             None => return,
         };
         let (ledger, relay) = (Arc::clone(&self.ledger), node.number);
         life.supervisor.clone().spawn("client request", async move {
             let exchange = life.core.exchange();
-            ledger.acknowledging(holder, &entries);
+            ledger.acknowledging(holder, relay, &entries);
             match exchange.acknowledge(mailbox(holder.0), device(holder), entries.clone()).await {
-                Ok(()) => ledger.acknowledged(holder, &entries),
+                Ok(()) => ledger.acknowledged(holder, relay, &entries),
                 Err(error) if is_failure(&error) => ledger.store_failed(relay, &error),
                 Err(_) => {}
             }
@@ -262,7 +306,7 @@ impl World {
         node.bury().await;
         node.start(&self.network, &self.domains);
         let connected = self.sessions().clone();
-        let theirs = connected.into_iter().filter(|((mailbox, _), _)| mailbox / MAILBOXES == relay);
+        let theirs = connected.into_iter().filter(|((mailbox, _), _)| self.homes.of(*mailbox) == relay);
         theirs.for_each(|(_, session)| session.start(node, &self.ledger, &self.dice));
     }
 
@@ -277,6 +321,7 @@ impl World {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_secs(1);
         loop {
+            self.homes.moving().into_iter().for_each(|mailbox| self.move_mailbox(mailbox, 0));
             self.connect_everybody().await;
             sleep(pause).await;
             if self.is_at_rest().await {
@@ -305,11 +350,14 @@ impl World {
     }
 
     async fn is_at_rest(&self) -> bool {
+        if !self.homes.moving().is_empty() {
+            return false;
+        }
         for node in &self.nodes {
             let Some(life) = node.life() else { return false };
             let Ok(destinations) = life.store.destinations().await else { return false };
             let kept = node.disk.census();
-            let is_empty = !['E', 'U', 'B', 'Q', 'P'].iter().any(|kind| kept.contains_key(kind));
+            let is_empty = !['E', 'U', 'B', 'W', 'Q', 'P'].iter().any(|kind| kept.contains_key(kind));
             if !is_empty || destinations.iter().any(|destination| destination.items > 0) {
                 return false;
             }
@@ -344,9 +392,9 @@ impl World {
         self.nodes.get(usize::from(relay))
     }
 
-    /// The relay of a mailbox.
+    /// The relay of a mailbox, if there are that one and the one that it is addressed to.
     pub(super) fn keeper(&self, mailbox: u8) -> Option<&Arc<Node>> {
-        self.node(mailbox / MAILBOXES)
+        self.node(mailbox / MAILBOXES).and(self.node(self.homes.of(mailbox)))
     }
 
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<Holder, Session>> {

@@ -107,3 +107,39 @@ async fn what_does_not_arrive_is_said_in_one_sentence() {
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{output:?}");
 }
+
+#[tokio::test]
+async fn a_mailbox_is_moved_and_its_owner_reads_on_there() {
+    let cluster = Cluster::start([ALPHA, BETA]).await.unwrap();
+    let directory = TempDir::new().unwrap();
+    let alice = Person::new("alice", ALPHA, &cluster, directory.path()).await;
+    let mut bob = Person::new("bob", BETA, &cluster, directory.path()).await;
+    for person in [&alice, &bob] {
+        printed(&person.run("receive", &["--register"]).await);
+    }
+    printed(&alice.send(&bob, "Before you go.").await);
+
+    let (ca, address) = (&alice.to_relay[3], &alice.to_relay[5]);
+    let out = directory.path().join("bob-at-alpha.identity");
+    let to = ["--to", &format!("https://{ALPHA}"), "--to-ca", ca, "--to-address", address];
+    let arguments = [&to[..], &["--out", out.to_str().unwrap()]].concat();
+    let card = printed(&bob.run("move", &arguments).await);
+    assert!(card.starts_with("postrider-card:"), "{card}");
+    let again = bob.run("move", &arguments).await;
+    assert_eq!(again.status.code(), Some(65), "the file exists: {again:?}");
+    let other = directory.path().join("again.identity");
+    let arguments = [&to[..], &["--out", other.to_str().unwrap()]].concat();
+    assert_eq!(printed(&bob.run("move", &arguments).await), card, "moving twice is moving once");
+
+    printed(&alice.send(&bob, "To the old address.").await);
+    let refused = bob.run("receive", &[]).await;
+    assert_eq!(refused.status.code(), Some(69), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("it is kept at alpha.example"), "{said}");
+    bob = Person { relay: ALPHA, identity: out, card: bob.card, to_relay: alice.to_relay.clone() };
+    let mut received = String::new();
+    while received.lines().count() < 2 {
+        received.push_str(&printed(&bob.run("receive", &[]).await));
+    }
+    assert!(received.contains("Before you go.") && received.contains("To the old address."), "{received}");
+}

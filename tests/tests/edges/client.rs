@@ -146,6 +146,8 @@ async fn a_path_or_a_method_that_does_not_exist_is_said() {
         ("POST /v1/mailbox/entries", "GET"),
         ("GET /v1/mailbox/acknowledgements", "POST"),
         ("POST /v1/mailbox/stream", "GET"),
+        ("PUT /v1/mailbox/devices", "GET"),
+        ("POST /v1/mailbox/binding", "GET, PUT"),
         ("DELETE /v1/tracking/aaaa", "GET"),
     ] {
         let answer = alpha.call(line, &[], b"").await;
@@ -193,6 +195,9 @@ async fn what_is_the_owners_takes_the_owners_token() {
         "GET /v1/mailbox/entries",
         "POST /v1/mailbox/acknowledgements",
         "GET /v1/mailbox/stream",
+        "GET /v1/mailbox/devices",
+        "GET /v1/mailbox/binding",
+        "PUT /v1/mailbox/binding",
     ] {
         for (what, token) in cases {
             let headers: Vec<_> = token.iter().map(|token| ("authorization", *token)).collect();
@@ -254,7 +259,12 @@ async fn a_mailbox_that_is_not_there_and_a_device_too_many_are_said() {
         Cluster::builder([ALPHA]).configure(|_| "[limits]\ndevices = 2\n".into()).start().await.unwrap();
     let alpha = Target::of(&cluster, ALPHA).await;
     let nobody = Owner::signed_in(&alpha).await;
-    for line in ["GET /v1/mailbox/entries", "DELETE /v1/mailbox"] {
+    for line in [
+        "GET /v1/mailbox/entries",
+        "DELETE /v1/mailbox",
+        "GET /v1/mailbox/devices",
+        "GET /v1/mailbox/binding",
+    ] {
         alpha.call_as(&nobody, line, &[], b"").await.assert_problem(line, 404, "no-such-mailbox");
     }
 
@@ -267,6 +277,18 @@ async fn a_mailbox_that_is_not_there_and_a_device_too_many_are_said() {
     let answer = alpha.call_as(&third, "PUT /v1/mailbox", &[], b"").await;
     answer.assert_problem("a third device", 409, "too-many-devices");
 
+    let answer = alpha.call_as(&owner, "GET /v1/mailbox/binding", &[], b"").await;
+    answer.assert_problem("never said", 404, "no-binding");
+    let unsigned = format!(r#"{{"domain":"{ALPHA}","serial":1,"signature":"{}"}}"#, "00".repeat(64));
+    for (what, headers, body, status, slug) in [
+        ("no type", &[][..], &unsigned[..], 415, "unsupported-media-type"),
+        ("no JSON", &[JSON], "?", 400, "malformed"),
+        ("no domain", &[JSON], r#"{"serial":1}"#, 400, "malformed"),
+        ("another's signature", &[JSON], &unsigned, 403, "binding-refused"),
+    ] {
+        let answer = alpha.call_as(&owner, "PUT /v1/mailbox/binding", headers, body.as_bytes()).await;
+        answer.assert_problem(what, status, slug);
+    }
     for query in ["wait=x", "wait=-1", "after=1.5", "after="] {
         let line = format!("GET /v1/mailbox/entries?{query}");
         alpha.call_as(&owner, &line, &[], b"").await.assert_problem(query, 400, "malformed");

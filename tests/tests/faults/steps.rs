@@ -1,12 +1,12 @@
 //! A relay ends at each step that an envelope takes, and nothing is lost or there twice.
 
-use postrider_client::SubmitResult;
+use postrider_client::{Delivery, SubmitResult};
 use postrider_common::wire::control::TrackingState;
 use postrider_common::{Domain, Envelope};
 use postrider_tests::binary::postrider_with_failpoints;
 use postrider_tests::cluster::{Cluster, User};
 
-use crate::plain::{ALPHA, BETA, envelope, ids, tracking, waiting};
+use crate::plain::{ALPHA, BETA, GAMMA, envelope, ids, text, tracking, waiting};
 
 async fn cluster() -> Cluster {
     let binary = postrider_with_failpoints();
@@ -129,5 +129,48 @@ async fn the_destination_ends_after_a_push_before_its_acknowledgement() {
     cluster.kill(BETA).await.unwrap();
     cluster.restart(BETA).await.unwrap();
     assert_eq!(waiting(&bob).await, [""; 0]);
+    cluster.shut_down().await.unwrap();
+}
+
+/// The old relay ends after it has queued what it holds for the new one, and before it has deleted it.
+#[tokio::test]
+async fn the_old_relay_ends_while_it_sends_on_what_it_holds() {
+    let cluster = cluster().await;
+    let bob = cluster.user(ALPHA).await.unwrap();
+    for what in ["one", "two"] {
+        bob.submit(&bob, envelope(&cluster, &bob, what)).await.unwrap();
+    }
+    arm(&cluster, ALPHA, "onward:1").await;
+    let session = bob.session().await.unwrap();
+    // The answer may not have left any more.
+    let _ = session.move_to(&cluster.client(BETA).unwrap()).await;
+    ends_there_and_comes_back(&cluster, ALPHA).await;
+    let moved = session.move_to(&cluster.client(BETA).unwrap()).await.unwrap();
+    let moved = cluster.connect(&moved).unwrap();
+    for what in ["one", "two"] {
+        let Delivery::Entry(entry) = moved.next().await.unwrap() else { panic!("an entry is expected") };
+        assert_eq!(text(&entry.envelope), what);
+    }
+    // A later one comes behind whatever there is.
+    let id = tracking(bob.submit(&bob, envelope(&cluster, &bob, "three")).await.unwrap());
+    assert_eq!(bob.outcome(id).await.unwrap().state, TrackingState::Stored);
+    assert_eq!(waiting(&moved).await, ["one", "two", "three"]);
+    cluster.shut_down().await.unwrap();
+}
+
+/// The origin ends after it has queued for the new relay what the old one did not take, and before that has ended.
+#[tokio::test]
+async fn the_origin_ends_while_it_follows_a_mailbox() {
+    let binary = postrider_with_failpoints();
+    let cluster = Cluster::builder([ALPHA, BETA, GAMMA]).processes(binary).start().await.unwrap();
+    let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(BETA).await.unwrap());
+    let moved = bob.session().await.unwrap().move_to(&cluster.client(GAMMA).unwrap()).await.unwrap();
+    let moved = cluster.connect(&moved).unwrap();
+    arm(&cluster, ALPHA, "onward:1").await;
+    let id = tracking(alice.submit(&bob, envelope(&cluster, &bob, "hello")).await.unwrap());
+    ends_there_and_comes_back(&cluster, ALPHA).await;
+    let status = alice.outcome(id).await.unwrap();
+    assert_eq!((status.state, status.destination.as_str()), (TrackingState::Stored, GAMMA));
+    assert_eq!(waiting(&moved).await, ["hello"]);
     cluster.shut_down().await.unwrap();
 }

@@ -7,6 +7,10 @@ fn letter(number: u16, mailbox: u8) -> Letter {
     Letter { number, mailbox, device: None, expires: LONG, ephemeral: false }
 }
 
+fn for_device(number: u16, mailbox: u8) -> Letter {
+    Letter { device: Some(1), ..letter(number, mailbox) }
+}
+
 fn finds(seed: u64, script: &Script, fault: Fault, what: &str) {
     let broken = run(seed, script, Some(fault), true);
     assert!(broken.violations.iter().any(|violation| violation.contains(what)), "{broken:#?}");
@@ -115,4 +119,41 @@ fn settling_before_the_answer_loses_what_did_not_arrive() {
         ],
     };
     finds(4, &script, Fault::SettleBeforeAnswer, "is lost");
+}
+
+/// The queue for the new relay is full when a mailbox moves: what it holds waits for room.
+#[test]
+fn what_a_mailbox_holds_waits_for_room_in_the_queue() {
+    let script = Script {
+        relays: 2,
+        ops: vec![
+            Op::Register { mailbox: 3, device: 1 },
+            Op::Pass { millis: 1 },
+            Op::Submit { at: 1, letters: vec![letter(0, 3), letter(1, 3), for_device(3, 3)] },
+            Op::Submit { at: 0, letters: vec![for_device(9, 3), letter(10, 2), letter(11, 2)] },
+            Op::Move { mailbox: 3, to: 0 },
+        ],
+    };
+    holds(115, &script);
+}
+
+/// An envelope waits in a relay's queue for another, and in the mailbox that has moved from that other to this: the item
+/// ended because of the entry, and the entry went because of the item.
+#[test]
+fn what_moves_relies_on_nothing_that_relies_on_it() {
+    let script = Script {
+        relays: 3,
+        ops: vec![
+            Op::Register { mailbox: 2, device: 1 },
+            Op::Pass { millis: 2178 },
+            Op::Move { mailbox: 2, to: 0 },
+            Op::Pass { millis: 14 },
+            Op::Submit { at: 1, letters: vec![letter(0, 1), letter(7, 2), letter(9, 2)] },
+            Op::Pass { millis: 2 },
+            Op::Move { mailbox: 2, to: 1 },
+            Op::Submit { at: 0, letters: vec![letter(7, 2)] },
+            Op::Pass { millis: 49 },
+        ],
+    };
+    holds(5056, &script);
 }

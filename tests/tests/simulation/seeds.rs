@@ -21,7 +21,7 @@ fn no_promise_is_broken() {
         println!("{report}");
         // Whoever sees nothing finds nothing.
         let each = report.counts;
-        for happened in [each.accepted, each.received, each.forwarded, each.crashes] {
+        for happened in [each.accepted, each.received, each.forwarded, each.crashes, 2 * each.moves] {
             assert!(happened > seeds, "{report}");
         }
     }

@@ -22,6 +22,7 @@ const LIMITS: StoreLimits = StoreLimits {
     queue_bytes: 1 << 20,
     mark_retention: Duration::from_secs(30 * 86_400),
     tracking_retention: Duration::from_secs(30 * 86_400),
+    learnt_bindings: 10,
 };
 
 #[derive(Debug, Clone)]

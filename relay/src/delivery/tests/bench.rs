@@ -211,6 +211,7 @@ impl Unstarted {
     pub(super) fn start(self, peer: &Arc<Peer>, settings: Settings) -> Bench {
         let Self { store, clock, supervisor } = self;
         let delivery = Delivery::start(
+            "alpha.example".parse().unwrap(),
             Arc::clone(&store),
             Arc::clone(peer) as Arc<dyn Forward>,
             Arc::new(clock.clone()),

@@ -1,6 +1,6 @@
 //! The tables.
 
-use postrider_common::{Draft, MailboxId};
+use postrider_common::{Binding, Draft, MailboxId};
 
 use super::super::destination::after_failure;
 use super::*;
@@ -60,6 +60,48 @@ fn an_answer_that_a_wrong_clock_explains_is_asked_for_again() {
     assert_eq!(judge(too_long, asked, now), Verdict::Failed(too_long));
     let hours = now.since(NOW).as_secs_f64() / 3600.0;
     assert!((3.5..4.5).contains(&hours), "{hours}");
+}
+
+#[test]
+fn another_mailboxes_binding_says_nothing() {
+    let key = |seed| ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
+    let elsewhere: postrider_common::Domain = "gamma.example".parse().unwrap();
+    let reason_of = |seed| {
+        let mailbox = MailboxId::from_bytes(key(1).verifying_key().to_bytes());
+        let envelope = Draft::new(mailbox, at(100), &b"x"[..]).finish().unwrap();
+        let moved = Outcome::Moved(Box::new(Binding::sign(&key(seed), elsewhere.clone(), 1)));
+        judge_answer(&moved, &envelope, 0, NOW, 0.5)
+    };
+    let again = |reason| Verdict::Retry { reason, not_before: at(5) };
+    assert_eq!(reason_of(1), again(FailureClass::Moved), "where it does not lead on");
+    assert_eq!(reason_of(2), again(FailureClass::RemoteFailed));
+}
+
+#[test]
+fn what_has_followed_a_binding_is_not_given_up_so_soon() {
+    let judged =
+        |verdict, onward, attempts| spare(verdict, onward, &envelope(30 * 86_400), attempts, NOW, 0.5);
+    let follows = |is_held| Some(Onward { moves: 1, is_held });
+    let (nobody, full) = (FailureClass::NoSuchMailbox, FailureClass::MailboxFull);
+    let failed = Verdict::Failed;
+    let hour = |reason| Verdict::Retry { reason, not_before: at(3600) };
+    for class in [nobody, FailureClass::NoSuchDevice] {
+        assert_eq!(judged(failed(class), None, 0), failed(class));
+        assert!(
+            matches!(judged(failed(class), follows(false), 0), Verdict::Retry { reason, .. } if reason == class)
+        );
+        assert_eq!(judged(failed(class), follows(false), 12), failed(class), "some hours later");
+        assert_eq!(judged(failed(class), follows(true), 1000), hour(class));
+    }
+    let denied = failed(FailureClass::PolicyDeniedThere);
+    assert_eq!(judged(denied, follows(false), 0), denied);
+    assert_eq!(judged(denied, follows(true), 99), hour(FailureClass::PolicyDeniedThere));
+    let malformed = Verdict::Quarantined(FailureClass::Malformed);
+    assert_eq!(judged(malformed, follows(true), 99), hour(FailureClass::Malformed));
+    let retry = Verdict::Retry { reason: full, not_before: at(7) };
+    for verdict in [Verdict::Delivered, Verdict::Expired, Verdict::Released, retry] {
+        assert_eq!(judged(verdict, follows(true), 5), verdict);
+    }
 }
 
 /// What is done about a class that ends a whole attempt.

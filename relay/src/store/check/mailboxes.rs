@@ -96,6 +96,7 @@ impl<'a> Checker<'a> {
         self.stray_pieces(pieces, &prefix)?;
 
         if let Some(record) = of_mailbox {
+            self.own_binding(&mailbox, &record, &own)?;
             let bytes: u64 = entries.values().map(|held| u64::from(held.record.bytes)).sum();
             if (record.entries, record.bytes) != (entries.len() as u64, bytes) {
                 self.flaw(Flaw::WrongCount, &own);

@@ -43,9 +43,9 @@ async fn a_store_with_something_of_everything_is_clean() {
         report.totals;
     // The index keys are counted, too.
     assert_eq!(records, map.len() as u64);
-    assert_eq!((mailboxes, entries), (2, 7));
-    assert_eq!((destinations, items, tracking, quarantined), (2, 12, 16, 1));
-    assert_eq!(marks, 12 + 16);
+    assert_eq!((mailboxes, entries), (3, 9));
+    assert_eq!((destinations, items, tracking, quarantined), (2, 12, 17, 1));
+    assert_eq!(marks, 14 + 17);
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn entries_that_wait_for_a_first_device_are_checked_like_others() {
     let record: MailboxRecord = records::decode(&map[&mailbox]).unwrap();
     map.insert(mailbox, records::encode(&MailboxRecord { devices: Vec::new(), ..record }));
     let entries: Vec<_> =
-        map.range(keys::entries(&one, &DEVICES[0])..).take_while(|(key, _)| key[0] == b'E').collect();
+        map.iter().filter(|(key, _)| key.starts_with(&keys::entries_of_mailbox(&one))).collect();
     let entries: Vec<_> = entries.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     for (key, value) in entries {
         map.remove(&key);
@@ -86,7 +86,7 @@ async fn every_record_of_another_version_or_cut_off_is_noticed() {
     let whole = filled().await;
     for (key, value) in &whole {
         let mut other = value.to_vec();
-        other[0] = 2;
+        other[0] += 1;
         let cut = value[..value.len() - 1].to_vec();
         // The format's number, and what is in a body: of these any value is possible.
         let is_any = key.as_slice() == keys::FORMAT || is_later_piece(key);
@@ -119,7 +119,7 @@ async fn what_is_too_much_is_noticed() {
     let nothing = records::nothing;
     let cases: Vec<(Key, Bytes, &[Flaw])> = vec![
         (Key::from_slice(b"!other"), nothing(), &[Flaw::UnknownKey]),
-        (Key::from_slice(b"W"), nothing(), &[Flaw::UnknownKey]),
+        (Key::from_slice(b"V"), nothing(), &[Flaw::UnknownKey]),
         (Key::from_slice(b"\0"), nothing(), &[Flaw::UnknownKey]),
         (Key::from_slice(b"zz"), nothing(), &[Flaw::UnknownKey]),
         (Key::from_slice(b"Mshort"), nothing(), &[Flaw::UnknownKey]),
@@ -133,6 +133,8 @@ async fn what_is_too_much_is_noticed() {
         (keys::item_expiry(at, &domain, item), nothing(), &[Flaw::StrayIndex]),
         (keys::quarantine_end(at, &domain, item), nothing(), &[Flaw::StrayIndex]),
         (keys::delayed(&domain, at, item), nothing(), &[Flaw::StrayIndex]),
+        (keys::holding(&two), nothing(), &[Flaw::StrayIndex]),
+        (keys::learnt_end(at, &two), nothing(), &[Flaw::StrayIndex]),
         (
             keys::tracking_end(at, &postrider_common::TrackingId::from_bytes([3; 16])),
             nothing(),
@@ -171,6 +173,14 @@ async fn records_that_contradict_each_other_are_noticed() {
     assert_eq!(changed(keys::mailbox(&two), &|record| record.bytes -= 1), [Flaw::WrongCount]);
     assert_eq!(changed(keys::mailbox(&two), &|record| record.next_entry = 7), [Flaw::IdInUse]);
     assert_eq!(changed(keys::mailbox(&one), &|record| record.devices.clear()), [Flaw::WrongDevice]);
+
+    // A binding of another mailbox's.
+    let moved = keys::mailbox(&filled::moved());
+    let away = records::decode::<MailboxRecord>(&whole[&moved]).unwrap().binding;
+    assert_eq!(
+        changed(keys::mailbox(&one), &|record| record.binding.clone_from(&away)),
+        [Flaw::Undecodable, Flaw::NotIndexed]
+    );
 
     // The envelope of another mailbox, of the same length.
     let mut map = whole.clone();

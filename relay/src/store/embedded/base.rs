@@ -61,6 +61,8 @@ struct StateRecord {
     live: Vec<(u64, u64)>,
 }
 
+impl records::Record for StateRecord {}
+
 /// An ordered map from keys to slots, none of them removed ones. One thread changes it.
 pub(super) struct Base {
     tree: sled::Db,

@@ -4,12 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ed25519_dalek::SigningKey;
 use postrider_common::supervisor::Supervisor;
-use postrider_common::{DeviceId, Domain, Draft, Envelope, FailureClass, MailboxId, Outcome, Timestamp};
+use postrider_common::{
+    Binding, DeviceId, Domain, Draft, Envelope, FailureClass, MailboxId, Outcome, Timestamp,
+};
 
 use crate::store::kv::Key;
 use crate::store::memory::Content;
-use crate::store::{Backoff, MemoryDisk, Settlement, Store, StoreLimits, Verdict, Window};
+use crate::store::{
+    Backoff, Enqueued, MemoryDisk, Onward, SentOn, Settlement, Source, Store, StoreLimits, Verdict, Window,
+};
 
 pub(in crate::store) const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
 /// A mailbox with two devices, one with one, and one that is deleted.
@@ -19,6 +24,15 @@ pub(in crate::store) const DEVICES: [DeviceId; 2] =
     [DeviceId::from_bytes([0x44; 32]), DeviceId::from_bytes([0x55; 32])];
 const DAY: Duration = Duration::from_secs(86_400);
 const ALL: Window = Window { count: usize::MAX, bytes: usize::MAX };
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+/// The mailbox that has moved.
+pub(in crate::store) fn moved() -> MailboxId {
+    MailboxId::from_bytes(key(0x66).verifying_key().to_bytes())
+}
 
 /// An envelope with a body of `bytes` bytes that are all `fill`.
 pub(in crate::store) fn envelope(mailbox: MailboxId, fill: u8, bytes: usize) -> Envelope {
@@ -51,18 +65,30 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     store.acknowledge(two, DEVICES[1], vec![entries[1].id]).await.unwrap();
     store.unregister(gone).await.unwrap();
 
+    // One that has moved and holds something, and one of which others have told.
+    store.register(moved(), DEVICES[0], NOW).await.unwrap();
+    store.deposit(vec![envelope(moved(), 1, 100), envelope(moved(), 2, 20_000)], NOW).await.unwrap();
+    store.put_binding(Binding::sign(&key(0x66), destination("b.example"), 7), false).await.unwrap();
+    store.learn(Binding::sign(&key(0x77), destination("c.example"), 8), NOW + DAY).await.unwrap();
+
     let (b, c) = (destination("b.example"), destination("b.example.org"));
     for domain in [&b, &c] {
         let envelopes = (0..8).map(|n| envelope(one, n, 300 + 9_000 * usize::from(n))).collect();
         store.enqueue(domain.clone(), envelopes, NOW).await.unwrap();
     }
     let leased = store.lease(b.clone(), ALL, NOW, NOW + DAY).await.unwrap();
+    let onward = Onward { moves: 1, is_held: false };
+    let source = Source::Item(leased[5].tracking);
+    let sent_on = SentOn { envelope: envelope(one, 9, 5_000), onward, source };
+    let sent_on = store.enqueue_onward(c.clone(), vec![sent_on], NOW).await.unwrap();
+    let Enqueued::Queued(sent_on) = sent_on[0] else { unreachable!("{sent_on:?}") };
     let verdicts = [
         Verdict::Delivered,
         Verdict::Failed(FailureClass::NoSuchMailbox),
         Verdict::Quarantined(FailureClass::Malformed),
         Verdict::Retry { reason: FailureClass::MailboxFull, not_before: NOW + Duration::from_secs(600) },
         Verdict::Expired,
+        Verdict::Moved(sent_on),
     ];
     let settlements =
         leased.iter().zip(verdicts).map(|(leased, verdict)| Settlement { item: leased.item, verdict });

@@ -1,0 +1,214 @@
+//! Mailboxes that have moved: where, what they leave to be sent on, and what other relays have told of theirs.
+//!
+//! A mailbox's own binding is in its record. What is still in a mailbox when it moves is held until it is queued for
+//! the new relay: first that is durable, and then the entry goes, each in a batch of its own, so that a crash in
+//! between leaves both, and the new relay takes one. An index has the mailboxes that hold something.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use postrider_common::wire::mailbox::Entry;
+use postrider_common::{Binding, EntryId, MailboxId, Timestamp};
+
+use super::group::Group;
+use super::keys;
+use super::kv::{Key, Kv};
+use super::records::{self, BindingRecord, LearntRecord, MailboxRecord, OwnBindingRecord};
+use super::view::View;
+use super::{Rebound, StoreError, Window};
+
+/// How many keys are looked at together.
+const PAGE: usize = 64;
+
+impl<K: Kv> Group<'_, K> {
+    /// The owner of a mailbox says where it is kept: here, or at another relay.
+    pub(crate) fn put_binding(&mut self, binding: &Binding, is_here: bool) -> Result<Rebound, StoreError> {
+        let mailbox = binding.mailbox();
+        let key = keys::mailbox(mailbox);
+        let Some(mut record) = self.record::<MailboxRecord>(&key)? else {
+            return Ok(Rebound::NoSuchMailbox);
+        };
+        if let Some(OwnBindingRecord { binding: known, .. }) = &record.binding
+            && known.serial >= binding.serial()
+        {
+            let is_the_same = known.of(mailbox) == *binding;
+            return Ok(if is_the_same { Rebound::Unchanged } else { Rebound::Outdated(known.serial) });
+        }
+        let holds = !is_here && record.entries > 0;
+        record.binding = Some(OwnBindingRecord { binding: binding.into(), is_here });
+        self.put(key, &record);
+        self.note_holding(mailbox, holds)?;
+        if !is_here {
+            self.changes().moved.insert(*mailbox);
+        }
+        Ok(Rebound::Bound)
+    }
+
+    /// Deletes entries of a mailbox that the binding with this serial has moved, which are queued for where it is now.
+    /// Their marks go with them: if the mailbox comes back with them, they are taken again.
+    ///
+    /// If another binding counts by now, the mailbox may have been back in between, and what is queued may have found the
+    /// entry here, and ended.
+    pub(crate) fn release_held(
+        &mut self,
+        mailbox: &MailboxId,
+        serial: u64,
+        entries: &[Entry],
+    ) -> Result<(), StoreError> {
+        let key = keys::mailbox(mailbox);
+        let own = self.record::<MailboxRecord>(&key)?.and_then(|record| record.binding);
+        if !own.is_some_and(|own| !own.is_here && own.binding.serial == serial) {
+            return Ok(());
+        }
+        for Entry { id, envelope } in entries {
+            self.expire_entry(mailbox, *id)?;
+            let mark = self.rules.marks.of_deposit(mailbox, envelope.id());
+            if let Some((key, _)) = self.marked(mark)? {
+                self.remove(key);
+            }
+        }
+        let left = self.record::<MailboxRecord>(&key)?.map_or(0, |record| record.entries);
+        self.note_holding(mailbox, left > 0)
+    }
+
+    /// Another relay says where a mailbox is kept, in the mailbox's own words; the binding that counts from then on. Of
+    /// mailboxes of this relay's the owner alone tells it, so nothing is kept of these.
+    pub(crate) fn learn(&mut self, binding: &Binding, until: Timestamp) -> Result<Binding, StoreError> {
+        let mailbox = binding.mailbox();
+        if self.get(&keys::mailbox(mailbox))?.is_some() {
+            return Ok(binding.clone());
+        }
+        let key = keys::learnt(mailbox);
+        let mut newest = binding.clone();
+        if let Some(known) = self.record::<LearntRecord>(&key)? {
+            if known.binding.serial >= binding.serial() {
+                newest = known.binding.of(mailbox);
+            }
+            self.remove(keys::learnt_end(known.until, mailbox));
+        } else {
+            self.make_room_for_learnt()?;
+            self.rules.learnt.fetch_add(1, Relaxed);
+        }
+        let record = LearntRecord { binding: BindingRecord::from(&newest), until };
+        self.put(key, &record);
+        self.put(keys::learnt_end(until, mailbox), &());
+        Ok(newest)
+    }
+
+    /// Forgets what was told of a mailbox.
+    pub(crate) fn forget_learnt(&mut self, mailbox: &MailboxId) -> Result<(), StoreError> {
+        let key = keys::learnt(mailbox);
+        if let Some(record) = self.record::<LearntRecord>(&key)? {
+            self.remove(key);
+            self.remove(keys::learnt_end(record.until, mailbox));
+            self.rules.learnt.fetch_sub(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The one that would be forgotten next makes room for another.
+    fn make_room_for_learnt(&mut self) -> Result<(), StoreError> {
+        if self.rules.learnt.load(Relaxed) < self.rules.limits.learnt_bindings {
+            return Ok(());
+        }
+        let start = [keys::LEARNT_ENDS];
+        let first = self.range(&start, &keys::end_of(&start), 1)?;
+        match first.first() {
+            Some((key, _)) => self.forget_learnt(&keys::of_learnt_end(key)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the index of mailboxes that hold something.
+    pub(super) fn note_holding(&mut self, mailbox: &MailboxId, holds: bool) -> Result<(), StoreError> {
+        let key = keys::holding(mailbox);
+        match (self.get(&key)?.is_some(), holds) {
+            (false, true) => self.put(key, &()),
+            (true, false) => self.remove(key),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl<K: Kv> View<K> {
+    /// What is held of a mailbox that has moved, oldest first, as much as fits the window (at least one).
+    pub(crate) fn held(&self, mailbox: &MailboxId, window: Window) -> Result<Vec<Entry>, StoreError> {
+        let (mut held, mut bytes) = (Vec::new(), 0_usize);
+        let is_held = self.mailbox_record(mailbox)?.is_some_and(|record| record.has_moved());
+        let prefix = keys::bodies_of(mailbox);
+        let end = keys::end_of(&prefix);
+        let mut start = is_held.then_some(prefix);
+        let mut pieces: Vec<bytes::Bytes> = Vec::new();
+        let mut current = None;
+        while let Some(from) = start {
+            let page = self.range(&from, &end, PAGE)?;
+            for (key, value) in page.pairs {
+                let entry = keys::entry_of_body(&key)?;
+                if let Some(before) = current.filter(|before| *before != entry)
+                    && !take_held(&mut held, &mut bytes, before, &mut pieces, window)?
+                {
+                    return Ok(held);
+                }
+                current = Some(entry);
+                pieces.push(value);
+            }
+            start = page.next;
+        }
+        if let Some(last) = current {
+            take_held(&mut held, &mut bytes, last, &mut pieces, window)?;
+        }
+        Ok(held)
+    }
+
+    /// Mailboxes after `after` that have moved and hold something, as many as that.
+    pub(crate) fn holding(
+        &self,
+        after: Option<MailboxId>,
+        count: usize,
+    ) -> Result<Vec<MailboxId>, StoreError> {
+        let prefix = [keys::HOLDING];
+        let start = match after {
+            Some(after) => keys::next(&keys::holding(&after)),
+            None => Key::from_slice(&prefix),
+        };
+        let page = self.range(&start, &keys::end_of(&prefix), count)?;
+        page.pairs.iter().map(|(key, _)| keys::of_holding(key)).collect()
+    }
+
+    /// What other relays have told of these mailboxes, each in its place.
+    pub(crate) fn learnt(&self, mailboxes: &[MailboxId]) -> Result<Vec<Option<Binding>>, StoreError> {
+        let one = |mailbox| match self.get(&keys::learnt(mailbox))? {
+            Some(bytes) => Ok(Some(records::decode::<LearntRecord>(&bytes)?.binding.of(mailbox))),
+            None => Ok(None),
+        };
+        mailboxes.iter().map(one).collect()
+    }
+
+    pub(super) fn mailbox_record(&self, mailbox: &MailboxId) -> Result<Option<MailboxRecord>, StoreError> {
+        self.get(&keys::mailbox(mailbox))?.map(|bytes| records::decode(&bytes)).transpose()
+    }
+}
+
+impl MailboxRecord {
+    /// Whether it is kept at another relay.
+    pub(super) fn has_moved(&self) -> bool {
+        self.binding.as_ref().is_some_and(|binding| !binding.is_here)
+    }
+}
+
+/// Takes the envelope in `pieces`; whether it did not have to stay for want of room.
+fn take_held(
+    held: &mut Vec<Entry>,
+    bytes: &mut usize,
+    id: EntryId,
+    pieces: &mut Vec<bytes::Bytes>,
+    window: Window,
+) -> Result<bool, StoreError> {
+    let envelope = records::assemble(&std::mem::take(pieces))?;
+    *bytes = bytes.saturating_add(envelope.encoded().len());
+    if !held.is_empty() && (held.len() >= window.count || *bytes > window.bytes) {
+        return Ok(false);
+    }
+    held.push(Entry { id, envelope });
+    Ok(true)
+}
