@@ -18,6 +18,8 @@ use tokio::sync::{Semaphore, broadcast, oneshot};
 use super::group::{Group, Rules};
 use super::keys;
 use super::kv::{Key, Kv, Write};
+#[cfg(feature = "simulation")]
+use super::lanes::Taker;
 use super::lanes::{Job, Lanes, Load};
 use super::leases::Leases;
 use super::marks::Marks;
@@ -84,10 +86,10 @@ impl<K: Kv> Engine<K> {
     /// Opens what is on `kv`, or makes it a store if it is empty.
     pub(crate) fn open(kv: Arc<K>, options: &Options, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let (mut engine, writer) = Self::assemble(kv, options, supervisor, Arc::new(SystemRandom))?;
-        let lanes = engine.lanes();
+        let lanes = engine.lanes.taker();
         let writer = std::thread::Builder::new()
             .name(NAME.into())
-            .spawn(move || writer.run(&lanes))
+            .spawn(move || writer.run(lanes))
             .map_err(|error| StoreError::Io(error.to_string()))?;
         engine.writer = Some(writer);
         Ok(engine)
@@ -134,9 +136,10 @@ impl<K: Kv> Engine<K> {
         Ok((engine, writer))
     }
 
-    /// The way to the writer.
-    pub(super) fn lanes(&self) -> Arc<Lanes<K>> {
-        Arc::clone(&self.lanes)
+    /// What the writer is given to do.
+    #[cfg(feature = "simulation")]
+    pub(super) fn taker(&self) -> Taker<K> {
+        self.lanes.taker()
     }
 
     /// Has the writer run an operation.

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use postrider_common::Envelope;
@@ -149,7 +149,7 @@ impl<K> Lanes<K> {
     }
 
     /// Ends the lanes: what waits is dropped, and what comes. Those who wait for the end.
-    pub(crate) fn end(&self) -> Vec<Closing> {
+    fn end(&self) -> Vec<Closing> {
         let mut state = self.lock();
         state.is_over = true;
         let dropped = (std::mem::take(&mut state.short), std::mem::take(&mut state.long));
@@ -159,23 +159,43 @@ impl<K> Lanes<K> {
         closing
     }
 
+    /// For the one writer.
+    pub(crate) fn taker(self: &Arc<Self>) -> Taker<K> {
+        Taker(Arc::clone(self))
+    }
+
+    fn wake(&self) {
+        self.signal.notify_one();
+        self.notify.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writer's end of the lanes. When it is dropped, nobody waits for an answer that never comes.
+#[derive(Debug)]
+pub(crate) struct Taker<K>(Arc<Lanes<K>>);
+
+impl<K> Taker<K> {
     /// Waits until there is something to do, and with something that nobody waits for a little longer. False: the end.
     pub(crate) fn wait(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         let mut has_waited = false;
         loop {
             if let Some(goes_on) = state.verdict() {
                 return goes_on;
             }
             if !has_waited {
-                let waited = self.signal.wait_timeout(state, PATIENCE);
+                let waited = self.0.signal.wait_timeout(state, PATIENCE);
                 let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
                 (state, has_waited) = (next, timeout.timed_out());
             } else if !state.long.is_empty() {
                 return true;
             } else {
                 state.is_asleep = true;
-                state = self.signal.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.0.signal.wait(state).unwrap_or_else(PoisonError::into_inner);
                 (state.is_asleep, has_waited) = (false, false);
             }
         }
@@ -186,7 +206,7 @@ impl<K> Lanes<K> {
     pub(crate) async fn come(&self) -> bool {
         loop {
             {
-                let state = self.lock();
+                let state = self.0.lock();
                 if let Some(goes_on) = state.verdict() {
                     return goes_on;
                 }
@@ -194,22 +214,24 @@ impl<K> Lanes<K> {
                     return true;
                 }
             }
-            self.notify.notified().await;
+            self.0.notify.notified().await;
         }
     }
 
     /// The next group, which takes in what comes while it is run.
-    pub(crate) const fn group(&self) -> Gathering<'_, K> {
-        Gathering { lanes: self, short: 0, long: 0, long_envelopes: 0, bytes: 0 }
+    pub(crate) fn group(&self) -> Gathering<'_, K> {
+        Gathering { lanes: &self.0, short: 0, long: 0, long_envelopes: 0, bytes: 0 }
     }
 
-    fn wake(&self) {
-        self.signal.notify_one();
-        self.notify.notify_one();
+    /// Takes nothing more. Those who wait for the end.
+    pub(crate) fn end(self) -> Vec<Closing> {
+        self.0.end()
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K> Drop for Taker<K> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -17,7 +17,7 @@ use postrider_common::supervisor::Supervisor;
 use super::engine::{Engine, Options};
 use super::keys;
 use super::kv::{Batch, Key, Kv};
-use super::lanes::Lanes;
+use super::lanes::Taker;
 use super::memory::MemoryKv;
 use super::writer::{NAME, Writer};
 use super::{MemoryDisk, Store, StoreError, StoreLimits};
@@ -73,7 +73,7 @@ impl MemoryDisk {
             Arc::new(SimulatedKv { kv: self.take()?, forgets_marks: broken == Some(Broken::ForgetsMarks) });
         let (engine, writer) = Engine::assemble(kv, &Options::in_memory(limits), supervisor, random)?;
         let answers_early = broken == Some(Broken::AnswersBeforeFlush);
-        supervisor.spawn(NAME, run(writer, engine.lanes(), steps, answers_early));
+        supervisor.spawn(NAME, run(writer, engine.taker(), steps, answers_early));
         Ok(Arc::new(engine))
     }
 }
@@ -81,7 +81,7 @@ impl MemoryDisk {
 /// What [`Writer::run`] does, with a pause before each step.
 async fn run(
     mut writer: Writer<SimulatedKv>,
-    lanes: Arc<Lanes<SimulatedKv>>,
+    lanes: Taker<SimulatedKv>,
     steps: Arc<dyn Steps>,
     answers_early: bool,
 ) {
@@ -96,7 +96,7 @@ async fn run(
         steps.reach(Step::Flushed).await;
         writer.conclude(staged);
     }
-    writer.end(&lanes);
+    writer.end(lanes);
 }
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use super::group::{Changes, Finished, Group, Rules};
 use super::keys;
 use super::kv::Kv;
-use super::lanes::{Job, Lanes};
+use super::lanes::{Job, Taker};
 use super::leases::{Effect, Leases};
 use super::queue::lock;
 use super::view::View;
@@ -52,7 +52,7 @@ pub(crate) struct Writer<K> {
 
 impl<K: Kv> Writer<K> {
     /// Works until it is told to close or nobody can give it work any more.
-    pub(crate) fn run(mut self, lanes: &Lanes<K>) {
+    pub(crate) fn run(mut self, lanes: Taker<K>) {
         while lanes.wait() {
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.process(lanes.group()))) {
                 // The answers that the panic took with it tell their callers so by their absence.
@@ -65,7 +65,7 @@ impl<K: Kv> Writer<K> {
     }
 
     /// Every group was flushed before it was answered, so there is nothing left to flush.
-    pub(super) fn end(mut self, lanes: &Lanes<K>) {
+    pub(super) fn end(mut self, lanes: Taker<K>) {
         let closing = lanes.end();
         *self.slot.write().unwrap_or_else(PoisonError::into_inner) = None;
         let result = self.rules.refused.take().map_or(Ok(()), Err);

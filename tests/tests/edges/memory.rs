@@ -25,7 +25,7 @@ fn resident(process: u32) -> u64 {
 async fn bodies_take_memory_as_they_come_and_within_the_budget() {
     let cluster = Cluster::builder([ALPHA])
         .processes(postrider())
-        .configure(|_| "[limits]\nbody_timeout = \"3 s\"\nheader_timeout = \"60 s\"\n".into())
+        .configure(|_| "[limits]\nbody_timeout = \"8 s\"\nheader_timeout = \"60 s\"\n".into())
         .start()
         .await
         .unwrap();

@@ -10,12 +10,14 @@ use super::*;
 /// Lanes whose operations are never run; what tells them apart is how many envelopes they are about.
 struct Bed {
     lanes: Arc<Lanes<()>>,
+    taker: Taker<()>,
     permits: Arc<Semaphore>,
 }
 
 impl Bed {
     fn new() -> Self {
-        Self { lanes: Arc::new(Lanes::new()), permits: Arc::new(Semaphore::new(1 << 20)) }
+        let lanes = Arc::new(Lanes::new());
+        Self { taker: lanes.taker(), lanes, permits: Arc::new(Semaphore::new(1 << 20)) }
     }
 
     fn put(&self, load: Load) {
@@ -33,7 +35,7 @@ impl Bed {
     }
 
     fn group(&self) -> Vec<usize> {
-        self.lanes.group().map(|job| job.load.envelopes).collect()
+        self.taker.group().map(|job| job.load.envelopes).collect()
     }
 }
 
@@ -56,7 +58,7 @@ fn one_that_comes_while_a_group_of_long_ones_runs_ends_it() {
     for long in [250, 251, 252, 253] {
         bed.take(long);
     }
-    let mut group = bed.lanes.group();
+    let mut group = bed.taker.group();
     assert_eq!(group.next().map(|job| job.load.envelopes), Some(250));
     assert_eq!(group.next().map(|job| job.load.envelopes), Some(251));
     bed.take(1);
@@ -101,7 +103,7 @@ fn what_nobody_waits_for_goes_alone_in_the_end() {
     let bed = Bed::new();
     bed.end(3);
     // It returns at all: nothing else ever comes.
-    assert!(bed.lanes.wait());
+    assert!(bed.taker.wait());
     assert_eq!(bed.group(), [3]);
 }
 
@@ -121,13 +123,14 @@ fn enough_that_nobody_waits_for_does_not_wait() {
 fn a_sleeping_writer_is_woken_by_anything() {
     for load in [Load::SMALL, Load::ending(1), Load::ending(1000)] {
         let bed = Bed::new();
-        let lanes = Arc::clone(&bed.lanes);
-        let writer = thread::spawn(move || lanes.wait());
-        while !bed.lanes.lock().is_asleep {
-            thread::yield_now();
-        }
-        bed.put(load);
-        assert!(writer.join().unwrap(), "{load:?}");
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| bed.taker.wait());
+            while !bed.lanes.lock().is_asleep {
+                thread::yield_now();
+            }
+            bed.put(load);
+            assert!(writer.join().unwrap(), "{load:?}");
+        });
     }
 }
 
@@ -139,9 +142,9 @@ fn what_was_given_before_the_end_is_done_and_what_comes_after_is_dropped() {
     let (closing, mut closed) = oneshot::channel();
     bed.lanes.close(closing);
     bed.take(3);
-    assert!(bed.lanes.wait());
+    assert!(bed.taker.wait());
     assert_eq!(bed.group(), [2, 1]);
-    assert!(!bed.lanes.wait());
+    assert!(!bed.taker.wait());
     assert!(closed.try_recv().is_err());
     for closing in bed.lanes.end() {
         closing.send(Ok(())).unwrap();
@@ -157,7 +160,20 @@ fn a_writer_that_nobody_gives_anything_ends() {
     let bed = Bed::new();
     bed.end(1);
     bed.lanes.hang_up();
-    assert!(bed.lanes.wait());
+    assert!(bed.taker.wait());
     assert_eq!(bed.group(), [1]);
-    assert!(!bed.lanes.wait());
+    assert!(!bed.taker.wait());
+}
+
+#[test]
+fn nobody_waits_for_a_writer_that_has_gone() {
+    let Bed { lanes, taker, permits } = Bed::new();
+    let (closing, mut closed) = oneshot::channel();
+    lanes.close(closing);
+    drop(taker);
+    assert_eq!(closed.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    let (closing, mut closed) = oneshot::channel();
+    lanes.close(closing);
+    assert_eq!(closed.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    drop(permits);
 }
