@@ -64,22 +64,36 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// The parts of a certificate that a sentence about it needs. Texts come from a stranger, so they are bounded and free
-/// of control characters; nothing is decided by them.
-#[derive(Debug)]
-pub(crate) struct Description {
-    pub(crate) subject: String,
-    pub(crate) issuer: String,
-    pub(crate) self_issued: bool,
-    pub(crate) names: Vec<String>,
-    pub(crate) not_after: Timestamp,
+/// What a peer presented, as far as a sentence or a check of it needs that. Texts come from a stranger, so they are
+/// bounded and free of control characters; nothing is decided by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// Whom the certificate is about.
+    pub subject: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// Whether the two are the same.
+    pub is_self_issued: bool,
+    /// The DNS names that it is for; the first of them if there are many.
+    pub names: Vec<String>,
+    /// From when on it is valid,
+    pub not_before: Timestamp,
+    /// and until when.
+    pub not_after: Timestamp,
+    /// What its key may be used for, if that is limited.
+    pub usages: Vec<String>,
+    /// The fingerprint of its key.
+    pub key: Option<Pin>,
+    /// The subjects of the certificates that came with it.
+    pub accompanied_by: Vec<String>,
 }
 
-impl Description {
-    /// Of `certificate`, unless it is beyond parsing.
-    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+impl Presented {
+    /// Of a chain, unless its first certificate is beyond parsing.
+    pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
         const NAMES: usize = 8;
-        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let (leaf, others) = chain.split_first()?;
+        let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
         let alternatives = parsed.subject_alternative_name().ok().flatten();
         let names = alternatives.map_or_else(Vec::new, |extension| {
             let dns = extension.value.general_names.iter().filter_map(|name| match name {
@@ -88,12 +102,20 @@ impl Description {
             });
             dns.take(NAMES).collect()
         });
+        let subject = |certificate: &CertificateDer<'_>| {
+            let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+            Some(printable(&parsed.subject().to_string(), 200))
+        };
         Some(Self {
             subject: printable(&parsed.subject().to_string(), 200),
             issuer: printable(&parsed.issuer().to_string(), 200),
-            self_issued: parsed.subject() == parsed.issuer(),
+            is_self_issued: parsed.subject() == parsed.issuer(),
             names,
+            not_before: timestamp(parsed.validity().not_before.timestamp()),
             not_after: timestamp(parsed.validity().not_after.timestamp()),
+            usages: usages(&parsed),
+            key: Pin::of(leaf).ok(),
+            accompanied_by: others.iter().take(NAMES).filter_map(subject).collect(),
         })
     }
 
@@ -101,6 +123,24 @@ impl Description {
     pub(crate) fn named(&self) -> String {
         if self.names.is_empty() { "no name at all".into() } else { self.names.join(", ") }
     }
+}
+
+fn usages(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = certificate.extended_key_usage() else {
+        return Vec::new();
+    };
+    let usage = extension.value;
+    let known = [
+        (usage.any, "anyExtendedKeyUsage"),
+        (usage.server_auth, "serverAuth"),
+        (usage.client_auth, "clientAuth"),
+        (usage.code_signing, "codeSigning"),
+        (usage.email_protection, "emailProtection"),
+        (usage.time_stamping, "timeStamping"),
+        (usage.ocsp_signing, "OCSPSigning"),
+    ];
+    let known = known.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| (*name).to_owned());
+    known.chain(usage.other.iter().take(4).map(|oid| printable(&oid.to_string(), 64))).collect()
 }
 
 /// A stranger's text, fit for a log line.

@@ -4,8 +4,10 @@ mod answer;
 mod connect;
 mod pool;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +26,12 @@ use crate::discovery::{Networks, Resolve, SrvRecord};
 use crate::hello::Hello;
 use crate::identity::Identity;
 use crate::policy::{Direction, Policy};
-use crate::trust::Trust;
+use crate::trust::{Evidence, Trust, Witness};
 use crate::{DESTINATION_HEADER, ENVELOPES_PATH, HELLO_PATH, LOG, ORIGIN_HEADER};
 use answer::Answered;
-use pool::{Lost, Pool};
+use pool::{Connection, Lost, Pool};
+
+pub use connect::{Examination, ExaminedHost, Reached, Tried};
 
 /// The largest answer with outcomes that is read.
 const MAX_OUTCOMES_BYTES: usize = 1 << 20;
@@ -41,8 +45,10 @@ pub struct ClientConfig {
     pub identity: Arc<Identity>,
     /// Whom we send envelopes to. A new value counts from the next call on, on open connections too.
     pub policy: watch::Receiver<Arc<Policy>>,
-    /// DNS.
-    pub resolver: Arc<dyn Resolve>,
+    /// DNS, and what it says about keys.
+    pub witness: Witness,
+    /// Addresses of hosts that DNS is not asked for. They may be in any network.
+    pub hosts: HashMap<String, Vec<IpAddr>>,
     /// Networks outside the public Internet in which DNS may place peers.
     pub networks: Networks,
     /// How long one address may take to accept a TCP connection.
@@ -55,7 +61,7 @@ pub struct ClientConfig {
     pub request_timeout: Duration,
     /// How long a connection is kept without a request.
     pub idle_timeout: Duration,
-    /// How many requests one peer gets at a time; further callers wait.
+    /// How many requests one peer gets at a time at most, if the policy allows as many; further callers wait.
     pub in_flight: usize,
     /// How many peers may be connected or being connected to.
     pub max_connections: usize,
@@ -63,7 +69,7 @@ pub struct ClientConfig {
 
 impl ClientConfig {
     /// The defaults: 5 seconds for TCP, 10 for TLS, 60 for an attempt, 60 for an answer, connections kept for 90;
-    /// 8 requests in flight for each peer, 1,024 peers.
+    /// 64 requests in flight for each peer, 1,024 peers.
     pub fn new(
         identity: Arc<Identity>,
         policy: watch::Receiver<Arc<Policy>>,
@@ -72,14 +78,15 @@ impl ClientConfig {
         Self {
             identity,
             policy,
-            resolver,
+            witness: Witness::new(resolver),
+            hosts: HashMap::new(),
             networks: Networks::default(),
             connect_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(10),
             attempt_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(90),
-            in_flight: 8,
+            in_flight: 64,
             max_connections: 1024,
         }
     }
@@ -149,6 +156,12 @@ impl Client {
         answered.and_then(|answered| answered.hello(destination))
     }
 
+    /// Looks at the whole way to `destination`, step by step and past what is wrong, without sending it anything. What it
+    /// sees of us only [`hello`](Self::hello) tells.
+    pub async fn examine(&self, destination: &Domain) -> Examination {
+        self.pool.examine(destination).await
+    }
+
     /// A number that changes when `destination` is found elsewhere or known by something else than before: its SRV
     /// records, or the addresses and pins of our policy. It means nothing outside this process. `None` where the
     /// look-up fails.
@@ -159,7 +172,7 @@ impl Client {
         let is_listed_with_addresses = match policy.admit(destination, Direction::Out) {
             Ok(peer) => {
                 peer.addresses.hash(&mut hasher);
-                if let Trust::Pinned { pins } = &peer.trust {
+                if let Trust::Pinned { pins } = peer.trust {
                     pins.iter().for_each(|pin| pin.to_string().hash(&mut hasher));
                 }
                 !peer.addresses.is_empty()
@@ -172,19 +185,23 @@ impl Client {
         if is_listed_with_addresses {
             return Some(hasher.finish());
         }
-        match config.resolver.srv(destination).await {
-            Ok(records) => {
-                let fields = |record: SrvRecord| (record.priority, record.weight, record.port, record.target);
-                let mut records: Vec<_> = records.into_iter().map(fields).collect();
-                records.sort();
-                records.hash(&mut hasher);
-            }
-            Err(failure) => match failure.class {
-                FailureClass::DiscoveryAbsent | FailureClass::DiscoveryDeclined => {
-                    failure.class.hash(&mut hasher);
+        let terms = policy.admit(destination, Direction::Out).ok()?;
+        let srv = config.witness.resolver().srv(destination).await.ok()?;
+        let fields =
+            |record: &SrvRecord| (record.priority, record.weight, record.port, record.target.clone());
+        let mut records: Vec<_> = srv.records.iter().map(fields).collect();
+        records.sort();
+        records.hash(&mut hasher);
+        if matches!(terms.trust, Trust::Dane | Trust::Public { .. }) {
+            // Other keys are as good a reason to try again as other hosts.
+            match config.witness.about_caller(destination, terms.trust).await.map(|known| known.evidence) {
+                Ok(Evidence::Keys { mut pins, .. }) => {
+                    pins.sort_by_key(|pin| *pin.as_bytes());
+                    pins.hash(&mut hasher);
                 }
-                _ => return None,
-            },
+                Ok(_) => {}
+                Err(failure) => failure.class.hash(&mut hasher),
+            }
         }
         Some(hasher.finish())
     }
@@ -207,9 +224,9 @@ impl Client {
         let config = self.pool.config();
         config.policy.borrow().admit(destination, Direction::Out)?;
         let request = || call.request(config.identity.domain(), destination);
-        if let Some(connection) = self.pool.kept(destination) {
+        if let Some(connection) = self.pool.kept(destination).await {
             match connection.exchange(request(), call.answer_limit).await {
-                Ok(answered) => return Ok(answered),
+                Ok(answered) => return Ok(self.heeded(destination, &connection, answered)),
                 Err(lost @ Lost::TimedOut(_)) => return Err(lost.failure(destination)),
                 Err(Lost::Broken(reason)) => {
                     tracing::debug!(target: LOG, peer = %destination, reason, "a kept connection was lost");
@@ -218,11 +235,22 @@ impl Client {
             }
         }
         let connection = self.pool.connected(destination).await?;
-        let answered = connection.exchange(request(), call.answer_limit).await;
-        answered.map_err(|lost| {
+        match connection.exchange(request(), call.answer_limit).await {
+            Ok(answered) => Ok(self.heeded(destination, &connection, answered)),
+            Err(lost) => {
+                self.pool.discard(destination, connection.id());
+                Err(lost.failure(destination))
+            }
+        }
+    }
+
+    /// A relay that says it is another one is not where we were to go: the next attempt finds out anew where that is.
+    fn heeded(&self, destination: &Domain, connection: &Connection, answered: Answered) -> Answered {
+        if answered.is_misdirected() {
             self.pool.discard(destination, connection.id());
-            lost.failure(destination)
-        })
+            self.pool.config().witness.resolver().doubt(destination);
+        }
+        answered
     }
 }
 

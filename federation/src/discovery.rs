@@ -1,9 +1,14 @@
 //! Finding a peer: its SRV records, the order to try them in, the addresses of each host.
 
+mod answer;
+mod cache;
+mod hickory;
 mod network;
 mod networks;
 mod order;
 mod resolver;
+mod suspicion;
+mod upstream;
 
 use std::fmt::{self, Debug};
 use std::net::IpAddr;
@@ -11,10 +16,14 @@ use std::net::IpAddr;
 use futures_util::future::BoxFuture;
 use postrider_common::{Domain, Failure};
 
+pub use answer::{Answer, Proof, Tlsa};
+pub use hickory::{ResolverError, ResolverSettings, Validation, check_trust_anchor};
 pub use network::{Network, NetworkError};
 pub use networks::Networks;
 pub use order::{MAX_TARGETS, order};
-pub use resolver::{Resolver, ResolverError};
+pub use resolver::Resolver;
+
+pub(crate) use upstream::tlsa_owner;
 
 /// The most addresses of one target that are tried.
 pub const MAX_ADDRESSES: usize = 4;
@@ -42,7 +51,7 @@ pub struct Target {
 }
 
 impl SrvRecord {
-    fn as_target(&self) -> Target {
+    pub(crate) fn as_target(&self) -> Target {
         Target { host: self.target.trim_end_matches('.').to_ascii_lowercase(), port: self.port }
     }
 }
@@ -54,10 +63,18 @@ impl fmt::Display for Target {
 }
 
 /// DNS, as far as federation needs it. Tests answer from a table.
+///
+/// An answer without records says that there are none. A failure says that this is not known.
 pub trait Resolve: Debug + Send + Sync + 'static {
     /// The SRV records of `_postrider._tcp.<domain>`, in any order.
-    fn srv<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Vec<SrvRecord>, Failure>>;
+    fn srv<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Answer<SrvRecord>, Failure>>;
 
     /// The addresses of a host, in the order to try them.
-    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, Failure>>;
+    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Answer<IpAddr>, Failure>>;
+
+    /// The TLSA records of a target: `_<port>._tcp.<host>`.
+    fn tlsa<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Answer<Tlsa>, Failure>>;
+
+    /// Says that what was answered about a domain leads nowhere, so that the next look-up asks anew.
+    fn doubt(&self, domain: &Domain);
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use zeroize::Zeroizing;
 
-use crate::certificate::{Description, Pin};
+use crate::certificate::{Pin, Presented};
 use crate::tls;
 
 /// How long a certificate that we issue to ourselves is valid. Peers pin its key; the date is a formality.
@@ -95,7 +95,7 @@ impl Identity {
         if !tls::is_for(leaf, domain) {
             return Err(IdentityError::WrongName {
                 domain: domain.clone(),
-                presented: Description::of(leaf).map_or_else(|| "nothing".into(), |leaf| leaf.named()),
+                presented: Presented::of(&chain).map_or_else(|| "nothing".into(), |leaf| leaf.named()),
             });
         }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| IdentityError::NoKey)?;
@@ -123,7 +123,7 @@ impl Identity {
 
     /// Until when our certificate is valid.
     pub fn valid_until(&self) -> Option<Timestamp> {
-        Some(Description::of(self.key.cert.first()?)?.not_after)
+        Some(Presented::of(&self.key.cert)?.not_after)
     }
 
     /// What rustls takes.
@@ -169,7 +169,7 @@ mod tests {
     fn a_generated_identity_reads_back() {
         let pems = generated("a.example");
         let identity = read("a.example", &pems.certificate_pem, &pems.key_pem).unwrap();
-        let description = Description::of(&identity.certificates()[0]).unwrap();
+        let description = Presented::of(identity.certificates()).unwrap();
         assert_eq!(description.names, ["a.example"]);
         assert_eq!(identity.valid_until(), Some(Timestamp::from_secs(1_800_000_000 + 10 * 365 * 86_400)));
         assert!(identity.pin() != read_other_pin(), "every relay has a key of its own");

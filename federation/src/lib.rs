@@ -16,15 +16,19 @@ mod server;
 mod tls;
 mod trust;
 
-pub use certificate::{Pin, PinError};
-pub use client::{Client, ClientConfig};
-pub use discovery::{Network, Networks, Resolve, Resolver};
+pub use certificate::{Pin, PinError, Presented};
+pub use client::{Client, ClientConfig, Examination, ExaminedHost, Reached, Tried};
+pub use discovery::{Network, Networks, Resolve, Resolver, ResolverSettings};
 pub use executor::TaskExecutor;
 pub use hello::Hello;
 pub use identity::{Generated, Identity, IdentityError};
-pub use policy::{Direction, Peer, Policy, PolicyError, PolicyMode};
+pub use policy::{
+    Direction, Peer, PeerLimits, Policy, PolicyError, PolicyInForce, PolicyMode, Terms, Unlisted,
+};
 pub use server::{Busy, Inbound, Server, ServerConfig};
-pub use trust::{CaRoots, PeerId, Trust, TrustError, TrustMode, judge};
+pub use trust::{
+    CaRoots, Distrust, Evidence, Expected, PeerId, Testimony, Trust, TrustError, TrustMode, Witness, judge,
+};
 
 /// The protocol that both sides name in the TLS handshake. A listener that serves clients on the same port tells
 /// relays by it.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod quota;
 mod refusals;
 mod request;
 
@@ -20,14 +21,15 @@ use postrider_common::limits::EnvelopeLimits;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{Envelope, FailureClass, Outcome};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::server::TlsStream;
 
 use crate::executor::TaskExecutor;
 use crate::identity::Identity;
 use crate::policy::Policy;
-use crate::trust::PeerId;
+use crate::trust::{PeerId, Witness};
 use crate::{ALPN, LOG, tls};
+use quota::Quotas;
 use refusals::Refusals;
 use request::Session;
 
@@ -64,6 +66,8 @@ pub struct ServerConfig {
     pub identity: Arc<Identity>,
     /// Whom we take envelopes from. A new value counts from the next request on, on open connections too.
     pub policy: watch::Receiver<Arc<Policy>>,
+    /// What DNS says about callers' keys. Without it nobody is proven by a mode that needs DNS.
+    pub witness: Option<Witness>,
     /// What we take.
     pub limits: EnvelopeLimits,
     /// How `hello` names the software.
@@ -88,6 +92,7 @@ impl ServerConfig {
         Self {
             identity,
             policy,
+            witness: None,
             limits: EnvelopeLimits::default(),
             software: software.into(),
             body_timeout: Duration::from_secs(30),
@@ -100,6 +105,9 @@ impl ServerConfig {
 
 /// When a peer is asked back after we had no memory for its batch.
 const RETRY_SOON: Duration = Duration::from_secs(5);
+
+/// How many callers DNS is asked about at a time.
+const LOOK_UPS: usize = 64;
 
 /// Serves peers. Clones share everything.
 #[derive(Clone)]
@@ -116,6 +124,8 @@ struct Shared {
     clock: SharedClock,
     bodies: Budget,
     refusals: Refusals,
+    look_ups: Semaphore,
+    quotas: Quotas,
 }
 
 impl Server {
@@ -131,6 +141,8 @@ impl Server {
             shared: Arc::new(Shared {
                 bodies: Budget::new(config.body_memory),
                 refusals: Refusals::default(),
+                look_ups: Semaphore::new(LOOK_UPS),
+                quotas: Quotas::default(),
                 config,
                 inbound,
                 clock,

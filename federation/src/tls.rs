@@ -64,10 +64,15 @@ pub(crate) fn server_name(domain: &Domain) -> Option<ServerName<'static>> {
 
 /// Whether a certificate is for `domain`, by its subject alternative names.
 pub(crate) fn is_for(certificate: &CertificateDer<'_>, domain: &Domain) -> bool {
+    is_for_host(certificate, domain.as_str())
+}
+
+/// The same for the name of a host.
+pub(crate) fn is_for_host(certificate: &CertificateDer<'_>, host: &str) -> bool {
     let Ok(parsed) = EndEntityCert::try_from(certificate) else {
         return false;
     };
-    server_name(domain).is_some_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
+    ServerName::try_from(host).is_ok_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
 }
 
 /// The key exchange that a connection agreed on, for instance `X25519MLKEM768`.

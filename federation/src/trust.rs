@@ -1,17 +1,25 @@
 //! Whether a certificate chain proves a domain.
 
+mod chain;
+mod dane;
+mod distrust;
+mod evidence;
 mod pinned;
 mod private_ca;
+mod roots;
+mod webpki;
 
 use std::fmt;
 use std::time::Duration;
 
-use postrider_common::{Domain, Failure, FailureClass, Timestamp};
+use postrider_common::{Domain, FailureClass, Timestamp};
 use rustls::pki_types::CertificateDer;
 
-use crate::certificate::Pin;
+use crate::certificate::{Pin, Presented};
 
-pub use private_ca::{CaRoots, TrustError};
+pub use distrust::{Distrust, Expected};
+pub use evidence::{Evidence, Testimony, Witness};
+pub use roots::{CaRoots, TrustError};
 
 /// A way of deciding whether a key is a domain's. There is none that trusts whatever comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +29,10 @@ pub enum TrustMode {
     Pinned,
     /// A certificate authority that was agreed beforehand vouches for the name.
     PrivateCa,
+    /// The domain's own DNS, signed, names the key.
+    Dane,
+    /// One of the web's certificate authorities vouches for the name.
+    WebPki,
 }
 
 impl TrustMode {
@@ -29,6 +41,8 @@ impl TrustMode {
         match self {
             Self::Pinned => "pinned",
             Self::PrivateCa => "private-ca",
+            Self::Dane => "dane",
+            Self::WebPki => "webpki",
         }
     }
 }
@@ -54,20 +68,26 @@ pub enum Trust {
         /// The authorities.
         roots: CaRoots,
     },
+    /// The leaf's key is in the TLSA records `3 1 1` of one of the domain's SRV targets, all of them secure by DNSSEC.
+    Dane,
+    /// The chain ends in one of the roots, the certificate names the domain, is valid now and meant for servers. In both
+    /// directions: public authorities issue for nothing else any more.
+    WebPki {
+        /// The authorities.
+        roots: CaRoots,
+    },
+    /// For those whom nobody has listed: as with `Dane` where the domain publishes secure TLSA records, and as with
+    /// `WebPki` where it is proven, or was never known otherwise, that it does not.
+    Public {
+        /// The authorities.
+        roots: CaRoots,
+    },
 }
 
 impl Trust {
     /// Trust in the authorities in `pem`, one or several certificates.
     pub fn private_ca(pem: &[u8]) -> Result<Self, TrustError> {
         CaRoots::from_pem(pem).map(|roots| Self::PrivateCa { roots })
-    }
-
-    /// Its mode.
-    pub const fn mode(&self) -> TrustMode {
-        match self {
-            Self::Pinned { .. } => TrustMode::Pinned,
-            Self::PrivateCa { .. } => TrustMode::PrivateCa,
-        }
     }
 }
 
@@ -96,26 +116,79 @@ impl PeerId {
     }
 }
 
-/// For how long a verdict is remembered on an open connection. A certificate that expires meanwhile is noticed after that.
+/// For how long a verdict is remembered on an open connection at most. A certificate that expires meanwhile is noticed
+/// after that; what rests on DNS not longer than the records live.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// Whether `chain`, whose key the TLS handshake has proven, proves that the peer is `claimed`.
 ///
-/// The failure's sentence says what was expected and what was presented.
+/// `evidence` is what DNS says about the domain, for the modes that need it: see [`Witness`].
 pub fn judge(
     chain: &[CertificateDer<'_>],
     claimed: &Domain,
     trust: &Trust,
+    evidence: &Evidence,
     now: Timestamp,
-) -> Result<PeerId, Failure> {
-    let untrusted = |detail| Failure::new(FailureClass::TlsUntrusted, detail);
-    let (leaf, intermediates) =
-        chain.split_first().ok_or_else(|| untrusted(format!("{claimed} presented no certificate")))?;
-    let fingerprint = Pin::of(leaf)
-        .map_err(|error| untrusted(format!("{claimed} presented an unreadable certificate: {error}")))?;
-    match trust {
-        Trust::Pinned { pins } => pinned::judge(fingerprint, claimed, pins)?,
-        Trust::PrivateCa { roots } => private_ca::judge(leaf, intermediates, claimed, roots, now)?,
+) -> Result<PeerId, Distrust> {
+    let mode = match (trust, evidence) {
+        (Trust::Pinned { .. }, _) => TrustMode::Pinned,
+        (Trust::PrivateCa { .. }, _) => TrustMode::PrivateCa,
+        (Trust::Dane, _) | (Trust::Public { .. }, Evidence::Keys { .. }) => TrustMode::Dane,
+        (Trust::WebPki { .. } | Trust::Public { .. }, _) => TrustMode::WebPki,
+    };
+    let case = Case { chain, claimed, mode, now };
+    let leaf = chain.first().ok_or_else(|| {
+        case.refuse(
+            FailureClass::TlsUntrusted,
+            Expected::Anything,
+            format!("{claimed} presented no certificate"),
+        )
+    })?;
+    let fingerprint = Pin::of(leaf).map_err(|error| {
+        let detail = format!("{claimed} presented an unreadable certificate: {error}");
+        case.refuse(FailureClass::TlsUntrusted, Expected::Anything, detail)
+    })?;
+    match (trust, evidence) {
+        (Trust::Pinned { pins }, _) => pinned::judge(&case, fingerprint, pins)?,
+        (Trust::PrivateCa { roots }, _) => private_ca::judge(&case, leaf, roots)?,
+        (Trust::Dane | Trust::Public { .. }, Evidence::Keys { pins, incomplete }) => {
+            dane::judge(&case, fingerprint, pins, incomplete.as_ref())?;
+        }
+        (Trust::Dane, _) => dane::judge(&case, fingerprint, &[], None)?,
+        (Trust::WebPki { roots } | Trust::Public { roots }, Evidence::Hosts(hosts)) => {
+            webpki::judge(&case, leaf, roots, hosts)?;
+        }
+        (Trust::WebPki { roots }, _) => webpki::judge(&case, leaf, roots, &[])?,
+        // Without evidence it is not known which of its two modes counts.
+        (Trust::Public { .. }, Evidence::None) => {
+            let detail = format!("nothing is known of what {claimed} publishes in DNS");
+            return Err(case.refuse(FailureClass::DiscoveryFailed, Expected::Anything, detail));
+        }
     }
-    Ok(PeerId { domain: claimed.clone(), mode: trust.mode(), fingerprint })
+    Ok(PeerId { domain: claimed.clone(), mode, fingerprint })
+}
+
+/// What there is to judge.
+struct Case<'a> {
+    chain: &'a [CertificateDer<'a>],
+    claimed: &'a Domain,
+    mode: TrustMode,
+    now: Timestamp,
+}
+
+impl Case<'_> {
+    fn refuse(&self, class: FailureClass, expected: Expected, detail: impl Into<String>) -> Distrust {
+        Distrust {
+            class,
+            domain: self.claimed.clone(),
+            mode: self.mode,
+            expected,
+            presented: Presented::of(self.chain).map(Box::new),
+            detail: detail.into(),
+        }
+    }
+
+    fn presented(&self) -> Option<Presented> {
+        Presented::of(self.chain)
+    }
 }

@@ -83,8 +83,36 @@ pub struct FederationConfig {
     pub request_timeout: Duration,
     /// Batches on their way to one peer at the same time.
     pub batches_in_flight: usize,
+    /// Envelopes that one peer may bring per second.
+    pub envelopes_per_second: u32,
     /// The relays that are known. To be left alone while the policy is `closed`.
     pub peers: Vec<PeerConfig>,
+    /// With which nothing is exchanged while the policy is `open`, and with no domain below them.
+    pub deny: Vec<Domain>,
+    /// How relays that are not listed prove their domain while the policy is `open`.
+    pub unlisted_trust: UnlistedTrust,
+    /// The public authorities; absent: those that are built in.
+    pub public_roots: Option<PublicRoots>,
+}
+
+/// The public authorities, read from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicRoots {
+    /// Which file.
+    pub file: PathBuf,
+    /// The certificates, in PEM.
+    pub pem: Vec<u8>,
+}
+
+/// How relays that are not listed prove their domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnlistedTrust {
+    /// By TLSA records where DNSSEC proves them, else by a certificate of a public authority.
+    Public,
+    /// By TLSA records only.
+    Dane,
+    /// By a certificate of a public authority only.
+    WebPki,
 }
 
 /// With which relays envelopes are exchanged.
@@ -94,6 +122,8 @@ pub enum FederationPolicy {
     Closed,
     /// With the peers that are listed.
     AllowList,
+    /// With everybody who is not denied.
+    Open,
 }
 
 /// How names are looked up.
@@ -103,6 +133,12 @@ pub struct DnsConfig {
     pub servers: Vec<SocketAddr>,
     /// Networks that are not public and that discovery may lead to all the same.
     pub allow_networks: Vec<Network>,
+    /// Hosts with their addresses, which are not looked up.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Whether DNSSEC is checked.
+    pub dnssec: bool,
+    /// The keys that checking begins at, as a zone file's text; absent: those of the root.
+    pub trust_anchor: Option<String>,
 }
 
 /// Who may have a mailbox.
@@ -228,6 +264,15 @@ fn dns_server(text: &str) -> Result<SocketAddr, String> {
         Ok(address) => address_of_a_peer(&SocketAddr::new(address, DNS).to_string()),
         Err(_) => address_of_a_peer(text),
     }
+}
+
+/// A host and its address. The name is written as in SRV records, in lower case and without the trailing dot.
+fn host(text: &str) -> Result<(String, IpAddr), String> {
+    let wanted = "must be a name, an equals sign and an address, such as \"relay.beta.example=10.1.2.3\"";
+    let (name, address) = text.split_once('=').ok_or_else(|| format!("is {text:?}, but {wanted}"))?;
+    let name: Domain = name.trim().parse().map_err(|error| format!("is {text:?}, but {error}"))?;
+    let address = address.trim().parse().map_err(|_| format!("is {text:?}, but {wanted}"))?;
+    Ok((name.as_str().to_owned(), address))
 }
 
 fn network(text: &str) -> Result<Network, String> {

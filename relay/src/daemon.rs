@@ -15,9 +15,8 @@ use postrider_common::Domain;
 use postrider_common::clock::SharedClock;
 use postrider_common::random::SystemRandom;
 use postrider_common::supervisor::{Supervisor, TaskFailure};
-use postrider_federation::Client;
+use postrider_federation::{Client, Policy, PolicyInForce};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::api::Api;
 use crate::config::Config;
@@ -33,6 +32,7 @@ pub struct Daemon {
     addresses: Vec<SocketAddr>,
     supervisor: Supervisor,
     store: Arc<dyn Store>,
+    policy: PolicyInForce,
     drain: Duration,
 }
 
@@ -82,6 +82,12 @@ pub enum RunError {
     Store(#[from] StoreError),
 }
 
+/// The policy towards other relays that a configuration describes: what a reload puts in force
+/// ([`PolicyInForce::replace`]).
+pub fn policy(config: &Config) -> Result<Policy, StartError> {
+    parts::policy(config, &parts::identity(config)?)
+}
+
 impl Daemon {
     /// Opens the store, binds every address, and starts serving.
     pub async fn build(config: Config, clock: SharedClock) -> Result<Self, StartError> {
@@ -90,10 +96,11 @@ impl Daemon {
         let store = parts::open_store(&config, &clock, &supervisor)?;
         let session_key = parts::session_key(&config.data_dir)?;
         let identity = Arc::new(parts::identity(&config)?);
-        let (_, policy) = watch::channel(Arc::new(parts::policy(&config, &identity)?));
-        let resolver = parts::resolver(&config)?;
+        let policy = PolicyInForce::new(parts::policy(&config, &identity)?);
+        let resolver = parts::resolver(&config, &clock, &supervisor)?;
 
-        let client_config = parts::client_config(&config, &identity, policy.clone(), resolver);
+        let client_config = parts::client_config(&config, &identity, policy.subscribe(), resolver);
+        let witness = client_config.witness.clone();
         let client = Arc::new(Client::new(client_config, Arc::clone(&clock), supervisor.clone()));
         let core = Core::start(core::Parts {
             domain: config.domain.clone(),
@@ -107,7 +114,15 @@ impl Daemon {
         });
         let exchange = Arc::clone(core.exchange());
         let edge = Arc::new(FederationEdge::new(Arc::clone(&exchange), core.delivery().clone()));
-        let federation = parts::federation_server(&config, identity, policy, edge, &clock, &supervisor);
+        let federation = parts::federation_server(
+            &config,
+            identity,
+            policy.subscribe(),
+            witness,
+            edge,
+            &clock,
+            &supervisor,
+        );
         let api = Api::new(exchange, parts::api_settings(&config), &session_key, &supervisor);
         let client_tls = parts::client_tls(&config)?;
         let door = Door::new(parts::door_settings(&config), client_tls, api.clone(), federation, &supervisor);
@@ -119,7 +134,8 @@ impl Daemon {
             addresses.push(address);
         }
         core.delivery().greet(parts::greeted(&config));
-        Ok(Self { domain: config.domain, addresses, supervisor, store, drain: config.limits.drain_timeout })
+        let drain = config.limits.drain_timeout;
+        Ok(Self { domain: config.domain, addresses, supervisor, store, policy, drain })
     }
 
     /// The relay's name.
@@ -130,6 +146,11 @@ impl Daemon {
     /// The bound addresses, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The policy towards other relays, to be replaced while it runs.
+    pub const fn policy(&self) -> &PolicyInForce {
+        &self.policy
     }
 
     /// Serves until `shutdown` completes or a task fails, then drains: no new connection, no new attempt; requests

@@ -31,6 +31,11 @@ impl Answered {
         Self { status: head.status, headers: head.headers, body }
     }
 
+    /// Whether the relay that answered is not the one that was asked for.
+    pub(super) fn is_misdirected(&self) -> bool {
+        self.status == StatusCode::MISDIRECTED_REQUEST
+    }
+
     /// One outcome for each of `count` envelopes.
     pub(super) fn outcomes(&self, peer: &Domain, count: usize) -> Result<Vec<Outcome>, Failure> {
         self.succeeded(peer)?;

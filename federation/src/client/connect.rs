@@ -1,6 +1,8 @@
 //! From a domain to a connection that is proven to be that domain's.
 
+mod examine;
 mod failures;
+mod handshake;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +14,6 @@ use futures_util::{FutureExt, StreamExt};
 use postrider_common::clock::SharedClock;
 use postrider_common::{Domain, Failure, FailureClass};
 use rustls::pki_types::CertificateDer;
-use rustls::{AlertDescription, CertificateError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -20,11 +21,15 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::ClientConfig;
-use crate::discovery::{MAX_ADDRESSES, Target, order};
-use crate::policy::{Direction, Peer, Policy};
-use crate::trust::{PeerId, judge};
-use crate::{ALPN, LOG, tls};
+use crate::certificate::Pin;
+use crate::discovery::{Answer, MAX_ADDRESSES, SrvRecord, Target, order};
+use crate::policy::{Direction, Policy, Terms};
+use crate::trust::{PeerId, REMEMBERED, Testimony, Witness, judge};
+use crate::{LOG, tls};
 use failures::Failures;
+use handshake::{handshake, handshake_failed, is_closed};
+
+pub use examine::{Examination, ExaminedHost, Reached, Tried};
 
 /// How much later than the one before it the next address of a host is tried (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -43,6 +48,10 @@ pub(super) struct Proven {
     stream: TlsStream<TcpStream>,
     pub(super) peer: PeerId,
     pub(super) policy: Arc<Policy>,
+    /// The SRV target that it is, unless an administrator has written down the address.
+    pub(super) target: Option<Target>,
+    /// For how long the verdict holds.
+    pub(super) life: Duration,
 }
 
 impl Connector {
@@ -57,8 +66,8 @@ impl Connector {
         destination: &Domain,
     ) -> Result<Proven, Failure> {
         let policy = Arc::clone(&config.policy.borrow());
-        let peer = policy.admit(destination, Direction::Out)?;
-        let attempt = Attempt { connector: self, config, policy: &policy, peer };
+        let terms = policy.admit(destination, Direction::Out)?;
+        let attempt = Attempt { connector: self, config, policy: &policy, domain: destination, terms };
         attempt.run().await
     }
 }
@@ -68,45 +77,85 @@ struct Attempt<'a> {
     connector: &'a Connector,
     config: &'a ClientConfig,
     policy: &'a Arc<Policy>,
-    peer: &'a Peer,
+    domain: &'a Domain,
+    terms: Terms<'a>,
 }
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<Proven, Failure> {
-        let mut failures = Failures::new(&self.peer.domain);
-        if !self.peer.addresses.is_empty() {
-            return match self.reach(self.peer.addresses.clone(), &mut failures).await {
+        let connected = self.try_all().await;
+        // Something was wrong with what DNS said, or has changed since: the next attempt asks anew.
+        if connected.is_err() {
+            self.config.witness.resolver().doubt(self.domain);
+        }
+        connected
+    }
+
+    async fn try_all(&self) -> Result<Proven, Failure> {
+        let mut failures = Failures::new(self.domain);
+        if !self.terms.addresses.is_empty() {
+            let testimony = Witness::about_address(self.domain, self.terms.trust)?;
+            let place = Place { target: None, testimony };
+            return match self.reach(self.terms.addresses.to_vec(), &place, &mut failures).await {
                 Some(proven) => Ok(proven),
                 None => Err(failures.most_telling()),
             };
         }
         let deadline = Instant::now() + self.config.attempt_timeout;
-        for target in self.targets().await? {
+        let (srv, targets) = self.targets().await?;
+        for target in targets {
             if Instant::now() >= deadline {
                 break;
             }
-            let addresses = match self.config.resolver.addresses(&target.host).await {
-                Ok(addresses) => self.allowed(&target, addresses, &mut failures),
-                Err(failure) => {
-                    failures.other(failure);
-                    continue;
-                }
+            // What DNS says about the key first: there is no use in connecting to whom nothing could prove.
+            let witness = &self.config.witness;
+            let known = witness.about_target(self.domain, self.terms.trust, &srv, &target).await;
+            let addresses = match &known {
+                Ok(_) => self.addresses(&target, &mut failures).await,
+                Err(_) => Ok(Vec::new()),
             };
-            if let Some(proven) = self.reach(addresses, &mut failures).await {
-                return Ok(proven);
+            match (known, addresses) {
+                (Ok(testimony), Ok(addresses)) => {
+                    let place = Place { target: Some(target), testimony };
+                    if let Some(proven) = self.reach(addresses, &place, &mut failures).await {
+                        return Ok(proven);
+                    }
+                }
+                (Err(failure), _) | (_, Err(failure)) => failures.other(failure),
             }
         }
         Err(failures.most_telling())
     }
 
-    async fn targets(&self) -> Result<Vec<Target>, Failure> {
-        let domain = &self.peer.domain;
+    async fn targets(&self) -> Result<(Answer<SrvRecord>, Vec<Target>), Failure> {
+        let domain = self.domain;
         let began = Instant::now();
-        let records = self.config.resolver.srv(domain).await?;
-        let targets = order(domain, &records, &mut rand::rng())?;
+        let srv = self.config.witness.resolver().srv(domain).await?;
+        let targets = order(domain, &srv.records, &mut rand::rng())?;
         let named: Vec<_> = targets.iter().map(Target::to_string).collect();
-        tracing::debug!(target: LOG, %domain, targets = named.join(" "), elapsed = ?began.elapsed(), "SRV answer");
-        Ok(targets)
+        tracing::debug!(
+            target: LOG,
+            %domain,
+            targets = named.join(" "),
+            proof = %srv.proof,
+            stale = srv.is_stale,
+            elapsed = ?began.elapsed(),
+            "SRV answer"
+        );
+        Ok((srv, targets))
+    }
+
+    /// The addresses of a target: those that an administrator has written down for its host, else those in DNS.
+    async fn addresses(&self, target: &Target, failures: &mut Failures) -> Result<Vec<SocketAddr>, Failure> {
+        if let Some(fixed) = self.config.hosts.get(&target.host) {
+            return Ok(fixed.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect());
+        }
+        let answer = self.config.witness.resolver().addresses(&target.host).await?;
+        if answer.records.is_empty() {
+            let detail = format!("{} has no address", target.host);
+            return Err(Failure::new(FailureClass::DiscoveryFailed, detail));
+        }
+        Ok(self.allowed(target, answer.records, failures))
     }
 
     /// The addresses of a target that may be connected to.
@@ -124,9 +173,14 @@ impl Attempt<'_> {
     }
 
     /// The first of `addresses` that accepts a connection and proves to be the peer.
-    async fn reach(&self, mut addresses: Vec<SocketAddr>, failures: &mut Failures) -> Option<Proven> {
+    async fn reach(
+        &self,
+        mut addresses: Vec<SocketAddr>,
+        place: &Place,
+        failures: &mut Failures,
+    ) -> Option<Proven> {
         while let Some(stream) = self.race(&mut addresses, failures).await {
-            match self.prove(stream).await {
+            match self.prove(stream, place).await {
                 Ok(proven) => return Some(proven),
                 Err(failure) => failures.other(failure),
             }
@@ -179,31 +233,21 @@ impl Attempt<'_> {
 
     /// Asked of the connected socket too, which is where the bytes go, whatever was looked up before.
     fn may_be_at(&self, reached: SocketAddr) -> bool {
-        self.peer.addresses.contains(&reached) || self.config.networks.refuse(reached.ip()).is_none()
+        self.terms.addresses.contains(&reached)
+            || self.config.networks.refuse(reached.ip()).is_none()
+            || self.config.hosts.values().any(|fixed| fixed.contains(&reached.ip()))
     }
 
     /// TLS, and the verdict.
-    async fn prove(&self, stream: TcpStream) -> Result<Proven, Failure> {
-        let domain = &self.peer.domain;
-        let name = tls::server_name(domain).ok_or_else(|| {
-            Failure::new(FailureClass::DiscoveryFailed, format!("{domain} cannot be asked for by TLS"))
-        })?;
-        let handshake = self.connector.tls.connect(name, stream);
-        let stream = match timeout(self.config.handshake_timeout, handshake).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(handshake_failed(domain, &error)),
-            Err(_) => {
-                let detail = format!("{domain} did not finish the TLS handshake in time");
-                return Err(Failure::new(FailureClass::ConnectFailed, detail));
-            }
-        };
+    async fn prove(&self, stream: TcpStream, place: &Place) -> Result<Proven, Failure> {
+        let domain = self.domain;
+        let stream = handshake(&self.connector.tls, domain, stream, self.config.handshake_timeout).await?;
         let (_, session) = stream.get_ref();
-        if session.alpn_protocol() != Some(ALPN) {
-            return Err(other_protocol(domain));
-        }
         let chain = session.peer_certificates().unwrap_or_default();
-        let peer = judge(chain, domain, &self.peer.trust, self.connector.clock.now()).inspect_err(|failure| {
-            tracing::warn!(target: LOG, peer = %domain, class = failure.class.slug(), "a peer was refused: {}", failure.detail);
+        self.is_another(chain)?;
+        let (trust, evidence) = (self.terms.trust, &place.testimony.evidence);
+        let peer = judge(chain, domain, trust, evidence, self.connector.clock.now()).inspect_err(|distrust| {
+            tracing::warn!(target: LOG, peer = %domain, class = distrust.class.slug(), "a peer was refused: {}", distrust.detail);
         })?;
         tracing::debug!(
             target: LOG,
@@ -214,8 +258,31 @@ impl Attempt<'_> {
             trust = %peer.mode(),
             "TLS agreed"
         );
-        Ok(Proven { stream, peer, policy: Arc::clone(self.policy) })
+        Ok(Proven {
+            stream,
+            peer,
+            policy: Arc::clone(self.policy),
+            target: place.target.clone(),
+            life: place.testimony.life.min(REMEMBERED),
+        })
     }
+
+    /// A domain that is not ours and leads to us would have us send envelopes in a circle.
+    fn is_another(&self, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
+        let own = &self.config.identity;
+        let presented = chain.first().and_then(|leaf| Pin::of(leaf).ok());
+        if self.domain != own.domain() && presented == Some(own.pin()) {
+            let detail = format!("{} leads back to this relay, which is {}", self.domain, own.domain());
+            return Err(Failure::new(FailureClass::Loop, detail));
+        }
+        Ok(())
+    }
+}
+
+/// Where a connection leads, and what DNS says about who is there.
+struct Place {
+    target: Option<Target>,
+    testimony: Testimony,
 }
 
 impl Proven {
@@ -251,63 +318,4 @@ impl Proven {
         let (reading, writing) = tokio::io::split(self.stream);
         Ok(tokio::io::join(io::Cursor::new(first).chain(reading), writing))
     }
-}
-
-/// What the end of a handshake means, or of a connection on which the peer has not said a word yet.
-fn handshake_failed(domain: &Domain, error: &io::Error) -> Failure {
-    use AlertDescription as Alert;
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::AlertReceived(
-            alert @ (Alert::CertificateRequired
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied),
-        )) => Failure::new(
-            FailureClass::TlsOurCertificateRefused,
-            format!("{domain} does not accept our certificate: TLS alert {alert:?}"),
-        ),
-        Some(rustls::Error::AlertReceived(Alert::NoApplicationProtocol)) => other_protocol(domain),
-        Some(rustls::Error::AlertReceived(Alert::ProtocolVersion) | rustls::Error::PeerIncompatible(_)) => {
-            Failure::new(
-                FailureClass::VersionUnsupported,
-                format!("{domain} does not speak TLS 1.3: {error}"),
-            )
-        }
-        Some(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => Failure::new(
-            FailureClass::TlsUntrusted,
-            format!("{domain} does not hold the key of the certificate that it presented"),
-        ),
-        Some(rustls::Error::InvalidCertificate(_)) => Failure::new(
-            FailureClass::TlsUntrusted,
-            format!("{domain} presented a certificate that cannot be used: {error}"),
-        ),
-        _ if is_closed(error) => Failure::new(
-            FailureClass::ConnectFailed,
-            format!("{domain} closed the connection during the TLS handshake"),
-        ),
-        _ => Failure::new(
-            FailureClass::ConnectFailed,
-            format!("the TLS handshake with {domain} failed: {error}"),
-        ),
-    }
-}
-
-/// Whether the peer hung up without a word of TLS.
-fn is_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-    )
-}
-
-fn other_protocol(domain: &Domain) -> Failure {
-    Failure::new(
-        FailureClass::VersionUnsupported,
-        format!("{domain} does not speak the protocol postrider/1"),
-    )
 }

@@ -16,7 +16,7 @@ use postrider_common::{Domain, Failure, FailureClass};
 use tokio::sync::oneshot;
 
 use super::ClientConfig;
-use super::connect::Connector;
+use super::connect::{Connector, Examination};
 use crate::LOG;
 use connection::Driver;
 
@@ -64,14 +64,20 @@ impl Pool {
         &self.inner.config
     }
 
+    /// Looks at the way to a peer, beside whatever connection there is.
+    pub(super) async fn examine(&self, destination: &Domain) -> Examination {
+        self.inner.connector.examine(self.config(), destination).await
+    }
+
     /// The connection that there is, if the present policy still accepts who is at its other end.
-    pub(super) fn kept(&self, destination: &Domain) -> Option<Arc<Connection>> {
+    pub(super) async fn kept(&self, destination: &Domain) -> Option<Arc<Connection>> {
         let connection = match self.slots().get(destination)? {
             Slot::Ready(connection) if connection.is_open() => Arc::clone(connection),
             _ => return None,
         };
         let policy = Arc::clone(&self.config().policy.borrow());
-        if connection.is_proven_under(&policy, self.inner.clock.now()) {
+        let witness = &self.config().witness;
+        if connection.is_proven_under(&policy, witness, self.inner.clock.now()).await {
             return Some(connection);
         }
         self.discard(destination, connection.id());

@@ -39,7 +39,8 @@ pub fn order(domain: &Domain, records: &[SrvRecord], rng: &mut impl Rng) -> Resu
         usable.push(record);
     }
     if usable.is_empty() {
-        return failed(format!("{domain} publishes an empty set of SRV records"));
+        let detail = format!("{domain} publishes no SRV record at _postrider._tcp.{domain}.");
+        return Err(Failure::new(FailureClass::DiscoveryAbsent, detail));
     }
     // Weight 0 first, so that it has a chance at all (RFC 2782).
     usable.sort_by_key(|record| (record.priority, record.weight != 0));
@@ -128,7 +129,11 @@ mod tests {
                 FailureClass::DiscoveryFailed,
                 "d.example publishes the SRV target \"192.0.2.1\", which is not the name of a host",
             ),
-            (vec![], FailureClass::DiscoveryFailed, "d.example publishes an empty set of SRV records"),
+            (
+                vec![],
+                FailureClass::DiscoveryAbsent,
+                "d.example publishes no SRV record at _postrider._tcp.d.example.",
+            ),
         ] {
             assert_eq!(ordered(&records, 1).unwrap_err(), Failure::new(class, detail));
         }

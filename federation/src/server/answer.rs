@@ -35,6 +35,14 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, failure.class.slug(), failure.detail)
     }
 
+    /// Not now.
+    pub(super) fn later(status: StatusCode, failure: Failure, retry_after: Duration) -> Self {
+        Self {
+            header: Some((RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)))),
+            ..Self::new(status, failure.class.slug(), failure.detail)
+        }
+    }
+
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, FailureClass::Malformed.slug(), detail)
     }

@@ -1,6 +1,8 @@
 //! One request: who asks, whether they may, what they bring.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -11,10 +13,10 @@ use rustls::ServerConnection;
 use rustls::pki_types::CertificateDer;
 
 use super::answer::{self, Answer, Refusal};
-use super::{Shared, body};
+use super::{RETRY_SOON, Shared, body};
 use crate::hello::{Hello, Limits, You};
-use crate::policy::{Direction, Policy};
-use crate::trust::{PeerId, REMEMBERED, judge};
+use crate::policy::{Direction, PeerLimits, Policy};
+use crate::trust::{Evidence, PeerId, REMEMBERED, Trust, Witness, judge};
 use crate::{DESTINATION_HEADER, ENVELOPES_PATH, HELLO_PATH, LOG, ORIGIN_HEADER, PROTOCOL_VERSION, tls};
 
 /// One connection of a peer.
@@ -24,14 +26,23 @@ pub(super) struct Session {
     chain: Vec<CertificateDer<'static>>,
     key_exchange: String,
     proof: Mutex<Option<Proof>>,
+    /// How many origins were looked up in DNS for this connection and refused.
+    refused: AtomicU32,
 }
 
 /// A verdict, and under which circumstances it was given.
 struct Proof {
     peer: PeerId,
+    limits: PeerLimits,
     policy: Arc<Policy>,
     at: Timestamp,
+    life: Duration,
 }
+
+/// How many origins one connection may claim in vain, if DNS has to be asked about them.
+const CLAIMS: u32 = 8;
+/// When a caller is asked back of whom DNS could not say who it is.
+const RETRY_DNS: Duration = Duration::from_secs(60);
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, tls: &ServerConnection) -> Self {
@@ -41,12 +52,13 @@ impl Session {
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             key_exchange: tls::key_exchange(tls),
             proof: Mutex::new(None),
+            refused: AtomicU32::new(0),
         }
     }
 
     /// Whether some request has proven its origin.
     pub(super) fn has_proof(&self) -> bool {
-        self.proof.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.proof().is_some()
     }
 
     /// Answers one request, whatever it is.
@@ -60,12 +72,12 @@ impl Session {
     async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
         match (request.uri().path(), request.method()) {
             (HELLO_PATH, &Method::GET) => {
-                let peer = self.admit(request.headers())?;
+                let (peer, _) = self.admit(request.headers()).await?;
                 Ok(answer::document(&self.hello(&peer)))
             }
             (ENVELOPES_PATH, &Method::POST) => {
-                let peer = self.admit(request.headers())?;
-                self.receive(&peer, request).await
+                let (peer, limits) = self.admit(request.headers()).await?;
+                self.receive(&peer, limits, request).await
             }
             (HELLO_PATH, _) => Err(Refusal::method("GET")),
             (ENVELOPES_PATH, _) => Err(Refusal::method("POST")),
@@ -74,14 +86,14 @@ impl Session {
     }
 
     /// The peer that asks, if it is who it says, may ask, and means us. Nothing of a body has been read before this.
-    fn admit(&self, headers: &HeaderMap) -> Result<PeerId, Refusal> {
+    async fn admit(&self, headers: &HeaderMap) -> Result<(PeerId, PeerLimits), Refusal> {
         let origin = named(headers, ORIGIN_HEADER)?;
         let destination = named(headers, DESTINATION_HEADER)?;
-        let peer = self.prove(&origin).map_err(|failure| self.refused(&origin, failure))?;
+        let (peer, limits) = self.prove(&origin).await.map_err(|failure| self.refused(&origin, failure))?;
         self.shared.inbound.authenticated(&peer);
         let own = self.shared.config.identity.domain();
         if destination == *own {
-            return Ok(peer);
+            return Ok((peer, limits));
         }
         Err(Refusal::new(
             StatusCode::MISDIRECTED_REQUEST,
@@ -95,20 +107,17 @@ impl Session {
     /// The handshake accepted any certificate, so this is where trust is decided: per request, from the certificates of
     /// this very connection (a resumed session, which could lack them, is never offered). A verdict may be reused as
     /// long as the origin and the policy are the same, since it depends on nothing else but the time.
-    fn prove(&self, origin: &Domain) -> Result<PeerId, Failure> {
+    async fn prove(&self, origin: &Domain) -> Result<(PeerId, PeerLimits), Failure> {
         let policy = Arc::clone(&self.shared.config.policy.borrow());
         let now = self.shared.clock.now();
-        let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = proof.as_ref()
-            && known.peer.domain() == origin
-            && Arc::ptr_eq(&known.policy, &policy)
-            && now.since(known.at) < REMEMBERED
+        if let Some(known) = self.proof().as_ref()
+            && known.holds(origin, &policy, now)
         {
-            return Ok(known.peer.clone());
+            return Ok((known.peer.clone(), known.limits));
         }
-        // Policy first: a caller that it does not admit costs no cryptography.
-        let trust = &policy.admit(origin, Direction::In)?.trust;
-        let peer = judge(&self.chain, origin, trust, now)?;
+        // Policy first: a caller that it does not admit costs no cryptography, and no look-up.
+        let terms = policy.admit(origin, Direction::In)?;
+        let (peer, life) = self.judge(origin, terms.trust, now).await?;
         tracing::debug!(
             target: LOG,
             peer = %origin,
@@ -118,8 +127,70 @@ impl Session {
             trust = %peer.mode(),
             "TLS agreed"
         );
-        *proof = Some(Proof { peer: peer.clone(), policy, at: now });
-        Ok(peer)
+        let limits = terms.limits;
+        *self.proof() = Some(Proof {
+            peer: peer.clone(),
+            limits,
+            policy: Arc::clone(&policy),
+            at: now,
+            life: life.min(REMEMBERED),
+        });
+        Ok((peer, limits))
+    }
+
+    async fn judge(
+        &self,
+        origin: &Domain,
+        trust: &Trust,
+        now: Timestamp,
+    ) -> Result<(PeerId, Duration), Failure> {
+        if matches!(trust, Trust::Pinned { .. } | Trust::PrivateCa { .. }) {
+            return Ok((judge(&self.chain, origin, trust, &Evidence::None, now)?, REMEMBERED));
+        }
+        let Some(witness) = &self.shared.config.witness else {
+            let detail = format!("{origin} can only be proven with the help of DNS, which is not asked here");
+            return Err(Failure::new(FailureClass::DiscoveryFailed, detail));
+        };
+        // Whoever is known by one name may try some others, and not make us ask for as many as it can invent.
+        if self.refused.load(Ordering::Relaxed) >= CLAIMS {
+            let detail = "too many origins were claimed in vain on this connection";
+            return Err(Failure::new(FailureClass::RateLimited, detail));
+        }
+        let Ok(_permit) = self.shared.look_ups.try_acquire() else {
+            let detail = "too many callers are being looked up at the moment";
+            return Err(Failure::new(FailureClass::Unavailable, detail));
+        };
+        let judged = self.judge_by_dns(witness, origin, trust, now).await;
+        if judged.is_err() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        judged
+    }
+
+    async fn judge_by_dns(
+        &self,
+        witness: &Witness,
+        origin: &Domain,
+        trust: &Trust,
+        now: Timestamp,
+    ) -> Result<(PeerId, Duration), Failure> {
+        let known = witness.about_caller(origin, trust).await?;
+        match judge(&self.chain, origin, trust, &known.evidence, now) {
+            Ok(peer) => Ok((peer, known.life)),
+            // A certificate may name a host of the domain instead, where DNSSEC proves that it is one.
+            Err(distrust)
+                if matches!(trust, Trust::WebPki { .. })
+                    && distrust.class == FailureClass::TlsNameMismatch =>
+            {
+                let known = witness.hosts_of(origin).await.map_err(|_| distrust)?;
+                Ok((judge(&self.chain, origin, trust, &known.evidence, now)?, known.life))
+            }
+            Err(distrust) => Err(distrust.into()),
+        }
+    }
+
+    fn proof(&self) -> MutexGuard<'_, Option<Proof>> {
+        self.proof.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Said aloud now and then only: a stranger must not be able to fill the log.
@@ -133,10 +204,23 @@ impl Session {
                 tracing::warn!(target: LOG, %origin, class, like_it, "a peer was refused: {detail}");
             }
         }
-        Refusal::forbidden(failure)
+        match failure.class {
+            // Not the caller's fault, as far as anybody knows: it is to come again.
+            FailureClass::DiscoveryFailed | FailureClass::DiscoveryBogus => {
+                Refusal::later(StatusCode::SERVICE_UNAVAILABLE, failure, RETRY_DNS)
+            }
+            FailureClass::Unavailable => Refusal::later(StatusCode::SERVICE_UNAVAILABLE, failure, RETRY_SOON),
+            FailureClass::RateLimited => Refusal::later(StatusCode::TOO_MANY_REQUESTS, failure, RETRY_DNS),
+            _ => Refusal::forbidden(failure),
+        }
     }
 
-    async fn receive(&self, peer: &PeerId, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn receive(
+        &self,
+        peer: &PeerId,
+        limits: PeerLimits,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Refusal> {
         let config = &self.shared.config;
         if request.headers().get(CONTENT_TYPE).map(http::HeaderValue::as_bytes)
             != Some(wire::CONTENT_TYPE.as_bytes())
@@ -147,6 +231,9 @@ impl Session {
                 format!("a batch is of the type {}", wire::CONTENT_TYPE),
             ));
         }
+        // Its turn first: what waits holds no memory.
+        let quota = self.shared.quotas.of(peer.domain(), limits);
+        let _turn = quota.turn(config.body_timeout).await?;
         // Until the batch has been answered for, its bytes count.
         let mut share = self.shared.bodies.share();
         let (limit, timeout) = (config.limits.batch_bytes, config.body_timeout);
@@ -159,6 +246,7 @@ impl Session {
             )));
         }
         let count = batch.len();
+        quota.take(count, self.shared.clock.uptime())?;
         tracing::debug!(target: LOG, peer = %peer.domain(), count, "inbound batch");
         let outcomes = self.shared.inbound.receive(peer, batch).await?;
         if outcomes.len() != count {
@@ -188,6 +276,15 @@ impl Session {
             },
             time: self.shared.clock.now().as_secs(),
         }
+    }
+}
+
+impl Proof {
+    fn holds(&self, origin: &Domain, policy: &Arc<Policy>, now: Timestamp) -> bool {
+        self.peer.domain() == origin
+            && Arc::ptr_eq(&self.policy, policy)
+            && now >= self.at
+            && now.since(self.at) < self.life
     }
 }
 

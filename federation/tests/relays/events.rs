@@ -60,7 +60,8 @@ async fn each_step_is_told_and_strangers_are_told_aloud() {
     let port = relay.address.port();
     for expected in [
         &format!(
-            "DEBUG postrider::federation: SRV answer domain=b.example targets=\"relay.b.example:{port}\" elapsed="
+            "DEBUG postrider::federation: SRV answer domain=b.example targets=\"relay.b.example:{port}\" \
+             proof=insecure stale=false elapsed="
         ),
         "DEBUG postrider::federation: TLS agreed peer=b.example direction=\"out\" protocol=\"TLS 1.3\" \
          key_exchange=\"X25519MLKEM768\" trust=pinned",

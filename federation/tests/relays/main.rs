@@ -8,9 +8,12 @@
 
 mod batches;
 mod events;
+mod examinations;
 mod fingerprints;
 mod lifecycle;
+mod matrix;
 mod names;
+mod places;
 mod refusals;
 mod requests;
 mod support;

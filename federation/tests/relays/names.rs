@@ -1,17 +1,19 @@
 //! The resolver against a name server that answers from a table.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, SOA, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use postrider_common::FailureClass;
+use postrider_common::clock::ManualClock;
 use postrider_common::supervisor::Supervisor;
-use postrider_common::{Failure, FailureClass};
-use postrider_federation::discovery::SrvRecord;
-use postrider_federation::{Resolve, Resolver};
+use postrider_federation::discovery::{Proof, SrvRecord};
+use postrider_federation::{Resolve, Resolver, ResolverSettings};
 use tokio::net::UdpSocket;
 
-use crate::support::domain;
+use crate::support::{NOW, domain};
 
 fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
@@ -65,13 +67,17 @@ async fn resolver() -> (Resolver, Supervisor) {
             socket.send_to(&answer(&query[..length]), client).await.unwrap();
         }
     });
-    (Resolver::with_servers(&[address]).unwrap(), supervisor)
+    let settings = ResolverSettings { servers: vec![address], ..ResolverSettings::default() };
+    let clock = Arc::new(ManualClock::new(NOW));
+    (Resolver::new(&settings, clock).unwrap(), supervisor)
 }
 
 #[tokio::test]
 async fn records_and_addresses_are_read() {
     let (resolver, _server) = resolver().await;
-    let mut records = resolver.srv(&domain("a.example")).await.unwrap();
+    let answer = resolver.srv(&domain("a.example")).await.unwrap();
+    assert_eq!((answer.proof, answer.is_stale), (Proof::Unchecked, false));
+    let mut records = answer.records;
     records.sort_by_key(|record| record.priority);
     let expected = [(10, "R1.a.example"), (20, "r2.a.example")].map(|(priority, target)| SrvRecord {
         priority,
@@ -81,25 +87,22 @@ async fn records_and_addresses_are_read() {
     });
     assert_eq!(records, expected);
     let declined = resolver.srv(&domain("declined.example")).await.unwrap();
-    assert_eq!(declined[0].target, ".");
+    assert_eq!(declined.records[0].target, ".");
     let addresses = resolver.addresses("r1.a.example").await.unwrap();
     let expected = ["2001:db8::1", "192.0.2.1"].map(|text| text.parse::<IpAddr>().unwrap());
-    assert_eq!(addresses, expected);
+    assert_eq!(addresses.records, expected);
 }
 
 #[tokio::test]
 async fn none_is_not_the_same_as_not_known() {
     let (resolver, _server) = resolver().await;
     for absent in ["nowhere.example", "empty.example"] {
-        let detail = format!("{absent} publishes no SRV record at _postrider._tcp.{absent}.");
-        let expected = Failure::new(FailureClass::DiscoveryAbsent, detail);
-        assert_eq!(resolver.srv(&domain(absent)).await, Err(expected));
+        assert_eq!(resolver.srv(&domain(absent)).await.unwrap().records, []);
     }
     let failure = resolver.srv(&domain("broken.example")).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::DiscoveryFailed);
     assert!(
         failure.detail.starts_with("the SRV records at _postrider._tcp.broken.example. cannot be looked up")
     );
-    let failure = resolver.addresses("nowhere.example").await.unwrap_err();
-    assert_eq!(failure.class, FailureClass::DiscoveryFailed);
+    assert_eq!(resolver.addresses("nowhere.example").await.unwrap().records, [] as [IpAddr; 0]);
 }

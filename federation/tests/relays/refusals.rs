@@ -60,7 +60,7 @@ async fn a_server_that_is_not_the_peer_gets_no_request() {
             &issued,
             ours.trust(),
             FailureClass::TlsUntrusted,
-            "a certificate for b.example issued by CN=Our CA was expected, but one issued by CN=Their CA was presented"
+            "a certificate for b.example issued by CN=Our CA was expected, but one issued by CN=Their CA was presented, without that issuer's own certificate"
                 .into(),
         ),
         (
@@ -105,7 +105,7 @@ async fn a_caller_that_is_not_the_peer_is_told_why() {
         (
             &issued,
             ours.trust(),
-            "a certificate for a.example issued by CN=Our CA was expected, but one issued by CN=Their CA was presented"
+            "a certificate for a.example issued by CN=Our CA was expected, but one issued by CN=Their CA was presented, without that issuer's own certificate"
                 .into(),
         ),
         (
@@ -182,7 +182,7 @@ async fn policy_is_asked_on_both_sides() {
     let mut one_way = to_b();
     one_way.direction = Direction::In;
     calling.policy.send_replace(allow(&a, [one_way]));
-    assert_eq!(forward().await, denied(here, "the allow-list of a.example sends nothing to b.example"));
+    assert_eq!(forward().await, denied(here, "the policy of a.example sends nothing to b.example"));
     assert_eq!(relay.connections(), 0, "nothing was even tried");
 
     calling.policy.send_replace(allow(&a, [to_b()]));

@@ -6,13 +6,14 @@ mod relay;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use postrider_common::{Domain, Draft, Envelope, Failure, FailureClass, MailboxId, Timestamp};
-use postrider_federation::discovery::SrvRecord;
-use postrider_federation::{Direction, Identity, Peer, Policy, PolicyMode, Resolve, Trust};
+use postrider_common::{Domain, Draft, Envelope, Failure, MailboxId, Timestamp};
+use postrider_federation::discovery::{Answer, Proof, SrvRecord, Target, Tlsa};
+use postrider_federation::{Direction, Identity, Peer, PeerLimits, Pin, Policy, PolicyMode, Resolve, Trust};
 
 pub(crate) use authority::{Authority, Certificate};
 pub(crate) use caller::{Caller, problem};
@@ -37,7 +38,13 @@ pub(crate) fn pinned(identity: &Identity) -> Trust {
 }
 
 pub(crate) fn peer(name: &str, trust: Trust) -> Peer {
-    Peer { domain: domain(name), direction: Direction::Both, trust, addresses: Vec::new() }
+    Peer {
+        domain: domain(name),
+        direction: Direction::Both,
+        trust,
+        addresses: Vec::new(),
+        limits: PeerLimits::default(),
+    }
 }
 
 pub(crate) fn allow<const N: usize>(own: &Identity, peers: [Peer; N]) -> Arc<Policy> {
@@ -49,14 +56,33 @@ pub(crate) fn envelope(body: &[u8]) -> Envelope {
     Draft::new(MailboxId::from_bytes([7; 32]), expires_at, body.to_vec()).finish().unwrap()
 }
 
-/// DNS from a table: each domain is served by relays on this machine, in the order given.
+/// DNS from a table: each domain is served by relays on this machine, in the order given. What it says about keys is
+/// set by the test; nothing is signed unless it says so.
 #[derive(Debug, Default)]
-pub(crate) struct Table(Mutex<HashMap<Domain, Vec<SocketAddr>>>);
+pub(crate) struct Table {
+    zones: Mutex<HashMap<Domain, Zone>>,
+    /// The look-ups for SRV and TLSA records.
+    pub(crate) asked: AtomicUsize,
+    pub(crate) doubted: Mutex<Vec<Domain>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Zone {
+    addresses: Vec<SocketAddr>,
+    proof: Option<Proof>,
+    tlsa: Option<Result<Answer<Tlsa>, Failure>>,
+}
+
+/// For how long an answer of the table lives.
+pub(crate) const LIFE: Duration = Duration::from_secs(60);
 
 impl Table {
     pub(crate) fn new<const N: usize>(entries: [(&str, SocketAddr); N]) -> Arc<Self> {
-        let entries = entries.map(|(name, address)| (domain(name), vec![address]));
-        Arc::new(Self(Mutex::new(entries.into())))
+        let table = Self::default();
+        for (name, address) in entries {
+            table.set(name, address);
+        }
+        Arc::new(table)
     }
 
     pub(crate) fn set(&self, name: &str, address: SocketAddr) {
@@ -64,26 +90,68 @@ impl Table {
     }
 
     pub(crate) fn set_all(&self, name: &str, addresses: Vec<SocketAddr>) {
-        self.0.lock().unwrap().insert(domain(name), addresses);
+        self.zones.lock().unwrap().entry(domain(name)).or_default().addresses = addresses;
+    }
+
+    /// The port of the domain's first target.
+    pub(crate) fn port(&self, name: &str) -> u16 {
+        self.zone(&domain(name)).addresses[0].port()
+    }
+
+    /// What DNSSEC says about the domain's SRV records.
+    pub(crate) fn prove(&self, name: &str, proof: Proof) {
+        self.zones.lock().unwrap().entry(domain(name)).or_default().proof = Some(proof);
+    }
+
+    /// What is answered for TLSA records at every target of the domain.
+    pub(crate) fn answer_tlsa(&self, name: &str, answer: Result<Answer<Tlsa>, Failure>) {
+        self.zones.lock().unwrap().entry(domain(name)).or_default().tlsa = Some(answer);
+    }
+
+    /// SRV records that are secure, and TLSA records for these keys that are, too.
+    pub(crate) fn sign(&self, name: &str, pins: &[Pin]) {
+        self.prove(name, Proof::Secure);
+        let records = pins.iter().map(tlsa).collect();
+        self.answer_tlsa(name, Ok(Answer::new(records, Proof::Secure, LIFE)));
+    }
+
+    fn zone(&self, domain: &Domain) -> Zone {
+        self.zones.lock().unwrap().get(domain).cloned().unwrap_or_default()
     }
 }
 
+pub(crate) fn tlsa(pin: &Pin) -> Tlsa {
+    Tlsa { usage: 3, selector: 1, matching: 1, data: pin.as_bytes().to_vec() }
+}
+
 impl Resolve for Table {
-    fn srv<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Vec<SrvRecord>, Failure>> {
-        let known = self.0.lock().unwrap().get(domain).cloned();
+    fn srv<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Answer<SrvRecord>, Failure>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let zone = self.zone(domain);
         let record = |(priority, address): (u16, SocketAddr)| SrvRecord {
             priority,
             weight: 0,
             port: address.port(),
             target: format!("relay.{domain}"),
         };
-        let answer = known
-            .map(|addresses| (0..=u16::MAX).zip(addresses).map(record).collect())
-            .ok_or_else(|| Failure::new(FailureClass::DiscoveryAbsent, "not in the table"));
+        let records = (0..=u16::MAX).zip(zone.addresses).map(record).collect();
+        let proof = zone.proof.unwrap_or(Proof::Insecure);
+        Box::pin(async move { Ok(Answer::new(records, proof, LIFE)) })
+    }
+
+    fn addresses<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, Result<Answer<IpAddr>, Failure>> {
+        let here = vec![IpAddr::from([127, 0, 0, 1])];
+        Box::pin(async { Ok(Answer::new(here, Proof::Unchecked, LIFE)) })
+    }
+
+    fn tlsa<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Answer<Tlsa>, Failure>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let zone = self.zone(&domain(target.host.strip_prefix("relay.").unwrap()));
+        let answer = zone.tlsa.unwrap_or(Ok(Answer::new(Vec::new(), Proof::Insecure, LIFE)));
         Box::pin(async { answer })
     }
 
-    fn addresses<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, Failure>> {
-        Box::pin(async { Ok(vec![IpAddr::from([127, 0, 0, 1])]) })
+    fn doubt(&self, domain: &Domain) {
+        self.doubted.lock().unwrap().push(domain.clone());
     }
 }

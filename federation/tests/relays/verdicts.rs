@@ -1,10 +1,20 @@
 //! What a chain proves, and the sentence when it does not.
 
-use postrider_common::{Failure, FailureClass};
-use postrider_federation::{Trust, TrustMode, judge};
+use postrider_common::{Domain, Failure, FailureClass, Timestamp};
+use postrider_federation::{Evidence, PeerId, Trust, TrustMode};
 use rcgen::ExtendedKeyUsagePurpose;
+use rustls::pki_types::CertificateDer;
 
 use crate::support::{Authority, Certificate, NOW, domain, identity};
+
+fn judge(
+    chain: &[CertificateDer<'_>],
+    claimed: &Domain,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<PeerId, Failure> {
+    postrider_federation::judge(chain, claimed, trust, &Evidence::None, now).map_err(Failure::from)
+}
 
 fn refused(authority: &Authority, certificate: Certificate, trust: &Trust) -> Failure {
     let chain = authority.chain(certificate);
@@ -66,7 +76,7 @@ fn an_unknown_issuer_is_named() {
     let (ours, theirs) = (Authority::new("Our CA"), Authority::new("Their CA"));
     let failure = refused(&theirs, Certificate::of("b.example"), &ours.trust());
     let detail = "a certificate for b.example issued by CN=Our CA was expected, but one issued by CN=Their CA was \
-                  presented";
+                  presented, without that issuer's own certificate";
     assert_eq!(failure, Failure::new(FailureClass::TlsUntrusted, detail));
     let self_signed = identity("b.example");
     let chain = self_signed.certificates();
@@ -90,7 +100,7 @@ fn a_missing_intermediate_is_an_unknown_issuer() {
     chain.truncate(1);
     let failure = judge(&chain, &domain("b.example"), &ca.trust(), NOW).unwrap_err();
     let detail = "a certificate for b.example issued by CN=Our CA was expected, but one issued by CN=Issuing CA was \
-                  presented";
+                  presented, without that issuer's own certificate";
     assert_eq!(failure, Failure::new(FailureClass::TlsUntrusted, detail));
 }
 

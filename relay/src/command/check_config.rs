@@ -55,6 +55,12 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             let peers: Vec<_> = config.federation.peers.iter().map(|peer| peer.domain.as_str()).collect();
             writeln!(out, "  federation   allow-list: {}", peers.join(", "))
         }
+        FederationPolicy::Open => {
+            let deny: Vec<_> = config.federation.deny.iter().map(|domain| domain.as_str()).collect();
+            let listed = config.federation.peers.len();
+            let but = if deny.is_empty() { String::new() } else { format!(" but {}", deny.join(", ")) };
+            writeln!(out, "  federation   open to everybody{but}; listed: {listed}")
+        }
     }
 }
 

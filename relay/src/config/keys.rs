@@ -88,8 +88,20 @@ keys! {
         Means("the relay's identity certificate is shown to clients", r#""tls/key.pem""#);
 
     /// `closed`: envelopes are neither sent to other relays nor taken from them. `allow-list`: only to and from the
-    /// peers listed below.
-    FEDERATION_POLICY = "federation.policy", Choice(&["closed", "allow-list"]), Default(r#""closed""#);
+    /// peers listed below. `open`: to and from every relay that proves its domain as `federation.unlisted_trust` says and is
+    /// not in `federation.deny`; with those listed below, as their entry says.
+    FEDERATION_POLICY = "federation.policy", Choice(&["closed", "allow-list", "open"]), Default(r#""closed""#);
+    /// With `policy = "open"`: domains with which nothing is exchanged all the same, each with every domain below it. An
+    /// entry in `[[federation.peers]]` makes an exception for a domain below.
+    FEDERATION_DENY = "federation.deny", Texts("domains"), Default("[]");
+    /// With `policy = "open"`: how relays that are not listed prove their domain. `public`: by the key in the domain's TLSA
+    /// records where DNSSEC proves them, else by a certificate of a public authority; a domain that was seen with such records
+    /// is not believed without them until its DNS proves that they are gone. `dane`: by TLSA records only. `webpki`: by a
+    /// certificate of a public authority only.
+    FEDERATION_UNLISTED = "federation.unlisted_trust", Choice(&["public", "dane", "webpki"]), Default(r#""public""#);
+    /// The public authorities, for `webpki` and `public`. `bundled`: those of Mozilla's list of the day this version was
+    /// made. `system`: those of this machine, which its administrator keeps up to date. Else a file in PEM.
+    FEDERATION_ROOTS = "federation.public_roots", Text("`bundled`, `system`, or path"), Default(r#""bundled""#);
     /// The certificate that proves this relay's domain to other relays, in PEM, for connections in both directions.
     /// The domain must be among its names (SAN). Peers that pin its key need to know before the key changes.
     FEDERATION_CERTIFICATE = "federation.certificate", Text("path"),
@@ -107,15 +119,19 @@ keys! {
     /// How many batches may be on their way to one peer at the same time. More is faster over a long distance, and
     /// takes more memory: this number times `limits.batch_bytes` for each peer at most.
     BATCHES_IN_FLIGHT = "federation.batches_in_flight", Count(1..=64), Default("8");
+    /// How many envelopes one peer may bring per second in the long run. What is more is put off (429), and comes again.
+    ENVELOPES_PER_SECOND = "federation.envelopes_per_second", Count(1..=1_000_000), Default("20000");
 
     /// The peer's domain.
     PEER_DOMAIN = "federation.peers.domain", Text("domain"), Required(r#""beta.example""#);
     /// `out`: envelopes go there. `in`: they come from there. `both`: either.
     PEER_DIRECTION = "federation.peers.direction", Choice(&["both", "in", "out"]), Default(r#""both""#);
     /// How the peer proves that it is that domain. `pinned`: its key is one of `pins`; nothing else in its certificate
-    /// counts. `private-ca`: its certificate names the domain and comes from the authority in `ca`. The mode
-    /// holds for connections in both directions, and nothing falls back to another one.
-    PEER_TRUST = "federation.peers.trust", Choice(&["pinned", "private-ca"]), Default(r#""pinned""#);
+    /// counts. `private-ca`: its certificate names the domain and comes from the authority in `ca`. `dane`: its key is in
+    /// the TLSA records `3 1 1` of one of its SRV targets, and DNSSEC proves them and the SRV records. `webpki`: its
+    /// certificate names the domain, is meant for servers and comes from a public authority
+    /// (`federation.public_roots`). The mode holds for connections in both directions, and nothing falls back to another one.
+    PEER_TRUST = "federation.peers.trust", Choice(&["pinned", "private-ca", "dane", "webpki"]), Default(r#""pinned""#);
     /// SHA-256 of the peer's public key (SPKI), 64 hexadecimal digits. For `trust = "pinned"`: the current key, and before
     /// a change also the next one. The peer's administrator reads it off `postrider check-config` and tells it over another
     /// channel.
@@ -128,6 +144,13 @@ keys! {
     /// be in `dns.allow_networks`. When the peer moves, somebody has to change them here.
     PEER_ADDRESSES = "federation.peers.addresses", Texts("addresses with port"),
         Means("the peer is found through its SRV record", r#"["192.0.2.1:443"]"#);
+    /// How many batches may be on their way to this peer, and from it, at the same time. On the way to it never more than
+    /// `federation.batches_in_flight`.
+    PEER_IN_FLIGHT = "federation.peers.batches_in_flight", Count(1..=64),
+        Means("as for all peers", "8");
+    /// Like `federation.envelopes_per_second`, for this peer.
+    PEER_RATE = "federation.peers.envelopes_per_second", Count(1..=1_000_000),
+        Means("as for all peers", "20000");
 
     /// DNS servers to ask: an address, with a port if it is not 53. An empty list stands for those of the system
     /// (`/etc/resolv.conf`).
@@ -136,6 +159,17 @@ keys! {
     /// link-local addresses are refused otherwise, so that nobody's DNS can point this relay at your own machines.
     /// Write the smallest network that holds the peers.
     DNS_ALLOW_NETWORKS = "dns.allow_networks", Texts("networks (CIDR)"), Default("[]");
+    /// Hosts whose addresses are not looked up, each as `name=address`; a host with several addresses has several entries.
+    /// For tests and private networks: they need not be in `dns.allow_networks`. SRV records are looked up all the same
+    /// (`federation.peers.addresses` does without).
+    DNS_HOSTS = "dns.hosts", Texts("host=address"), Default("[]");
+    /// `auto`: signatures are checked here, as soon as the DNS servers pass them on. That is made sure of at the start and
+    /// every five minutes, and the log says when it changes; behind servers that strip signatures there is no `dane`.
+    /// `off`: never.
+    DNS_DNSSEC = "dns.dnssec", Choice(&["auto", "off"]), Default(r#""auto""#);
+    /// A file with the keys that checking begins at, as DNSKEY records in a zone file's form. They stand in place of the
+    /// root's: for a private root.
+    DNS_TRUST_ANCHOR = "dns.trust_anchor", Text("path"), Means("the keys of the root of the public DNS", r#""dns/root.key""#);
 
     /// `open`: everybody who can connect may register a mailbox.
     REGISTRATION_POLICY = "registration.policy", Choice(&["open"]), Default(r#""open""#);

@@ -8,7 +8,9 @@ use postrider_common::Domain;
 
 use super::credentials::read_authority;
 use super::file::{File, Table};
-use super::keys::{PEER_ADDRESSES, PEER_CA, PEER_DIRECTION, PEER_DOMAIN, PEER_PINS, PEER_TRUST};
+use super::keys::{
+    PEER_ADDRESSES, PEER_CA, PEER_DIRECTION, PEER_DOMAIN, PEER_IN_FLIGHT, PEER_PINS, PEER_RATE, PEER_TRUST,
+};
 use super::problem::Findings;
 use super::reader::Reader;
 
@@ -23,6 +25,10 @@ pub struct PeerConfig {
     pub trust: TrustConfig,
     /// Where it is; empty: where its SRV record says.
     pub addresses: Vec<SocketAddr>,
+    /// Batches on their way to it and from it, if not as many as for all.
+    pub batches_in_flight: Option<usize>,
+    /// Envelopes that it may bring per second, if not as many as for all.
+    pub envelopes_per_second: Option<u32>,
 }
 
 /// Which way envelopes may go.
@@ -51,12 +57,18 @@ pub enum TrustConfig {
         /// The certificates, in PEM.
         pem: Vec<u8>,
     },
+    /// Its key is in TLSA records that DNSSEC proves.
+    Dane,
+    /// Its certificate comes from a public authority and names the domain.
+    WebPki,
 }
 
 #[derive(Clone, Copy)]
 enum TrustMode {
     Pinned,
     PrivateCa,
+    Dane,
+    WebPki,
 }
 
 /// This relay, as far as it is known when the peers are read.
@@ -111,12 +123,32 @@ fn peer(
     if direction == PeerDirection::In && !addresses.is_empty() {
         reader.warning(&PEER_ADDRESSES, "is never used: with direction = \"in\" nothing is sent there");
     }
-    Some(PeerConfig { domain: domain?, direction, trust: trust?, addresses })
+    if trust == Some(TrustConfig::Dane) && !addresses.is_empty() {
+        reader.problem(
+            &PEER_ADDRESSES,
+            "do not go with trust = \"dane\", which finds the key where it finds the host, through SRV",
+        );
+    }
+    let batches_in_flight = reader.optional_number(&PEER_IN_FLIGHT);
+    let envelopes_per_second = reader.optional_number(&PEER_RATE);
+    Some(PeerConfig {
+        domain: domain?,
+        direction,
+        trust: trust?,
+        addresses,
+        batches_in_flight,
+        envelopes_per_second,
+    })
 }
 
 fn trust(own: Own<'_>, reader: &mut Reader<'_, '_>) -> Option<TrustConfig> {
-    let mode =
-        reader.choice(&PEER_TRUST, &[("pinned", TrustMode::Pinned), ("private-ca", TrustMode::PrivateCa)]);
+    let modes = [
+        ("pinned", TrustMode::Pinned),
+        ("private-ca", TrustMode::PrivateCa),
+        ("dane", TrustMode::Dane),
+        ("webpki", TrustMode::WebPki),
+    ];
+    let mode = reader.choice(&PEER_TRUST, &modes);
     let pins = reader.list(&PEER_PINS, pin);
     let ca = reader.path(&PEER_CA);
     match mode {
@@ -156,6 +188,23 @@ fn trust(own: Own<'_>, reader: &mut Reader<'_, '_>) -> Option<TrustConfig> {
             }
             let ca = ca?;
             read_authority(reader, &PEER_CA, &ca).map(|pem| TrustConfig::PrivateCa { ca, pem })
+        }
+        TrustMode::Dane | TrustMode::WebPki => {
+            let (word, trust) = match mode {
+                TrustMode::Dane => ("dane", TrustConfig::Dane),
+                _ => ("webpki", TrustConfig::WebPki),
+            };
+            for (key, other) in [(&PEER_PINS, "pinned"), (&PEER_CA, "private-ca")] {
+                if reader.is_set(key) {
+                    reader.problem(
+                        key,
+                        format!(
+                            "does not go with trust = \"{word}\"; leave it out, or set trust = \"{other}\""
+                        ),
+                    );
+                }
+            }
+            Some(trust)
         }
     }
 }

@@ -47,6 +47,12 @@ impl<'a, 'i> Reader<'a, 'i> {
         self.with_default(key, |value| number(&key.kind, value))
     }
 
+    /// A whole number that need not be there.
+    pub(super) fn optional_number<T: TryFrom<u64>>(&mut self, key: &Key) -> Option<T> {
+        let number = self.optional(key, |value| number(&key.kind, value));
+        number.and_then(|number| T::try_from(number).ok())
+    }
+
     /// The same for what lies in memory.
     pub(super) fn length(&mut self, key: &Key) -> usize {
         usize::try_from(self.number(key)).unwrap_or(usize::MAX)

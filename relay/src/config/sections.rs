@@ -1,17 +1,21 @@
 //! From the file to the configuration, one section after the other.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
 
 use postrider_common::Domain;
+use postrider_federation::discovery::check_trust_anchor;
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
+use super::credentials::read_authority;
 use super::file::File;
 use super::key::Key;
 use super::keys::{
-    BATCHES_IN_FLIGHT, CONNECT_TIMEOUT, DATA_DIR, DNS_ALLOW_NETWORKS, DNS_SERVERS, DOMAIN,
-    FEDERATION_CERTIFICATE, FEDERATION_KEY, FEDERATION_POLICY, LISTEN_ADDRESSES, LOG_FORMAT, LOG_LEVEL,
+    BATCHES_IN_FLIGHT, CONNECT_TIMEOUT, DATA_DIR, DNS_ALLOW_NETWORKS, DNS_DNSSEC, DNS_HOSTS, DNS_SERVERS,
+    DNS_TRUST_ANCHOR, DOMAIN, ENVELOPES_PER_SECOND, FEDERATION_CERTIFICATE, FEDERATION_DENY, FEDERATION_KEY,
+    FEDERATION_POLICY, FEDERATION_ROOTS, FEDERATION_UNLISTED, LISTEN_ADDRESSES, LOG_FORMAT, LOG_LEVEL,
     REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST, SUBMISSION_POLICY,
     SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY,
 };
@@ -20,7 +24,8 @@ use super::problem::Findings;
 use super::reader::Reader;
 use super::{
     Config, Credentials, DnsConfig, FederationConfig, FederationPolicy, Limits, LogConfig, LogFormat,
-    RegistrationPolicy, StoreConfig, SubmissionConfig, SubmissionPolicy,
+    PeerConfig, PublicRoots, RegistrationPolicy, StoreConfig, SubmissionConfig, SubmissionPolicy,
+    TrustConfig, UnlistedTrust,
 };
 
 /// Goes through the whole file whatever it finds. `None` only if there are problems.
@@ -38,16 +43,28 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
     let tls = tls(reader);
     let policy = reader.choice(
         &FEDERATION_POLICY,
-        &[("closed", FederationPolicy::Closed), ("allow-list", FederationPolicy::AllowList)],
+        &[
+            ("closed", FederationPolicy::Closed),
+            ("allow-list", FederationPolicy::AllowList),
+            ("open", FederationPolicy::Open),
+        ],
     );
     let identity = data_dir.as_deref().and_then(|data_dir| identity(reader, domain.as_ref(), data_dir));
     let connect_timeout = reader.duration(&CONNECT_TIMEOUT);
     let request_timeout = reader.duration(&REQUEST_TIMEOUT);
     let batches_in_flight = reader.length(&BATCHES_IN_FLIGHT);
-    let dns = DnsConfig {
-        servers: reader.list(&DNS_SERVERS, super::dns_server),
-        allow_networks: reader.list(&DNS_ALLOW_NETWORKS, super::network),
-    };
+    let envelopes_per_second = positive(reader.number(&ENVELOPES_PER_SECOND)).get();
+    let deny = reader.list(&FEDERATION_DENY, super::domain);
+    let unlisted_trust = reader.choice(
+        &FEDERATION_UNLISTED,
+        &[
+            ("public", UnlistedTrust::Public),
+            ("dane", UnlistedTrust::Dane),
+            ("webpki", UnlistedTrust::WebPki),
+        ],
+    );
+    let public_roots = public_roots(reader);
+    let dns = dns(reader);
     let registration = reader.choice(&REGISTRATION_POLICY, &[("open", RegistrationPolicy::Open)]);
     let limits = Limits::read(reader);
     let submission = submission(reader, limits.envelopes.batch_envelopes);
@@ -57,15 +74,9 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
     let own = Own { domain: domain.as_ref(), pin: identity.as_ref().map(|identity| &identity.pin) };
     let peers = peers(file, own, directory, findings);
     let mut top = Reader::new(&file.top, directory, findings);
-    match policy {
-        FederationPolicy::Closed if !peers.is_empty() => top.warning(
-            &FEDERATION_POLICY,
-            "is \"closed\": nothing is exchanged with the peers that are listed; to do so, set it to \"allow-list\"",
-        ),
-        FederationPolicy::AllowList if peers.is_empty() => {
-            top.warning(&FEDERATION_POLICY, "is \"allow-list\", and no peer is listed");
-        }
-        _ => {}
+    contradictions(&mut top, policy, &peers, &deny);
+    if !dns.dnssec {
+        without_dnssec(&mut top, policy, &peers, unlisted_trust);
     }
 
     Some(Config {
@@ -80,7 +91,11 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
             connect_timeout,
             request_timeout,
             batches_in_flight,
+            envelopes_per_second,
             peers,
+            deny,
+            unlisted_trust,
+            public_roots,
         },
         dns,
         registration,
@@ -90,6 +105,98 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
         log: log?,
         warnings: Vec::new(),
     })
+}
+
+/// What goes with the policy and what does not.
+fn contradictions(
+    reader: &mut Reader<'_, '_>,
+    policy: FederationPolicy,
+    peers: &[PeerConfig],
+    deny: &[Domain],
+) {
+    match policy {
+        FederationPolicy::Closed if !peers.is_empty() => reader.warning(
+            &FEDERATION_POLICY,
+            "is \"closed\": nothing is exchanged with the peers that are listed; to do so, set it to \"allow-list\"",
+        ),
+        FederationPolicy::AllowList if peers.is_empty() => {
+            reader.warning(&FEDERATION_POLICY, "is \"allow-list\", and no peer is listed");
+        }
+        _ => {}
+    }
+    if !deny.is_empty() && policy != FederationPolicy::Open {
+        reader.warning(&FEDERATION_DENY, "is never used: it goes with policy = \"open\"");
+    }
+    if let Some(peer) = peers.iter().find(|peer| deny.contains(&peer.domain)) {
+        let domain = &peer.domain;
+        reader
+            .problem(&FEDERATION_DENY, format!("has {domain}, which is listed as a peer; keep one of them"));
+    }
+}
+
+/// What cannot be without DNSSEC.
+fn without_dnssec(
+    reader: &mut Reader<'_, '_>,
+    policy: FederationPolicy,
+    peers: &[PeerConfig],
+    unlisted: UnlistedTrust,
+) {
+    if let Some(peer) = peers.iter().find(|peer| peer.trust == TrustConfig::Dane) {
+        let domain = &peer.domain;
+        reader.problem(&DNS_DNSSEC, format!("is \"off\", but the peer {domain} has trust = \"dane\""));
+    }
+    if policy == FederationPolicy::Open && unlisted == UnlistedTrust::Dane {
+        reader.problem(&DNS_DNSSEC, "is \"off\", but federation.unlisted_trust is \"dane\"");
+    }
+}
+
+fn dns(reader: &mut Reader<'_, '_>) -> DnsConfig {
+    let dnssec = reader.choice(&DNS_DNSSEC, &[("auto", true), ("off", false)]);
+    let file = reader.path(&DNS_TRUST_ANCHOR);
+    let trust_anchor = file.and_then(|file| {
+        let text = fs::read_to_string(&file)
+            .map_err(|error| format!("names a file that cannot be read: {}: {error}", file.display()));
+        let checked = text.and_then(|text| match check_trust_anchor(&text) {
+            Ok(()) => Ok(text),
+            Err(error) => Err(format!("names a file that is no trust anchor: {}: {error}", file.display())),
+        });
+        checked.map_err(|problem| reader.problem(&DNS_TRUST_ANCHOR, problem)).ok()
+    });
+    if !dnssec && reader.is_set(&DNS_TRUST_ANCHOR) {
+        reader.warning(&DNS_TRUST_ANCHOR, "is never used: dns.dnssec is \"off\"");
+    }
+    DnsConfig {
+        servers: reader.list(&DNS_SERVERS, super::dns_server),
+        allow_networks: reader.list(&DNS_ALLOW_NETWORKS, super::network),
+        hosts: reader.list(&DNS_HOSTS, super::host),
+        dnssec,
+        trust_anchor,
+    }
+}
+
+/// Where systems keep the public authorities.
+const SYSTEM_ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+fn public_roots(reader: &mut Reader<'_, '_>) -> Option<PublicRoots> {
+    let word = reader.text(&FEDERATION_ROOTS, |text| Ok(text.to_owned()))?;
+    let file = match word.as_str() {
+        "bundled" => return None,
+        "system" => match SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists()) {
+            Some(path) => path.to_owned(),
+            None => {
+                let known = SYSTEM_ROOTS.join(", ");
+                reader.problem(&FEDERATION_ROOTS, format!("is \"system\", but none of {known} is there"));
+                return None;
+            }
+        },
+        _ => reader.path(&FEDERATION_ROOTS)?,
+    };
+    read_authority(reader, &FEDERATION_ROOTS, &file).map(|pem| PublicRoots { file, pem })
 }
 
 fn listen(reader: &mut Reader<'_, '_>) -> Vec<SocketAddr> {

@@ -1,5 +1,6 @@
 //! From the configuration to the parts of a relay.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,16 +13,20 @@ use postrider_common::secret::Secret;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire;
 use postrider_common::wire::control::{RelayInfo, RelayLimits, RelayPolicies};
+use postrider_federation::discovery::Validation;
 use postrider_federation::{
-    CaRoots, ClientConfig, Direction, Identity, Inbound, Networks, Peer, Pin, Policy, PolicyMode, Resolve,
-    Resolver, Server, ServerConfig, Trust,
+    CaRoots, ClientConfig, Direction, Identity, Inbound, Networks, Peer, PeerLimits, Pin, Policy, PolicyMode,
+    Resolve, Resolver, ResolverSettings, Server, ServerConfig, Trust, Unlisted, Witness,
 };
 use tokio::sync::watch;
 use zeroize::Zeroize;
 
 use super::StartError;
 use super::opening::Told;
-use crate::config::{Config, FederationPolicy, PeerConfig, PeerDirection, TrustConfig};
+use crate::config::{
+    Config, FederationConfig, FederationPolicy, PeerConfig, PeerDirection, PublicRoots, TrustConfig,
+    UnlistedTrust,
+};
 use crate::store::{self, Store, Window};
 use crate::{api, delivery, listener};
 
@@ -88,31 +93,60 @@ pub(super) fn identity(config: &Config) -> Result<Identity, StartError> {
     Identity::from_pem(&config.domain, &files.certificate_pem, &files.key_pem).map_err(configuration)
 }
 
+/// What the configuration says about peers.
 pub(super) fn policy(config: &Config, identity: &Identity) -> Result<Policy, StartError> {
-    let mode = match config.federation.policy {
+    let federation = &config.federation;
+    let peers = federation.peers.iter().map(|entry| peer(entry, federation));
+    let peers = peers.collect::<Result<Vec<_>, _>>()?;
+    let mode = match federation.policy {
         FederationPolicy::Closed => PolicyMode::Closed,
         FederationPolicy::AllowList => PolicyMode::AllowList,
+        FederationPolicy::Open => PolicyMode::Open(Unlisted {
+            trust: match federation.unlisted_trust {
+                UnlistedTrust::Public => Trust::Public { roots: public_roots(federation)? },
+                UnlistedTrust::WebPki => Trust::WebPki { roots: public_roots(federation)? },
+                UnlistedTrust::Dane => Trust::Dane,
+            },
+            limits: PeerLimits {
+                batches_in_flight: federation.batches_in_flight,
+                envelopes_per_second: federation.envelopes_per_second,
+            },
+            denied: federation.deny.clone(),
+        }),
     };
-    let peers = config.federation.peers.iter().map(peer).collect::<Result<Vec<_>, _>>()?;
     Policy::new(mode, identity, peers).map_err(configuration)
 }
 
-fn peer(config: &PeerConfig) -> Result<Peer, StartError> {
+fn peer(config: &PeerConfig, federation: &FederationConfig) -> Result<Peer, StartError> {
     let trust = match &config.trust {
         TrustConfig::Pinned { pins } => {
             Trust::Pinned { pins: pins.iter().map(|pin| Pin::from_bytes(*pin)).collect() }
         }
-        TrustConfig::PrivateCa { ca, pem } => {
-            let unusable = |error| StartError::Configuration(format!("{}: {error}", ca.display()));
-            Trust::PrivateCa { roots: CaRoots::from_pem(pem).map_err(unusable)? }
-        }
+        TrustConfig::PrivateCa { ca, pem } => Trust::PrivateCa { roots: roots(ca, pem)? },
+        TrustConfig::Dane => Trust::Dane,
+        TrustConfig::WebPki => Trust::WebPki { roots: public_roots(federation)? },
     };
     let direction = match config.direction {
         PeerDirection::Both => Direction::Both,
         PeerDirection::In => Direction::In,
         PeerDirection::Out => Direction::Out,
     };
-    Ok(Peer { domain: config.domain.clone(), direction, trust, addresses: config.addresses.clone() })
+    let limits = PeerLimits {
+        batches_in_flight: config.batches_in_flight.unwrap_or(federation.batches_in_flight),
+        envelopes_per_second: config.envelopes_per_second.unwrap_or(federation.envelopes_per_second),
+    };
+    Ok(Peer { domain: config.domain.clone(), direction, trust, addresses: config.addresses.clone(), limits })
+}
+
+fn public_roots(federation: &FederationConfig) -> Result<CaRoots, StartError> {
+    match &federation.public_roots {
+        None => Ok(CaRoots::of_the_web()),
+        Some(PublicRoots { file, pem }) => roots(file, pem),
+    }
+}
+
+fn roots(file: &Path, pem: &[u8]) -> Result<CaRoots, StartError> {
+    CaRoots::from_pem(pem).map_err(|error| StartError::Configuration(format!("{}: {error}", file.display())))
 }
 
 /// The peers that may hold something for us and that we may call.
@@ -121,13 +155,40 @@ pub(super) fn greeted(config: &Config) -> Vec<postrider_common::Domain> {
     peers.map(|peer| peer.domain.clone()).collect()
 }
 
-pub(super) fn resolver(config: &Config) -> Result<Arc<dyn Resolve>, StartError> {
-    let resolver = if config.dns.servers.is_empty() {
-        Resolver::system()
-    } else {
-        Resolver::with_servers(&config.dns.servers)
+/// DNS. Whether it can prove anything is told in the log while the relay starts.
+pub(super) fn resolver(
+    config: &Config,
+    clock: &SharedClock,
+    supervisor: &Supervisor,
+) -> Result<Arc<dyn Resolve>, StartError> {
+    let settings = ResolverSettings {
+        servers: config.dns.servers.clone(),
+        dnssec: config.dns.dnssec,
+        trust_anchor: config.dns.trust_anchor.clone(),
     };
-    Ok(Arc::new(resolver.map_err(configuration)?))
+    let resolver = Resolver::new(&settings, Arc::clone(clock)).map_err(configuration)?;
+    if rests_on_dns(&config.federation) {
+        let (probed, stopping) = (resolver.clone(), supervisor.stopping());
+        supervisor.spawn("DNSSEC probe", async move {
+            let validation = tokio::select! {
+                () = stopping => return,
+                validation = probed.validation() => validation,
+            };
+            if let Validation::Fails(reason) = validation {
+                tracing::warn!("DANE is not available, and whoever is proven by it waits: {reason}");
+            }
+        });
+    }
+    Ok(Arc::new(resolver))
+}
+
+/// Whether somebody may be proven by DNS.
+fn rests_on_dns(federation: &FederationConfig) -> bool {
+    match federation.policy {
+        FederationPolicy::Closed => false,
+        FederationPolicy::Open if federation.unlisted_trust != UnlistedTrust::WebPki => true,
+        _ => federation.peers.iter().any(|peer| peer.trust == TrustConfig::Dane),
+    }
 }
 
 pub(super) fn client_config(
@@ -137,11 +198,15 @@ pub(super) fn client_config(
     resolver: Arc<dyn Resolve>,
 ) -> ClientConfig {
     let federation = &config.federation;
+    let mut hosts: HashMap<_, Vec<_>> = HashMap::new();
+    for (host, address) in &config.dns.hosts {
+        hosts.entry(host.clone()).or_default().push(*address);
+    }
     ClientConfig {
+        hosts,
         networks: Networks::new(config.dns.allow_networks.iter().copied()),
         handshake_timeout: federation.connect_timeout,
         request_timeout: federation.request_timeout,
-        in_flight: federation.batches_in_flight,
         attempt_timeout: ATTEMPT,
         ..ClientConfig::new(Arc::clone(identity), policy, resolver)
     }
@@ -151,11 +216,13 @@ pub(super) fn federation_server(
     config: &Config,
     identity: Arc<Identity>,
     policy: watch::Receiver<Arc<Policy>>,
+    witness: Witness,
     inbound: Arc<dyn Inbound>,
     clock: &SharedClock,
     supervisor: &Supervisor,
 ) -> Server {
     let server = ServerConfig {
+        witness: Some(witness),
         limits: config.limits.envelopes,
         body_timeout: config.limits.body_timeout,
         ..ServerConfig::new(identity, policy, SOFTWARE)

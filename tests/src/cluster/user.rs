@@ -37,7 +37,8 @@ pub struct Received {
 }
 
 impl User {
-    pub(super) fn new(identity: Identity, relay: Relay, clock: SharedClock) -> Self {
+    /// Somebody with these keys, at a relay that need not be of a cluster.
+    pub fn new(identity: Identity, relay: Relay, clock: SharedClock) -> Self {
         Self { identity, relay, clock, session: Mutex::default(), receiver: Mutex::default() }
     }
 

@@ -72,9 +72,19 @@ fn every_problem_between_relays_is_listed_with_its_status() {
         }
     }
     assert!(made.len() > 8, "{made:?}");
-    // What is forbidden is said by the class with which policy or trust has failed.
-    for class in classes_of(&["policy", "trust", "trust/pinned", "trust/private_ca"]) {
-        made.insert(class.slug().to_owned(), 403);
+    // What is forbidden is said by the class with which policy or trust has failed; what DNS does not say, by its own.
+    let judges = [
+        "policy",
+        "trust",
+        "trust/chain",
+        "trust/dane",
+        "trust/evidence",
+        "trust/pinned",
+        "discovery/resolver",
+    ];
+    for class in classes_of(&judges) {
+        let is_unknown = matches!(class, FailureClass::DiscoveryFailed | FailureClass::DiscoveryBogus);
+        made.insert(class.slug().to_owned(), if is_unknown { 503 } else { 403 });
     }
     assert_eq!(listed.keys().copied().collect::<Vec<_>>(), made.keys().collect::<Vec<_>>());
     for (slug, status) in listed {

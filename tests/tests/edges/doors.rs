@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use postrider_common::wire;
 use postrider_tests::cluster::{Cluster, PATIENCE};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use crate::raw::{ALPHA, Answer, Owner, Target, head, until_end};
+use crate::raw::{ALPHA, Answer, BETA, Owner, Target, head, until_end};
 
 /// The shortest that the configuration allows.
 const LIMITS: &str =
@@ -150,6 +151,39 @@ async fn an_address_has_so_many_connections_and_no_more() {
         }
     };
     timeout(PATIENCE, let_in).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn a_thousand_half_open_connections_keep_no_peer_out() {
+    const HELD: usize = 1000;
+    allow_descriptors(3 * HELD);
+    let patient = "[limits]\ntls_handshake_timeout = \"2 min\"\n";
+    let cluster = Cluster::builder([ALPHA, BETA]).configure(move |_| patient.into()).start().await.unwrap();
+    let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(BETA).await.unwrap());
+    let beta = Target::of(&cluster, BETA).await.from([127, 0, 0, 9].into());
+    let mut held = Vec::new();
+    for n in 0..HELD {
+        let mut stream = beta.tcp().await;
+        if n % 2 == 0 {
+            stream.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1]).await.unwrap();
+        }
+        held.push(stream);
+    }
+    alice.send(&bob, b"through the crowd").await.unwrap();
+    assert_eq!(bob.receive().await.unwrap().message, b"through the crowd");
+    for stream in &mut held {
+        let said = stream.try_read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(said, Err(std::io::ErrorKind::WouldBlock), "it was there all the time");
+    }
+}
+
+/// Both ends of each connection are in this process.
+fn allow_descriptors(count: usize) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = u64::try_from(count).unwrap();
+    if current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).unwrap();
+    }
 }
 
 /// As a client of ten years ago begins: no `supported_versions`.

@@ -48,7 +48,7 @@ impl Failures {
             )
         };
         match most_telling {
-            Some(failure) if progress(failure.class) > 0 || self.unreached.is_empty() => failure,
+            Some(failure) if progress(failure.class) > 1 || self.unreached.is_empty() => failure,
             _ => unreached(),
         }
     }
@@ -57,10 +57,12 @@ impl Failures {
 /// How far an attempt came before it failed like this.
 const fn progress(class: FailureClass) -> u8 {
     match class {
-        FailureClass::DiscoveryFailed => 0,
-        FailureClass::ConnectFailed => 1,
-        FailureClass::VersionUnsupported => 2,
-        _ => 3,
+        // That one target is ourselves says nothing about the others.
+        FailureClass::Loop => 0,
+        FailureClass::DiscoveryFailed => 1,
+        FailureClass::ConnectFailed => 2,
+        FailureClass::VersionUnsupported => 3,
+        _ => 4,
     }
 }
 
@@ -90,6 +92,22 @@ mod tests {
         all.other(Failure::new(FailureClass::TlsExpired, "expired"));
         all.other(Failure::new(FailureClass::ConnectFailed, "handshake"));
         assert_eq!(all.most_telling(), Failure::new(FailureClass::TlsExpired, "expired"));
+    }
+
+    #[test]
+    fn only_if_every_target_is_ourselves_there_is_no_way_out() {
+        let circle = || Failure::new(FailureClass::Loop, "circle");
+        let mut all = failures();
+        all.other(circle());
+        assert_eq!(all.most_telling(), circle());
+        let mut all = failures();
+        all.other(Failure::new(FailureClass::DiscoveryFailed, "no address"));
+        all.other(circle());
+        assert_eq!(all.most_telling().class, FailureClass::DiscoveryFailed);
+        let mut all = failures();
+        all.unreached("192.0.2.1:443".parse().unwrap(), "refused");
+        all.other(circle());
+        assert_eq!(all.most_telling().class, FailureClass::ConnectFailed);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,9 +21,11 @@ use tokio::sync::Semaphore;
 use super::super::ClientConfig;
 use super::super::answer::Answered;
 use super::super::connect::Proven;
+use crate::LOG;
+use crate::discovery::Target;
 use crate::executor::TaskExecutor;
 use crate::policy::{Direction, Policy};
-use crate::trust::{REMEMBERED, judge};
+use crate::trust::{REMEMBERED, Witness, judge};
 
 /// A handle to the connection. It stays open while there is one.
 pub(in super::super) struct Connection {
@@ -31,10 +33,17 @@ pub(in super::super) struct Connection {
     domain: Domain,
     sender: SendRequest<Full<Bytes>>,
     chain: Vec<CertificateDer<'static>>,
-    /// The policy under which the peer was judged last, and when.
-    judged: Mutex<(Arc<Policy>, Timestamp)>,
+    target: Option<Target>,
+    judged: Mutex<Judged>,
     usage: Arc<Usage>,
     request_timeout: Duration,
+}
+
+/// The last verdict.
+struct Judged {
+    policy: Arc<Policy>,
+    at: Timestamp,
+    life: Duration,
 }
 
 /// What has to be polled for anything to move.
@@ -71,7 +80,8 @@ impl Connection {
         supervisor: &Supervisor,
     ) -> Result<(Self, Driver), Failure> {
         let (domain, chain) = (proven.peer.domain().clone(), proven.chain());
-        let policy = Arc::clone(&proven.policy);
+        let (policy, target) = (Arc::clone(&proven.policy), proven.target.clone());
+        let life = proven.life;
         let stream = proven.into_stream(config.handshake_timeout).await?;
         let mut http = Builder::new(TaskExecutor::new(supervisor.clone(), "peer connection"));
         http.timer(TokioTimer::new())
@@ -87,9 +97,11 @@ impl Connection {
                 format!("{domain} does not speak HTTP/2: {}", causes(&error)),
             )
         })?;
+        let terms = policy.admit(&domain, Direction::Out)?;
+        let in_flight = terms.limits.batches_in_flight.clamp(1, config.in_flight.max(1));
         let usage = Arc::new(Usage {
-            permits: Semaphore::new(config.in_flight),
-            size: config.in_flight,
+            permits: Semaphore::new(in_flight),
+            size: in_flight,
             last: AtomicU64::new(clock.now().as_millis()),
             clock: Arc::clone(clock),
         });
@@ -98,7 +110,8 @@ impl Connection {
             domain,
             sender,
             chain,
-            judged: Mutex::new((policy, clock.now())),
+            target,
+            judged: Mutex::new(Judged { policy: Arc::clone(&policy), at: clock.now(), life }),
             usage: Arc::clone(&usage),
             request_timeout: config.request_timeout,
         };
@@ -119,20 +132,38 @@ impl Connection {
         self.usage.idle_since()
     }
 
-    /// Whether `policy` accepts what the peer presented when the connection was made.
-    pub(super) fn is_proven_under(&self, policy: &Arc<Policy>, now: Timestamp) -> bool {
-        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::ptr_eq(&judged.0, policy) && now.since(judged.1) < REMEMBERED {
+    /// Whether `policy` accepts what the peer presented when the connection was made, by what DNS says today.
+    pub(super) async fn is_proven_under(
+        &self,
+        policy: &Arc<Policy>,
+        witness: &Witness,
+        now: Timestamp,
+    ) -> bool {
+        if self.judged().holds(policy, now) {
             return true;
         }
-        let accepted = policy
-            .admit(&self.domain, Direction::Out)
-            .and_then(|peer| judge(&self.chain, &self.domain, &peer.trust, now))
-            .is_ok();
-        if accepted {
-            *judged = (Arc::clone(policy), now);
+        match self.judge(policy, witness, now).await {
+            Ok(life) => {
+                *self.judged() = Judged { policy: Arc::clone(policy), at: now, life };
+                true
+            }
+            Err(failure) => {
+                let (peer, class) = (&self.domain, failure.class.slug());
+                tracing::debug!(target: LOG, %peer, class, "a kept connection is not trusted any more: {}", failure.detail);
+                false
+            }
         }
-        accepted
+    }
+
+    async fn judge(&self, policy: &Policy, witness: &Witness, now: Timestamp) -> Result<Duration, Failure> {
+        let trust = policy.admit(&self.domain, Direction::Out)?.trust;
+        let known = witness.about_kept(&self.domain, trust, self.target.as_ref()).await?;
+        judge(&self.chain, &self.domain, trust, &known.evidence, now)?;
+        Ok(known.life.min(REMEMBERED))
+    }
+
+    fn judged(&self) -> MutexGuard<'_, Judged> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request and reads the whole answer, of at most `limit` bytes.
@@ -155,6 +186,12 @@ impl Connection {
             Ok(answered) => answered.map_err(Lost::Broken),
             Err(_) => Err(Lost::TimedOut(self.request_timeout)),
         }
+    }
+}
+
+impl Judged {
+    fn holds(&self, policy: &Arc<Policy>, now: Timestamp) -> bool {
+        Arc::ptr_eq(&self.policy, policy) && now >= self.at && now.since(self.at) < self.life
     }
 }
 

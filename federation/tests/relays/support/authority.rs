@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postrider_federation::{Identity, Trust};
+use postrider_federation::{CaRoots, Identity, Trust};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -54,14 +54,41 @@ impl Authority {
 
     /// One that this one vouches for and whose certificates carry that voucher with them.
     pub(crate) fn intermediate(&self, name: &str) -> Self {
+        self.intermediate_as(authority(name))
+    }
+
+    fn intermediate_as(&self, params: CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
-        let issuer = CertifiedIssuer::signed_by(authority(name), key, &self.issuer).unwrap();
+        let issuer = CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap();
         Self {
             root_pem: self.root_pem.clone(),
             intermediates: vec![issuer.der().clone()],
             intermediate_pem: issuer.pem(),
             issuer,
         }
+    }
+
+    /// The same, for these usages only.
+    pub(crate) fn intermediate_for(&self, name: &str, usages: &[ExtendedKeyUsagePurpose]) -> Self {
+        let mut params = authority(name);
+        params.extended_key_usages = usages.to_vec();
+        self.intermediate_as(params)
+    }
+
+    /// An identity of `name` as its relay presents it when the intermediate was forgotten.
+    pub(crate) fn alone(&self, name: &str) -> Arc<Identity> {
+        let (certificate, key) = self.pems(name);
+        Arc::new(Identity::from_pem(&domain(name), certificate.as_bytes(), key.as_bytes()).unwrap())
+    }
+
+    /// A certificate for `name` and its key.
+    pub(crate) fn pems(&self, name: &str) -> (String, String) {
+        let (leaf, key) = self.issue(Certificate::of(name));
+        (leaf.pem(), key.serialize_pem())
+    }
+
+    pub(crate) fn ca_roots(&self) -> CaRoots {
+        CaRoots::from_pem(self.root_pem.as_bytes()).unwrap()
     }
 
     pub(crate) fn trust(&self) -> Trust {

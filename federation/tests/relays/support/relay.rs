@@ -11,6 +11,7 @@ use postrider_common::supervisor::Supervisor;
 use postrider_common::{Domain, Envelope, FailureClass, Outcome};
 use postrider_federation::{
     Busy, Client, ClientConfig, Identity, Inbound, Networks, PeerId, Policy, Resolve, Server, ServerConfig,
+    Witness,
 };
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -83,11 +84,27 @@ impl Relay {
     }
 
     pub(crate) async fn start_with(identity: &Arc<Identity>, policy: Arc<Policy>, setup: Setup) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let (policy, receiver) = watch::channel(policy);
         let mut config = ServerConfig::new(Arc::clone(identity), receiver, "postrider/test");
         setup(&mut config);
+        Self::run(config, policy).await
+    }
+
+    /// One that asks this resolver about its callers.
+    pub(crate) async fn start_asking(
+        identity: &Arc<Identity>,
+        policy: Arc<Policy>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Self {
+        let (policy, receiver) = watch::channel(policy);
+        let mut config = ServerConfig::new(Arc::clone(identity), receiver, "postrider/test");
+        config.witness = Some(Witness::new(resolver));
+        Self::run(config, policy).await
+    }
+
+    async fn run(config: ServerConfig, policy: watch::Sender<Arc<Policy>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let inbox = Arc::new(Inbox {
             batches: Mutex::default(),
             arrived: watch::Sender::new(0),

@@ -50,6 +50,13 @@ impl Files {
         fs::set_permissions(key, Permissions::from_mode(0o600)).unwrap();
     }
 
+    /// Makes `dns/root.key`.
+    pub(super) fn make_trust_anchor(&self) {
+        let key = "oJMRESz5E4gYzS/q6XDrvU1qMPYIjCWzJaOau8XNEZeqCYKD5ar0IRd8KqXXFJkqmVfRvMGPmM1x8fGAa2XhSA==";
+        fs::create_dir_all(self.path("dns")).unwrap();
+        fs::write(self.path("dns/root.key"), format!(". 3600 IN DNSKEY 257 3 13 {key}\n")).unwrap();
+    }
+
     pub(super) fn open_to_everybody(&self, name: &str) {
         fs::set_permissions(self.path(name), Permissions::from_mode(0o644)).unwrap();
     }
@@ -66,6 +73,7 @@ impl Files {
             }
         }
         let _ = fs::copy(self.path("ca.pem"), self.path("peers/gamma-ca.pem"));
+        self.make_trust_anchor();
         let pin = "ab".repeat(32);
         let mut lines = vec![("", "domain", "\"alpha.example\"".to_owned())];
         match key.section() {

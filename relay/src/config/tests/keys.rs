@@ -35,7 +35,7 @@ fn every_key_is_read_and_its_type_and_range_checked() {
             }
             Kind::Choice(_) => expect("\"something-else\""),
             Kind::Texts(_) => {
-                expect("[\"nonsense\"]");
+                expect("[\"not one\"]");
                 expect("[1]");
             }
             Kind::Text(_) => expect("\"\""),

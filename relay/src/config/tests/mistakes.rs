@@ -46,7 +46,7 @@ pin = []
         "9: limits.header_timeout is a number, but must be a string with a unit, such as \"30 s\"",
         "10: limits.batch_envelopes is 0, but must be from 1 to 1024",
         "11: limits.colour is unknown",
-        "13: federation.policy is \"alow-list\", but must be \"closed\" or \"allow-list\"; did you mean \"allow-list\"?",
+        "13: federation.policy is \"alow-list\", but must be \"closed\" or \"allow-list\" or \"open\"; did you mean \"allow-list\"?",
         "14: federation.peers[1].pins is missing; trust = \"pinned\" needs the fingerprint of the peer's key",
         "15: federation.peers[1].domain is \"Beta.example\", but a domain is written in lower case",
         "19: federation.peers[2].pins is a list whose entry 1 is \"abc\", but must be a SHA-256 fingerprint: 64 hexadecimal digits, nothing between them",
@@ -204,4 +204,51 @@ proptest! {
             prop_assert!(!errors.problems().is_empty());
         }
     }
+}
+
+#[test]
+fn trust_and_policy_go_together_or_it_is_said() {
+    let files = Files::new();
+    let peer = "[[federation.peers]]\ndomain = \"beta.example\"\n";
+    for (text, expected) in [
+        (
+            format!("{peer}trust = \"dane\"\naddresses = [\"192.0.2.1:443\"]"),
+            "5: federation.peers[1].addresses do not go with trust = \"dane\"",
+        ),
+        (
+            format!("{peer}trust = \"webpki\"\npins = [\"{}\"]", "ab".repeat(32)),
+            "federation.peers[1].pins does not go with trust = \"webpki\"; leave it out, or set trust = \"pinned\"",
+        ),
+        (
+            format!("[dns]\ndnssec = \"off\"\n{peer}trust = \"dane\""),
+            "3: dns.dnssec is \"off\", but the peer beta.example has trust = \"dane\"",
+        ),
+        (
+            "[dns]\ndnssec = \"off\"\n[federation]\npolicy = \"open\"\nunlisted_trust = \"dane\"".to_owned(),
+            "3: dns.dnssec is \"off\", but federation.unlisted_trust is \"dane\"",
+        ),
+        (
+            format!("[federation]\npolicy = \"open\"\ndeny = [\"beta.example\"]\n{peer}trust = \"dane\""),
+            "4: federation.deny has beta.example, which is listed as a peer; keep one of them",
+        ),
+        (
+            "[federation]\npublic_roots = \"no.pem\"".to_owned(),
+            "3: federation.public_roots names a file that cannot be read",
+        ),
+        (
+            "[dns]\ntrust_anchor = \"postrider.toml\"".to_owned(),
+            "3: dns.trust_anchor names a file that is no trust anchor",
+        ),
+        (
+            "[dns]\nhosts = [\"relay.beta.example=localhost\"]".to_owned(),
+            "3: dns.hosts is a list whose entry 1 is \"relay.beta.example=localhost\", but must be a name, an equals sign",
+        ),
+    ] {
+        let found = problems(&files, &with(&text));
+        assert!(found.iter().any(|line| line.contains(expected)), "{text}\n{expected}\n{found:?}");
+    }
+    assert_eq!(
+        super::warnings(&files, &with("[federation]\ndeny = [\"spam.example\"]")),
+        ["federation.deny: is never used: it goes with policy = \"open\""]
+    );
 }

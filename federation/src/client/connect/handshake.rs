@@ -1,0 +1,94 @@
+//! The TLS handshake with a peer, and what its failure means.
+
+use std::io;
+use std::time::Duration;
+
+use postrider_common::{Domain, Failure, FailureClass};
+use rustls::{AlertDescription, CertificateError};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::{ALPN, tls};
+
+/// TLS with our protocol in it. Whose key the other side has is proven then, and nothing else.
+pub(super) async fn handshake(
+    connector: &TlsConnector,
+    domain: &Domain,
+    stream: TcpStream,
+    patience: Duration,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let name = tls::server_name(domain).ok_or_else(|| {
+        Failure::new(FailureClass::DiscoveryFailed, format!("{domain} cannot be asked for by TLS"))
+    })?;
+    let stream = match timeout(patience, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(handshake_failed(domain, &error)),
+        Err(_) => {
+            let detail = format!("{domain} did not finish the TLS handshake in time");
+            return Err(Failure::new(FailureClass::ConnectFailed, detail));
+        }
+    };
+    let (_, session) = stream.get_ref();
+    if session.alpn_protocol() == Some(ALPN) { Ok(stream) } else { Err(other_protocol(domain)) }
+}
+
+/// What the end of a handshake means, or of a connection on which the peer has not said a word yet.
+pub(super) fn handshake_failed(domain: &Domain, error: &io::Error) -> Failure {
+    use AlertDescription as Alert;
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::AlertReceived(
+            alert @ (Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied),
+        )) => Failure::new(
+            FailureClass::TlsOurCertificateRefused,
+            format!("{domain} does not accept our certificate: TLS alert {alert:?}"),
+        ),
+        Some(rustls::Error::AlertReceived(Alert::NoApplicationProtocol)) => other_protocol(domain),
+        Some(rustls::Error::AlertReceived(Alert::ProtocolVersion) | rustls::Error::PeerIncompatible(_)) => {
+            Failure::new(
+                FailureClass::VersionUnsupported,
+                format!("{domain} does not speak TLS 1.3: {error}"),
+            )
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => Failure::new(
+            FailureClass::TlsUntrusted,
+            format!("{domain} does not hold the key of the certificate that it presented"),
+        ),
+        Some(rustls::Error::InvalidCertificate(_)) => Failure::new(
+            FailureClass::TlsUntrusted,
+            format!("{domain} presented a certificate that cannot be used: {error}"),
+        ),
+        _ if is_closed(error) => Failure::new(
+            FailureClass::ConnectFailed,
+            format!("{domain} closed the connection during the TLS handshake"),
+        ),
+        _ => Failure::new(
+            FailureClass::ConnectFailed,
+            format!("the TLS handshake with {domain} failed: {error}"),
+        ),
+    }
+}
+
+/// Whether the peer hung up without a word of TLS.
+pub(super) fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+fn other_protocol(domain: &Domain) -> Failure {
+    Failure::new(
+        FailureClass::VersionUnsupported,
+        format!("{domain} does not speak the protocol postrider/1"),
+    )
+}
