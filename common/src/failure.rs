@@ -131,6 +131,76 @@ failure_classes! {
     NotConnected = "not-connected", Permanent;
     /// The envelope's time is over.
     Expired = "expired", Permanent;
+    /// The relay's administrator has taken the envelope out of the queue.
+    Dropped = "dropped", Permanent;
+}
+
+/// Who can do something about a failure, seen from the relay that holds the envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhoseEnd {
+    /// This relay's administrator.
+    Here,
+    /// The other relay's.
+    There,
+    /// Whoever sent the envelope.
+    Sender,
+    /// Whoever publishes the names.
+    Dns,
+    /// Whoever looks after the network in between.
+    Network,
+}
+
+impl WhoseEnd {
+    /// The word that names it everywhere.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::There => "there",
+            Self::Sender => "sender",
+            Self::Dns => "DNS",
+            Self::Network => "network",
+        }
+    }
+}
+
+impl FailureClass {
+    /// At whose end a failure of this class is mended.
+    pub const fn whose_end(self) -> WhoseEnd {
+        match self {
+            Self::PolicyDeniedHere
+            | Self::TlsOurCertificateRefused
+            | Self::StorageFull
+            | Self::QueueFull
+            | Self::Unavailable
+            | Self::Dropped => WhoseEnd::Here,
+            Self::PolicyDeniedThere
+            | Self::DiscoveryAbsent
+            | Self::DiscoveryDeclined
+            | Self::TlsUntrusted
+            | Self::TlsNameMismatch
+            | Self::TlsExpired
+            | Self::TlsPinMismatch
+            | Self::TlsDaneMismatch
+            | Self::VersionUnsupported
+            | Self::RemoteBusy
+            | Self::RemoteMisdirected
+            | Self::RemoteFailed
+            | Self::MailboxRefused
+            | Self::MailboxFull
+            | Self::Moved
+            | Self::Loop => WhoseEnd::There,
+            Self::DiscoveryFailed | Self::DiscoveryBogus => WhoseEnd::Dns,
+            Self::ConnectFailed => WhoseEnd::Network,
+            Self::NoSuchMailbox
+            | Self::NoSuchDevice
+            | Self::RateLimited
+            | Self::TooLarge
+            | Self::Malformed
+            | Self::LifetimeTooLong
+            | Self::NotConnected
+            | Self::Expired => WhoseEnd::Sender,
+        }
+    }
 }
 
 impl fmt::Display for FailureClass {

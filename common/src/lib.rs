@@ -25,7 +25,7 @@ pub use address::{Address, AddressError};
 pub use binding::{Binding, BindingError};
 pub use domain::{Domain, DomainError};
 pub use envelope::{Attachment, Draft, Envelope, Urgency};
-pub use failure::{Failure, FailureClass, Persistence};
+pub use failure::{Failure, FailureClass, Persistence, WhoseEnd};
 pub use id::{AttachmentId, DeviceId, EntryId, EnvelopeId, IdError, MailboxId, TrackingId};
 pub use outcome::Outcome;
 pub use time::Timestamp;

@@ -8,10 +8,11 @@ use postrider_common::{Domain, Timestamp};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
 use crate::certificate::{Pin, Presented};
+use crate::in_force::CertificateInForce;
 use crate::tls;
 
 /// How long a certificate that we issue to ourselves is valid. Peers pin its key; the date is a formality.
@@ -25,6 +26,8 @@ pub struct Identity {
     domain: Domain,
     pin: Pin,
     key: Arc<CertifiedKey>,
+    /// What handshakes show: `key`, until something replaces it.
+    shown: CertificateInForce,
 }
 
 /// A new identity, to be written to files.
@@ -103,7 +106,8 @@ impl Identity {
             rustls::Error::InconsistentKeys(_) => IdentityError::KeyMismatch,
             other => unusable(other),
         })?;
-        Ok(Self { domain: domain.clone(), pin, key: Arc::new(key) })
+        let key = Arc::new(key);
+        Ok(Self { domain: domain.clone(), pin, shown: CertificateInForce::new(Arc::clone(&key)), key })
     }
 
     /// Whose identity it is.
@@ -126,9 +130,20 @@ impl Identity {
         Some(Presented::of(&self.key.cert)?.not_after)
     }
 
+    /// Has the handshakes of every client and server that was made with this identity show `other` from now on. They still
+    /// go by the domain of this one.
+    pub fn show(&self, other: &Self) {
+        self.shown.replace(Arc::clone(&other.key));
+    }
+
+    /// What handshakes show.
+    pub const fn shown(&self) -> &CertificateInForce {
+        &self.shown
+    }
+
     /// What rustls takes.
-    pub(crate) fn certified(&self) -> Arc<SingleCertAndKey> {
-        Arc::new(SingleCertAndKey::from(Arc::clone(&self.key)))
+    pub(crate) fn certified(&self) -> Arc<CertificateInForce> {
+        Arc::new(self.shown.clone())
     }
 }
 

@@ -11,6 +11,7 @@ mod certificate;
 mod client;
 mod executor;
 mod identity;
+mod in_force;
 mod policy;
 mod server;
 mod tls;
@@ -22,6 +23,7 @@ pub use discovery::{Network, Networks, Resolve, Resolver, ResolverSettings};
 pub use executor::TaskExecutor;
 pub use hello::Hello;
 pub use identity::{Generated, Identity, IdentityError};
+pub use in_force::CertificateInForce;
 pub use policy::{
     Direction, Peer, PeerLimits, Policy, PolicyError, PolicyInForce, PolicyMode, Terms, Unlisted,
 };

@@ -177,6 +177,8 @@ impl Server {
         let mut stopping = pin!(self.supervisor.stopping());
         let mut proof_due = pin!(tokio::time::sleep(self.shared.config.proof_timeout));
         let (mut closing, mut proof_awaited) = (false, true);
+        let mut policy = self.shared.config.policy.clone();
+        let mut may_change = true;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -192,6 +194,15 @@ impl Server {
                     }
                     closing = true;
                     connection.as_mut().graceful_shutdown();
+                }
+                // A peer that the policy has dropped is told so at once, and not with its next request only.
+                changed = policy.changed(), if may_change && !closing => {
+                    may_change = changed.is_ok();
+                    if session.is_dismissed() {
+                        tracing::debug!(target: LOG, "the connection of a peer that the policy has dropped is closed");
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
                 }
                 () = proof_due.as_mut(), if proof_awaited => {
                     if !session.has_proof() {

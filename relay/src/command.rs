@@ -1,10 +1,20 @@
 //! The command line.
 
+pub mod announcement;
 pub mod check_config;
 pub mod client;
+pub mod dns;
+pub mod doctor;
+pub mod identity;
 pub mod init;
+pub mod peer;
+pub mod place;
+pub mod queue;
+pub mod reload;
 pub mod serve;
+mod show;
 pub mod store;
+pub mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,7 +25,13 @@ use clap::{Args, Parser, Subcommand};
 use postrider_common::Domain;
 
 use client::ClientCommand;
+use dns::DnsArgs;
+use doctor::DoctorArgs;
+use identity::IdentityCommand;
+use peer::PeerCommand;
+use queue::{AskArgs, QueueCommand};
 use store::StoreCommand;
+use why::WhyArgs;
 
 use crate::exit::Exit;
 
@@ -53,6 +69,40 @@ pub enum Command {
     /// problem on a line of its own (exit code 78). Run it as the user that the relay runs as, who has to be able to
     /// read the private keys.
     CheckConfig(CheckConfigArgs),
+    /// Say whether an envelope would reach another relay, and if not, why.
+    ///
+    /// Walks the whole way, as a delivery would, and prints each step: policy, DNS, connection, TLS, certificate, trust, what
+    /// the other relay sees of this one, clocks and versions. It sends no envelope, and needs no running relay. Exit code 0
+    /// only when an envelope would go through, 69 otherwise.
+    Doctor(DoctorArgs),
+    /// Print the DNS records that this relay needs, as lines of a zone.
+    Dns(DnsArgs),
+    /// Look at this relay's identity, tell it to others, change its key.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
+    /// Look at the peers, and exchange with another administrator what both relays need.
+    ///
+    /// A peering takes two administrators: each runs `peer export`, hands what it prints to the other over a channel that
+    /// both trust, and runs `peer import` with what the other has handed over.
+    #[command(subcommand)]
+    Peer(PeerCommand),
+    /// Have a running relay read its configuration again.
+    ///
+    /// The policy, the peers and the certificates count at once, for open connections too. Everything else counts from
+    /// the next start. If anything is wrong with the file, nothing changes, and every problem is told. SIGHUP does the
+    /// same and tells it in the log.
+    Reload(AskArgs),
+    /// Look into the queue of a running relay, and steer it.
+    ///
+    /// Envelopes for other relays wait in it, for each destination by itself. These commands ask the relay over the socket
+    /// in its data directory: run them as the user that it runs as, or as root.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Tell why an envelope is where it is.
+    ///
+    /// Asks the running relay that it was handed in at for everything that was met on its way: when, what, and at whose
+    /// end it is mended. The tracking id is what the sender's app was given.
+    Why(WhyArgs),
     /// Look after the store of a relay that is stopped: check it, back it up, move it.
     #[command(subcommand)]
     Store(StoreCommand),
@@ -137,6 +187,34 @@ pub fn run(command: Command) -> Exit {
             Err(error) => failed(&error, error.exit()),
         },
         Command::CheckConfig(args) => match check_config::run(&args, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Doctor(args) => match doctor::run(&args, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Dns(args) => match dns::run(&args, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Identity(command) => match identity::run(&command, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Peer(command) => match peer::run(&command, &mut io::stdin(), &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Reload(args) => match reload::run(&args, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Queue(command) => match queue::run(&command, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Why(args) => match why::run(&args, &mut out) {
             Ok(()) => Exit::Ok,
             Err(error) => failed(&error, error.exit()),
         },

@@ -7,6 +7,7 @@
 
 mod credentials;
 mod file;
+mod fragments;
 mod key;
 mod keys;
 mod limits;
@@ -35,6 +36,7 @@ use problem::Findings;
 use sections::config;
 
 pub use credentials::{Credentials, pin};
+pub use fragments::{peer_file, peers_directory};
 pub use limits::Limits;
 pub use peer::{PeerConfig, PeerDirection, TrustConfig};
 pub use problem::{ConfigErrors, Problem};
@@ -85,6 +87,8 @@ pub struct FederationConfig {
     pub batches_in_flight: usize,
     /// Envelopes that one peer may bring per second.
     pub envelopes_per_second: u32,
+    /// How long a next key is announced before it takes the place of the current one.
+    pub key_announcement: Duration,
     /// The relays that are known. To be left alone while the policy is `closed`.
     pub peers: Vec<PeerConfig>,
     /// With which nothing is exchanged while the policy is `open`, and with no domain below them.
@@ -219,6 +223,21 @@ impl Config {
                 Err(ConfigErrors::new(path.to_owned(), problems))
             }
         }
+    }
+}
+
+impl FederationConfig {
+    /// The peers in a text with `[[federation.peers]]`, whose files are in `directory`; or what is wrong with it.
+    pub fn read_peers(
+        &self,
+        own: &Domain,
+        text: &str,
+        directory: &Path,
+    ) -> Result<Vec<PeerConfig>, Vec<Problem>> {
+        let mut findings = Findings::default();
+        let own = peer::Own { domain: Some(own), pin: Some(&self.identity.pin) };
+        let peers = fragments::of_text(text, own, directory, &mut findings);
+        if findings.problems.is_empty() { Ok(peers) } else { Err(findings.problems) }
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! `main` and the tests use the same [`Daemon::build`]; tests give port 0 and a clock of their own.
 
+mod certificates;
 mod opening;
 mod parts;
+mod reload;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,15 +17,18 @@ use postrider_common::Domain;
 use postrider_common::clock::SharedClock;
 use postrider_common::random::SystemRandom;
 use postrider_common::supervisor::{Supervisor, TaskFailure};
-use postrider_federation::{Client, Policy, PolicyInForce};
+use postrider_federation::{CertificateInForce, Client, Policy, PolicyInForce};
 use tokio::net::TcpListener;
 
+use crate::admin;
 use crate::api::Api;
 use crate::config::Config;
 use crate::core::{self, Core};
 use crate::inbound::FederationEdge;
 use crate::listener::Door;
 use crate::store::{Store, StoreError};
+
+pub use reload::{Reload, ReloadError, Reloaded};
 
 /// A relay that is built, bound and running.
 #[derive(Debug)]
@@ -32,7 +37,7 @@ pub struct Daemon {
     addresses: Vec<SocketAddr>,
     supervisor: Supervisor,
     store: Arc<dyn Store>,
-    policy: PolicyInForce,
+    reload: Reload,
     drain: Duration,
 }
 
@@ -94,6 +99,8 @@ impl Daemon {
         let listeners = bind(&config.listen).await?;
         let supervisor = Supervisor::new();
         let store = parts::open_store(&config, &clock, &supervisor)?;
+        let socket = admin::Socket::bind(&config.data_dir)
+            .map_err(|error| StartError::DataDir { path: admin::path(&config.data_dir), error })?;
         let session_key = parts::session_key(&config.data_dir)?;
         let identity = Arc::new(parts::identity(&config)?);
         let policy = PolicyInForce::new(parts::policy(&config, &identity)?);
@@ -112,6 +119,28 @@ impl Daemon {
             random: Arc::new(SystemRandom),
             supervisor: supervisor.clone(),
         });
+        let client_certificate = CertificateInForce::new(parts::shown_to_clients(&config));
+        let client_tls = parts::client_tls(client_certificate.clone())?;
+        let mut shown =
+            vec![certificates::Shown { to: "other relays", certificate: identity.shown().clone() }];
+        if config.tls.is_some() {
+            shown.push(certificates::Shown { to: "clients", certificate: client_certificate.clone() });
+        }
+        certificates::watch(shown, &clock, &supervisor);
+        let reload = Reload::new(
+            config.clone(),
+            Arc::clone(&identity),
+            policy.clone(),
+            client_certificate,
+            core.delivery().clone(),
+        );
+        let administration = admin::Parts {
+            reload: reload.clone(),
+            domain: config.domain.clone(),
+            store: Arc::clone(&store),
+            delivery: core.delivery().clone(),
+            clock: Arc::clone(&clock),
+        };
         let exchange = Arc::clone(core.exchange());
         let edge = Arc::new(FederationEdge::new(Arc::clone(&exchange), core.delivery().clone()));
         let federation = parts::federation_server(
@@ -124,10 +153,10 @@ impl Daemon {
             &supervisor,
         );
         let api = Api::new(exchange, parts::api_settings(&config), &session_key, &supervisor);
-        let client_tls = parts::client_tls(&config)?;
         let door = Door::new(parts::door_settings(&config), client_tls, api.clone(), federation, &supervisor);
 
         core.expire(move || api.tidy());
+        admin::open(socket, administration, &supervisor);
         let mut addresses = Vec::new();
         for (listener, address) in listeners {
             door.open(listener);
@@ -135,7 +164,7 @@ impl Daemon {
         }
         core.delivery().greet(parts::greeted(&config));
         let drain = config.limits.drain_timeout;
-        Ok(Self { domain: config.domain, addresses, supervisor, store, policy, drain })
+        Ok(Self { domain: config.domain, addresses, supervisor, store, reload, drain })
     }
 
     /// The relay's name.
@@ -148,9 +177,9 @@ impl Daemon {
         &self.addresses
     }
 
-    /// The policy towards other relays, to be replaced while it runs.
-    pub const fn policy(&self) -> &PolicyInForce {
-        &self.policy
+    /// What reads the configuration again while the relay runs.
+    pub const fn reload(&self) -> &Reload {
+        &self.reload
     }
 
     /// Serves until `shutdown` completes or a task fails, then drains: no new connection, no new attempt; requests
@@ -180,6 +209,15 @@ impl Daemon {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// A relay's way to others without the relay: for a command that looks whether it is open. Its tasks are the supervisor's.
+pub fn outbound(config: &Config, clock: &SharedClock, supervisor: &Supervisor) -> Result<Client, StartError> {
+    let identity = Arc::new(parts::identity(config)?);
+    let policy = PolicyInForce::new(parts::policy(config, &identity)?);
+    let resolver = parts::resolver(config, clock, supervisor)?;
+    let client = parts::client_config(config, &identity, policy.subscribe(), resolver);
+    Ok(Client::new(client, Arc::clone(clock), supervisor.clone()))
 }
 
 async fn bind(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {

@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::queue::{Outlook, Turn};
-use crate::store::{Change, Store, Window};
+use crate::store::{Change, Store, StoreError, Window};
 use wake::Wake;
 use worker::Worker;
 
@@ -145,6 +145,14 @@ impl Delivery {
     /// An operator wants a destination to be tried at once: all that was held against it is forgotten.
     pub fn retry(&self, destination: &Domain) {
         self.wake_of(destination.clone()).forget();
+    }
+
+    /// Holds a destination back, or no longer. What is under way to it still ends; what comes for it is kept.
+    pub async fn pause(&self, destination: &Domain, is_paused: bool) -> Result<(), StoreError> {
+        let since = is_paused.then(|| self.0.clock.now());
+        self.0.store.pause(destination.clone(), since).await?;
+        self.wake_of(destination.clone()).steer();
+        Ok(())
     }
 
     /// The clock was set back: whatever waits by the earlier time is tried at once.

@@ -1,6 +1,7 @@
 //! The relay: it accepts envelopes, keeps them durably until they are delivered, and forwards those whose
 //! recipients are kept elsewhere.
 
+pub mod admin;
 pub mod admission;
 pub mod api;
 pub mod command;

@@ -19,6 +19,7 @@ mod engine;
 mod expiry;
 mod filter;
 mod group;
+mod history;
 mod keys;
 mod kv;
 mod lanes;
@@ -34,6 +35,7 @@ mod records;
 #[cfg(feature = "simulation")]
 pub mod simulated;
 mod space;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod transfer;
@@ -55,14 +57,15 @@ use tokio::sync::broadcast;
 pub use check::{Flaw, Found, Place, Report, Totals};
 pub use embedded::{Sizes, check, open, open_with};
 pub use engine::Options;
+pub use history::MET_ENTRIES;
 pub use memory::MemoryDisk;
 pub use progress::{Progress, Step};
 pub use quarantine::QUARANTINE_ITEMS;
 pub use transfer::{Moved, TransferError, export, import};
 pub use types::{
-    Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Onward,
-    Quarantined, Rebound, Registration, SentOn, Settlement, Source, StoreError, StoreLimits, Tracking,
-    TrackingEnd, Verdict, Window,
+    Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Met, Onward,
+    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Source, StoreError, StoreLimits,
+    Tracking, TrackingEnd, Verdict, Window,
 };
 
 /// A new store that is in memory only.
@@ -167,14 +170,56 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Ends leases, each with its verdict.
     fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()>;
 
-    /// Every destination that has items or a back-off.
+    /// Every destination that has items or a back-off, or is paused.
     fn destinations(&self) -> Answer<'_, Vec<Destination>>;
 
-    /// One destination, if it has items or a back-off.
+    /// One destination, if it has items or a back-off, or is paused.
     fn destination(&self, domain: Domain) -> Answer<'_, Option<Destination>>;
 
     /// Sets or clears a destination's back-off.
     fn put_backoff(&self, destination: Domain, backoff: Option<Backoff>) -> Answer<'_, ()>;
+
+    /// The destination has failed: sets its back-off, and adds the failure to the [history](Self::history).
+    fn fail(&self, destination: Domain, backoff: Backoff, now: Timestamp) -> Answer<'_, ()>;
+
+    /// How a destination has failed lately, oldest first: the same in a row is one entry. The last [`MET_ENTRIES`] are
+    /// kept, for [`StoreLimits::tracking_retention`] after the latest failure.
+    fn history(&self, destination: Domain) -> Answer<'_, Vec<Met>>;
+
+    /// What the destination has answered about one envelope so far, other than that it has it or never will, told as in the
+    /// [history](Self::history); kept as long as its tracking record.
+    fn answers(&self, id: TrackingId) -> Answer<'_, Vec<Met>>;
+
+    /// Holds a destination back since then, or no longer. This only keeps it: whoever leases has to look.
+    fn pause(&self, destination: Domain, since: Option<Timestamp>) -> Answer<'_, ()>;
+
+    /// The items of a destination after `after`, oldest first, at most `count`.
+    fn queued(
+        &self,
+        destination: Domain,
+        after: Option<ItemId>,
+        count: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Queued>>;
+
+    /// The same with their envelopes, as many as fit the window (at least one).
+    fn queued_envelopes(
+        &self,
+        destination: Domain,
+        after: Option<ItemId>,
+        window: Window,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<(Queued, Envelope)>>;
+
+    /// Makes items due at once that have a later time of their own; how many those were. Leased ones are left.
+    fn hasten(&self, destination: Domain, items: Vec<ItemId>, now: Timestamp) -> Answer<'_, usize>;
+
+    /// Gives items up: their tracking says `dropped`. Leased ones are left, and unknown ones passed over; how many were
+    /// given up.
+    fn discard(&self, destination: Domain, items: Vec<ItemId>, now: Timestamp) -> Answer<'_, usize>;
+
+    /// Deletes an envelope from quarantine; whether it was there.
+    fn discard_quarantined(&self, destination: Domain, item: ItemId) -> Answer<'_, bool>;
 
     /// What became of a queued envelope, also at the destinations that it went on to.
     fn tracking(&self, id: TrackingId) -> Answer<'_, Option<Tracking>>;

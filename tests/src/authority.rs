@@ -36,6 +36,8 @@ pub enum Usage {
     Server,
     /// To open TLS connections (`clientAuth`).
     Client,
+    /// To sign programs (`codeSigning`): nothing that a relay does.
+    CodeSigning,
 }
 
 /// What a leaf certificate says.
@@ -246,6 +248,7 @@ fn extended(usages: &[Usage]) -> Vec<ExtendedKeyUsagePurpose> {
         .map(|usage| match usage {
             Usage::Server => ExtendedKeyUsagePurpose::ServerAuth,
             Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            Usage::CodeSigning => ExtendedKeyUsagePurpose::CodeSigning,
         })
         .collect()
 }

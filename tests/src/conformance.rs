@@ -13,6 +13,7 @@
 mod bindings;
 mod mailboxes;
 mod queue;
+mod steering;
 mod whole;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use postrider_common::{DeviceId, Domain, Draft, EntryId, Envelope, MailboxId, Ti
 pub use bindings::*;
 pub use mailboxes::*;
 pub use queue::*;
+pub use steering::*;
 pub use whole::*;
 
 /// Something that a store is kept on, empty at first.
@@ -76,6 +78,12 @@ macro_rules! store_conformance {
             tells_why_an_envelope_expired
             forgets_leases_when_reopened
             keeps_destinations_apart
+            keeps_how_a_destination_has_failed
+            keeps_what_was_answered_about_an_envelope
+            keeps_a_pause
+            shows_a_queue_page_by_page
+            hastens_what_waits_for_its_own_time
+            discards_what_is_not_under_way
             tells_what_has_become_durable
             refuses_everything_once_closed
             keeps_everything_without_a_close

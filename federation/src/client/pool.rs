@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::ClientConfig;
 use super::connect::{Connector, Examination};
 use crate::LOG;
+use crate::policy::Direction;
 use connection::Driver;
 
 pub(super) use connection::{Connection, Lost};
@@ -171,6 +172,8 @@ impl Pool {
         let Driver { connection, usage } = driver;
         let mut connection = pin!(connection);
         let idle_timeout = self.config().idle_timeout;
+        let mut policy = self.config().policy.clone();
+        let mut may_change = true;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -180,6 +183,12 @@ impl Pool {
                     return;
                 }
                 () = self.inner.supervisor.stopping() => break,
+                changed = policy.changed(), if may_change => {
+                    may_change = changed.is_ok();
+                    if policy.borrow_and_update().admit(destination, Direction::Out).is_err() {
+                        break;
+                    }
+                }
                 () = self.inner.clock.sleep(idle_timeout) => {
                     if usage.is_idle_since(self.inner.clock.now() - idle_timeout) {
                         break;

@@ -61,6 +61,13 @@ impl Session {
         self.proof().is_some()
     }
 
+    /// Whether the peer was proven, and the policy of this moment has nothing to do with it any more.
+    pub(super) fn is_dismissed(&self) -> bool {
+        let proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = self.shared.config.policy.borrow();
+        proof.as_ref().is_some_and(|proof| policy.admit(proof.peer.domain(), Direction::In).is_err())
+    }
+
     /// Answers one request, whatever it is.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         self.handle(request).await.unwrap_or_else(|refusal| {

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServeArgs;
 use crate::config::{Config, ConfigErrors};
-use crate::daemon::{Daemon, RunError, StartError};
+use crate::daemon::{Daemon, Reload, RunError, StartError};
 use crate::exit::Exit;
 use crate::telemetry;
 
@@ -52,7 +52,7 @@ impl ServeError {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains. Reads the configuration again on SIGHUP.
 pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let config = Config::load(&args.config)?;
     // Another subscriber is there only in a test that calls this, and then it is the one that is wanted.
@@ -73,7 +73,8 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
         let mut hangup = signal(SignalKind::hangup()).map_err(refused("signals"))?;
         let daemon = Daemon::build(config, Arc::new(SystemClock)).await?;
         announce(&daemon).map_err(refused("standard output"))?;
-        Ok(daemon.run(told_to_stop(&mut terminate, &mut interrupt, &mut hangup)).await?)
+        let reload = daemon.reload().clone();
+        Ok(daemon.run(told_to_stop(&mut terminate, &mut interrupt, &mut hangup, &reload)).await?)
     })
 }
 
@@ -98,14 +99,14 @@ fn announce(daemon: &Daemon) -> io::Result<()> {
     out.flush()
 }
 
-async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal, hangup: &mut Signal) {
+async fn told_to_stop(terminate: &mut Signal, interrupt: &mut Signal, hangup: &mut Signal, reload: &Reload) {
     loop {
         tokio::select! {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
-            // Its default would end the process without a drain.
             _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: this version reads its configuration at start only; restart it to apply changes");
+                // What came of it was logged.
+                let _ = reload.reload();
             }
         }
     }

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::config::{Config, ConfigErrors};
+use super::place::Place;
+use crate::config::ConfigErrors;
 use crate::exit::Exit;
 use crate::store::{StoreError, TransferError};
 
@@ -39,18 +40,6 @@ pub enum StoreCommand {
     /// Only where there is none yet. The file is verified as it is read; the store appears when all of it is there and on
     /// the disk, or not at all.
     Import(ImportArgs),
-}
-
-/// Whose store.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct Place {
-    /// The relay's configuration file.
-    #[arg(long, short, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// The relay's data directory: the one that has `store` in it.
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
 }
 
 /// For `store check`.
@@ -194,13 +183,7 @@ pub fn run(
 impl Place {
     /// The directory of the store, whether it is there or not.
     fn store(&self) -> Result<PathBuf, StoreCommandError> {
-        let data = match (&self.config, &self.data) {
-            (Some(config), _) => Config::load(config)?.data_dir,
-            (None, Some(data)) => data.clone(),
-            // The command line has one of them.
-            (None, None) => PathBuf::new(),
-        };
-        Ok(data.join("store"))
+        Ok(self.data_dir()?.join("store"))
     }
 
     /// The same, if there is a store.

@@ -110,6 +110,9 @@ keys! {
     /// The private key of that certificate, in PEM. Nobody but the relay should be able to read it.
     FEDERATION_KEY = "federation.key", Text("path"),
         Means("`identity/key.pem` in the data directory, as `init` makes it", r#""data/identity/key.pem""#);
+    /// How long the next key has to be announced before `postrider identity rotate` puts it in the current one's place.
+    /// Shorter than it takes your peers to enter it, and they refuse this relay until they have.
+    KEY_ANNOUNCEMENT = "federation.key_announcement", Duration(HOUR..=365 * DAY), Default(r#""14 days""#);
     /// How long one address of a peer has to accept a connection and finish the TLS handshake.
     CONNECT_TIMEOUT = "federation.connect_timeout", Duration(SECOND..=2 * MINUTE), Default(r#""10 s""#);
     /// How long a peer has to answer a batch, from the first byte sent. When it is over, the envelopes stay in the

@@ -11,13 +11,14 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 use super::credentials::read_authority;
 use super::file::File;
+use super::fragments;
 use super::key::Key;
 use super::keys::{
     BATCHES_IN_FLIGHT, CONNECT_TIMEOUT, DATA_DIR, DNS_ALLOW_NETWORKS, DNS_DNSSEC, DNS_HOSTS, DNS_SERVERS,
     DNS_TRUST_ANCHOR, DOMAIN, ENVELOPES_PER_SECOND, FEDERATION_CERTIFICATE, FEDERATION_DENY, FEDERATION_KEY,
-    FEDERATION_POLICY, FEDERATION_ROOTS, FEDERATION_UNLISTED, LISTEN_ADDRESSES, LOG_FORMAT, LOG_LEVEL,
-    REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST, SUBMISSION_POLICY,
-    SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY,
+    FEDERATION_POLICY, FEDERATION_ROOTS, FEDERATION_UNLISTED, KEY_ANNOUNCEMENT, LISTEN_ADDRESSES, LOG_FORMAT,
+    LOG_LEVEL, REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST,
+    SUBMISSION_POLICY, SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY,
 };
 use super::peer::{Own, peers};
 use super::problem::Findings;
@@ -50,6 +51,7 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
         ],
     );
     let identity = data_dir.as_deref().and_then(|data_dir| identity(reader, domain.as_ref(), data_dir));
+    let key_announcement = reader.duration(&KEY_ANNOUNCEMENT);
     let connect_timeout = reader.duration(&CONNECT_TIMEOUT);
     let request_timeout = reader.duration(&REQUEST_TIMEOUT);
     let batches_in_flight = reader.length(&BATCHES_IN_FLIGHT);
@@ -72,7 +74,10 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
     let log = log(reader);
 
     let own = Own { domain: domain.as_ref(), pin: identity.as_ref().map(|identity| &identity.pin) };
-    let peers = peers(file, own, directory, findings);
+    let mut peers = peers(file, own, directory, findings);
+    if let Some(data_dir) = &data_dir {
+        fragments::add_to(&mut peers, data_dir, own, findings);
+    }
     let mut top = Reader::new(&file.top, directory, findings);
     contradictions(&mut top, policy, &peers, &deny);
     if !dns.dnssec {
@@ -88,6 +93,7 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
         federation: FederationConfig {
             policy,
             identity: identity?,
+            key_announcement,
             connect_timeout,
             request_timeout,
             batches_in_flight,

@@ -15,8 +15,8 @@ use postrider_common::wire;
 use postrider_common::wire::control::{RelayInfo, RelayLimits, RelayPolicies};
 use postrider_federation::discovery::Validation;
 use postrider_federation::{
-    CaRoots, ClientConfig, Direction, Identity, Inbound, Networks, Peer, PeerLimits, Pin, Policy, PolicyMode,
-    Resolve, Resolver, ResolverSettings, Server, ServerConfig, Trust, Unlisted, Witness,
+    CaRoots, CertificateInForce, ClientConfig, Direction, Identity, Inbound, Networks, Peer, PeerLimits, Pin,
+    Policy, PolicyMode, Resolve, Resolver, ResolverSettings, Server, ServerConfig, Trust, Unlisted, Witness,
 };
 use tokio::sync::watch;
 use zeroize::Zeroize;
@@ -291,15 +291,17 @@ pub(super) fn door_settings(config: &Config) -> listener::Settings {
 }
 
 /// What clients are shown: the configured certificate, or our own identity's, which clients then pin.
-pub(super) fn client_tls(config: &Config) -> Result<Arc<rustls::ServerConfig>, StartError> {
-    let credentials = config.tls.as_ref().unwrap_or(&config.federation.identity);
-    let resolver = rustls::sign::SingleCertAndKey::from(Arc::clone(&credentials.certified));
+pub(super) fn shown_to_clients(config: &Config) -> Arc<rustls::sign::CertifiedKey> {
+    Arc::clone(&config.tls.as_ref().unwrap_or(&config.federation.identity).certified)
+}
+
+pub(super) fn client_tls(shown: CertificateInForce) -> Result<Arc<rustls::ServerConfig>, StartError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(configuration)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(resolver));
+        .with_cert_resolver(Arc::new(shown));
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(tls))
 }

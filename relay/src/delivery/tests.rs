@@ -60,6 +60,59 @@ async fn a_peer_that_calls_is_tried_at_once() {
 }
 
 #[tokio::test]
+async fn a_paused_destination_gets_nothing_until_it_is_resumed() {
+    let peer = Peer::new([]);
+    let bench = Bench::new(&peer);
+    bench.delivery.pause(&beta(), true).await.unwrap();
+    let held = bench.enqueue(3).await;
+    let other = "gamma.example".parse().unwrap();
+    bench.enqueue_for(&other, [vec![b'x']]).await;
+    bench.delivered(&other).await;
+    bench.delivery.retry(&beta());
+    bench.delivery.peer_is_up(&beta());
+    for _ in 0..20 {
+        bench.pass(DAY / 10).await;
+    }
+    assert!(peer.batches(0).await.is_empty(), "only the other relay got something");
+    let state = bench.store.destination(beta()).await.unwrap().unwrap();
+    assert_eq!((state.items, state.paused), (3, Some(START)));
+    assert!(!bench.delivery.fault_is_local());
+
+    bench.delivery.pause(&beta(), false).await.unwrap();
+    for id in held {
+        assert_eq!(bench.end(id).await, TrackingEnd::Stored);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_outlives_a_restart() {
+    let peer = Peer::new([]);
+    let unstarted = bench::Unstarted::new();
+    unstarted.store.pause(beta(), Some(START)).await.unwrap();
+    let bench = unstarted.start(&peer, Settings::default());
+    let held = bench.enqueue(1).await;
+    let other = "gamma.example".parse().unwrap();
+    bench.enqueue_for(&other, [vec![b'x']]).await;
+    bench.delivered(&other).await;
+    bench.pass(DAY).await;
+    assert_eq!(bench.store.tracking(held[0]).await.unwrap().unwrap().end, None);
+    bench.delivery.pause(&beta(), false).await.unwrap();
+    assert_eq!(bench.end(held[0]).await, TrackingEnd::Stored);
+}
+
+#[tokio::test]
+async fn what_was_met_is_told() {
+    let peer = Peer::new([Err(FailureClass::TlsExpired), Err(FailureClass::TlsExpired)]);
+    let bench = Bench::new(&peer);
+    let ids = bench.enqueue(1).await;
+    bench.advance_until(&peer, 3).await;
+    assert_eq!(bench.end(ids[0]).await, TrackingEnd::Stored);
+    let met = bench.store.history(beta()).await.unwrap();
+    assert_eq!(met.len(), 1, "{met:?}");
+    assert_eq!((met[0].class, met[0].first, met[0].times), (FailureClass::TlsExpired, START, 2));
+}
+
+#[tokio::test]
 async fn several_batches_that_one_outage_ends_are_one_failure() {
     let peer = Peer::new([(); 5].map(|()| Err(FailureClass::VersionUnsupported)));
     peer.gate.forget_permits(Semaphore::MAX_PERMITS);

@@ -11,6 +11,7 @@ pub(super) struct Wake {
     reset: AtomicBool,
     forget: AtomicBool,
     greeted: AtomicBool,
+    steered: AtomicBool,
 }
 
 /// What a worker was told since it last asked.
@@ -22,6 +23,8 @@ pub(super) struct Signs {
     pub(super) is_forgiven: bool,
     /// It has answered a greeting.
     pub(super) has_answered: bool,
+    /// An operator has paused it, or resumed it.
+    pub(super) is_steered: bool,
 }
 
 impl Wake {
@@ -48,18 +51,25 @@ impl Wake {
         self.notify.notify_one();
     }
 
+    /// Whether the destination is paused may have changed.
+    pub(super) fn steer(&self) {
+        self.steered.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
     /// Completes when something has changed since this was last asked.
     pub(super) async fn woken(&self) {
         self.notify.notified().await;
     }
 
-    /// What of [`reset`](Self::reset), [`forget`](Self::forget) and [`greeted`](Self::greeted) was called since this was
-    /// last asked.
+    /// What of [`reset`](Self::reset), [`forget`](Self::forget), [`greeted`](Self::greeted) and [`steer`](Self::steer)
+    /// was called since this was last asked.
     pub(super) fn take(&self) -> Signs {
         Signs {
             is_up: self.reset.swap(false, Ordering::AcqRel),
             is_forgiven: self.forget.swap(false, Ordering::AcqRel),
             has_answered: self.greeted.swap(false, Ordering::AcqRel),
+            is_steered: self.steered.swap(false, Ordering::AcqRel),
         }
     }
 }

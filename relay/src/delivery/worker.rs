@@ -36,6 +36,8 @@ pub(super) struct Worker {
     wake: Arc<Wake>,
     pace: Pace,
     pub(super) backoff: Option<Backoff>,
+    /// Whether an operator holds the destination back.
+    is_paused: bool,
     /// Why everything for the destination has failed, if its last failure was final. Not kept across a restart: after
     /// one, what there is waits for the next attempt, which is never far then.
     given_up: Option<FailureClass>,
@@ -52,6 +54,8 @@ pub(super) enum Next {
     Attempt,
     /// A time.
     At(Timestamp),
+    /// An operator.
+    Operator,
     /// Nothing is left to send: a while, and then its own end.
     Idle,
 }
@@ -65,6 +69,7 @@ impl Worker {
             wake,
             pace,
             backoff: None,
+            is_paused: false,
             given_up: None,
             lookout: None,
             epoch: 0,
@@ -79,7 +84,7 @@ impl Worker {
         let supervisor = &self.delivery.0.supervisor;
         let (stopping, hurrying) = (supervisor.stopping(), supervisor.hurrying());
         tokio::pin!(stopping, hurrying);
-        self.load_backoff().await;
+        self.load_state().await;
         loop {
             let is_stopping = self.delivery.0.supervisor.is_stopping();
             if is_stopping && self.under_way.is_empty() {
@@ -88,7 +93,7 @@ impl Worker {
             let next = if is_stopping { Next::Attempt } else { self.fill_or_wait().await };
             let now = self.delivery.0.clock.now();
             let pause = match next {
-                Next::Attempt => Duration::MAX,
+                Next::Attempt | Next::Operator => Duration::MAX,
                 Next::At(time) => time.since(now),
                 Next::Idle => self.delivery.0.settings.idle,
             };
@@ -98,7 +103,7 @@ impl Worker {
                 Some(attempt) = self.under_way.next() => self.settle_or_wait(attempt).await,
                 () = self.wake.woken() => {}
                 () = &mut stopping, if !is_stopping => {}
-                () = self.delivery.0.clock.sleep(pause), if !matches!(next, Next::Attempt) => {
+                () = self.delivery.0.clock.sleep(pause), if !matches!(next, Next::Attempt | Next::Operator) => {
                     if matches!(next, Next::Idle) && self.under_way.is_empty() {
                         return self.retire().await;
                     }
@@ -110,6 +115,13 @@ impl Worker {
     /// Starts as many batches as the window allows, and says what to wait for.
     async fn fill(&mut self) -> Result<Next, StoreError> {
         self.follow_wake().await?;
+        if self.is_paused {
+            // What is under way ends as it would have. What is not sent is no sign of a fault.
+            if self.under_way.is_empty() {
+                self.delivery.note_nothing_waits(&self.destination);
+            }
+            return Ok(Next::Operator);
+        }
         match stance(self.backoff.as_ref(), self.given_up, self.delivery.0.clock.now()) {
             Stance::Wait(until) => return self.wait(until).await,
             Stance::GiveUp(class, until) => return self.give_up(class, until).await,
@@ -128,7 +140,17 @@ impl Worker {
     }
 
     async fn follow_wake(&mut self) -> Result<(), StoreError> {
-        let Signs { is_up, is_forgiven, has_answered } = self.wake.take();
+        let Signs { is_up, is_forgiven, has_answered, is_steered } = self.wake.take();
+        if is_steered {
+            let state = self.delivery.0.store.destination(self.destination.clone()).await;
+            match state {
+                Ok(state) => self.is_paused = state.is_some_and(|state| state.paused.is_some()),
+                Err(error) => {
+                    self.wake.steer();
+                    return Err(error);
+                }
+            }
+        }
         let Some(backoff) = self.backoff.clone().filter(|_| is_up || is_forgiven || has_answered) else {
             return Ok(());
         };
@@ -285,7 +307,8 @@ impl Worker {
         self.tell(failure, &backoff, now);
         self.pace.close();
         let is_final = matches!(judge_failure(failure, &backoff, now), Verdict::Failed(_));
-        self.set_backoff(Some(backoff)).await?;
+        self.change_backoff(Some(backoff.clone()));
+        self.delivery.0.store.fail(self.destination.clone(), backoff, now).await?;
         self.given_up = (is_final && gives_up_destination(failure.class)).then_some(failure.class);
         Ok(())
     }
@@ -302,19 +325,24 @@ impl Worker {
     }
 
     pub(super) async fn set_backoff(&mut self, backoff: Option<Backoff>) -> Result<(), StoreError> {
-        self.epoch += 1;
-        (self.given_up, self.lookout) = (None, None);
-        self.backoff.clone_from(&backoff);
+        self.change_backoff(backoff.clone());
         self.delivery.0.store.put_backoff(self.destination.clone(), backoff).await
     }
 
-    /// A back-off outlives a restart: a failing peer is not met with everything at once.
-    async fn load_backoff(&mut self) {
+    fn change_backoff(&mut self, backoff: Option<Backoff>) {
+        self.epoch += 1;
+        (self.given_up, self.lookout) = (None, None);
+        self.backoff = backoff;
+    }
+
+    /// A back-off outlives a restart: a failing peer is not met with everything at once. So does an operator's pause.
+    async fn load_state(&mut self) {
         match self.delivery.0.store.destination(self.destination.clone()).await {
             Ok(state) => {
+                self.is_paused = state.as_ref().is_some_and(|state| state.paused.is_some());
                 let has_items = state.as_ref().is_some_and(|state| state.items > 0);
                 self.backoff = state.and_then(|state| state.backoff);
-                if let Some(backoff) = self.backoff.as_ref().filter(|_| has_items) {
+                if let Some(backoff) = self.backoff.as_ref().filter(|_| has_items && !self.is_paused) {
                     self.delivery.note_failed(&self.destination, backoff.class, backoff.failing_since);
                 }
             }
@@ -322,6 +350,8 @@ impl Worker {
                 if SAID.is_due(&error.to_string()) {
                     tracing::error!("a back-off cannot be read: {error}");
                 }
+                // To be read with the next look.
+                self.wake.steer();
             }
         }
         if self.backoff.is_some() {

@@ -29,8 +29,9 @@ use super::space::Space;
 use super::view::View;
 use super::writer::{Answerer, NAME, Slot, Writer};
 use super::{
-    Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, Leased, MailboxState, Quarantined,
-    Rebound, Registration, SentOn, Settlement, Sizes, Store, StoreError, StoreLimits, Tracking, Window,
+    Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Met,
+    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes, Store, StoreError, StoreLimits,
+    Tracking, Window,
 };
 
 /// How many KiB of envelopes wait for the writer before those who bring more have to wait themselves,
@@ -352,6 +353,56 @@ impl<K: Kv> Store for Engine<K> {
 
     fn put_backoff(&self, destination: Domain, backoff: Option<Backoff>) -> Answer<'_, ()> {
         Box::pin(self.write(Load::SMALL, move |group| group.put_backoff(&destination, backoff)))
+    }
+
+    fn fail(&self, destination: Domain, backoff: Backoff, now: Timestamp) -> Answer<'_, ()> {
+        Box::pin(self.write(Load::SMALL, move |group| group.fail(&destination, backoff, now)))
+    }
+
+    fn history(&self, destination: Domain) -> Answer<'_, Vec<Met>> {
+        Box::pin(self.read(move |view| view.history(&destination)))
+    }
+
+    fn answers(&self, id: TrackingId) -> Answer<'_, Vec<Met>> {
+        Box::pin(self.read(move |view| view.answers(&id)))
+    }
+
+    fn pause(&self, destination: Domain, since: Option<Timestamp>) -> Answer<'_, ()> {
+        Box::pin(self.write(Load::SMALL, move |group| group.pause(&destination, since)))
+    }
+
+    fn queued(
+        &self,
+        destination: Domain,
+        after: Option<ItemId>,
+        count: usize,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Queued>> {
+        let leases = Arc::clone(&self.leases);
+        Box::pin(self.read(move |view| view.queued(&destination, after, count, now, &leases)))
+    }
+
+    fn queued_envelopes(
+        &self,
+        destination: Domain,
+        after: Option<ItemId>,
+        window: Window,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<(Queued, Envelope)>> {
+        let leases = Arc::clone(&self.leases);
+        Box::pin(self.read(move |view| view.queued_envelopes(&destination, after, window, now, &leases)))
+    }
+
+    fn hasten(&self, destination: Domain, items: Vec<ItemId>, now: Timestamp) -> Answer<'_, usize> {
+        Box::pin(self.write(Load::ending(items.len()), move |group| group.hasten(&destination, &items, now)))
+    }
+
+    fn discard(&self, destination: Domain, items: Vec<ItemId>, now: Timestamp) -> Answer<'_, usize> {
+        Box::pin(self.write(Load::ending(items.len()), move |group| group.discard(&destination, &items, now)))
+    }
+
+    fn discard_quarantined(&self, destination: Domain, item: ItemId) -> Answer<'_, bool> {
+        Box::pin(self.write(Load::SMALL, move |group| group.end_quarantine(&destination, item)))
     }
 
     fn tracking(&self, id: TrackingId) -> Answer<'_, Option<Tracking>> {

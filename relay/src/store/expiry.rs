@@ -18,6 +18,7 @@ impl<K: Kv> Group<'_, K> {
         let items = self.expire_items(now, &mut left)?;
         let more = self.expire_tracking(now, &mut left)?
             | self.expire_quarantine(now, &mut left)?
+            | self.expire_history(now, &mut left)?
             | self.expire_learnt(now, &mut left)?
             | self.expire_marks(now, &mut left)?;
         Ok(Expiry { entries: entries.deleted, items: items.deleted, more: entries.more | items.more | more })
@@ -45,6 +46,11 @@ impl<K: Kv> Group<'_, K> {
         let end = keys::after_millis(keys::TRACKING_ENDS, now);
         let round = self.round(&[keys::TRACKING_ENDS], &end, left, |group, key| {
             let id = keys::of_tracking_end(&key)?;
+            let answers = keys::answers(&id);
+            // Most envelopes have none, and a trace of what never was would cost more than this look.
+            if group.get(&answers)?.is_some() {
+                group.remove(answers);
+            }
             group.remove(key);
             match group.tracked_on_until(&id, now)? {
                 Some(until) => group.put_index(keys::tracking_end(until, &id)),
@@ -60,6 +66,16 @@ impl<K: Kv> Group<'_, K> {
         let round = self.round(&[keys::QUARANTINE_ENDS], &end, left, |group, key| {
             let (domain, item) = keys::of_item_expiry(&key)?;
             group.end_quarantine(&domain, item)?;
+            group.remove(key);
+            Ok(true)
+        })?;
+        Ok(round.more)
+    }
+
+    fn expire_history(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {
+        let end = keys::after_millis(keys::HISTORY_ENDS, now);
+        let round = self.round(&[keys::HISTORY_ENDS], &end, left, |group, key| {
+            group.remove(keys::history(&keys::of_history_end(&key)?));
             group.remove(key);
             Ok(true)
         })?;

@@ -23,6 +23,10 @@
 //! | `K` | domain, `0`, item (8) | [`QuarantineRecord`](super::records::QuarantineRecord) |
 //! | `k` | domain, `0`, item, piece (2) | a piece of the envelope's bytes |
 //! | `J` | end of retention in ms (8), domain, `0`, item | nothing: what leaves quarantine when |
+//! | `H` | domain, `0` | [`PauseRecord`](super::records::PauseRecord) |
+//! | `h` | domain, `0` | [`HistoryRecord`](super::records::HistoryRecord): how the destination has failed |
+//! | `I` | end of retention in ms (8), domain, `0` | nothing: what of that is forgotten when |
+//! | `a` | tracking id (16) | [`HistoryRecord`](super::records::HistoryRecord): what the destination has answered |
 //! | `D` | end of the bucket in ms (8), keyed hash (16) | [`MarkRecord`](super::records::MarkRecord) |
 //!
 //! A domain is followed by a zero byte, which no domain has, so that `a.example` is no prefix of `a.example.org`.
@@ -41,6 +45,7 @@ pub(crate) const ENTRY_EXPIRIES: u8 = b'X';
 pub(crate) const ITEM_EXPIRIES: u8 = b'Y';
 pub(crate) const TRACKING_ENDS: u8 = b'Z';
 pub(crate) const QUARANTINE_ENDS: u8 = b'J';
+pub(crate) const HISTORY_ENDS: u8 = b'I';
 pub(crate) const MARKS: u8 = b'D';
 pub(crate) const DESTINATIONS: u8 = b'N';
 /// Mailboxes that have moved and hold something; what was told of others, and the index of that by its end.
@@ -50,7 +55,7 @@ pub(crate) const LEARNT_ENDS: u8 = b'G';
 
 pub(crate) const SETTINGS: u8 = b'!';
 /// All kinds that there are.
-pub(crate) const KINDS: &[u8; 21] = b"!MEURBXWFGNQPLYTZKkJD";
+pub(crate) const KINDS: &[u8; 25] = b"!MEURBXWFGNQPLYTZKkJHhIaD";
 
 /// Whose a key is: the mailbox's, the destination's (with the zero byte behind it), or nobody's, which is empty.
 /// `None` if the key has not the form of its kind. Settings have none.
@@ -71,12 +76,13 @@ pub(crate) fn owner(key: &[u8]) -> Option<&[u8]> {
         b'B' => bytes_after(32, 10),
         b'X' => bytes_after(0, 48),
         b'G' => bytes_after(0, 40),
-        b'T' => bytes_after(0, 16),
+        b'T' | b'a' => bytes_after(0, 16),
         b'Z' | b'D' => bytes_after(0, 24),
-        b'N' => destination_and(rest, 0).and_then(|owner| rest.get(..owner)),
+        b'N' | b'H' | b'h' => destination_and(rest, 0).and_then(|owner| rest.get(..owner)),
         b'Q' | b'K' => destination_and(rest, 8).and_then(|owner| rest.get(..owner)),
         b'P' | b'k' => destination_and(rest, 10).and_then(|owner| rest.get(..owner)),
         b'L' => destination_and(rest, 16).and_then(|owner| rest.get(..owner)),
+        b'I' => destination_and(rest.get(8..)?, 0).map(|_| &rest[..0]),
         b'Y' | b'J' => destination_and(rest.get(8..)?, 8).map(|_| &rest[..0]),
         _ => None,
     }
@@ -204,6 +210,23 @@ pub(crate) fn quarantine_end(at: Timestamp, domain: &Domain, item: ItemId) -> Ke
     join(QUARANTINE_ENDS, &[&at, domain.as_str().as_bytes(), &[0], &item.0.to_be_bytes()])
 }
 
+pub(crate) fn pause(domain: &Domain) -> Key {
+    join(b'H', &[domain.as_str().as_bytes(), &[0]])
+}
+
+pub(crate) fn history(domain: &Domain) -> Key {
+    join(b'h', &[domain.as_str().as_bytes(), &[0]])
+}
+
+pub(crate) fn history_end(at: Timestamp, domain: &Domain) -> Key {
+    join(HISTORY_ENDS, &[&at.as_millis().to_be_bytes(), domain.as_str().as_bytes(), &[0]])
+}
+
+/// What was answered about the envelope with this tracking id.
+pub(crate) fn answers(id: &TrackingId) -> Key {
+    join(b'a', &[id.as_bytes()])
+}
+
 pub(crate) fn bucket(end: Timestamp) -> Key {
     join(MARKS, &[&end.as_millis().to_be_bytes()])
 }
@@ -290,6 +313,11 @@ pub(crate) fn of_destination(key: &[u8]) -> Result<Domain, StoreError> {
     domain_in(key.get(1..end).ok_or_else(damaged)?)
 }
 
+pub(crate) fn of_history_end(key: &[u8]) -> Result<Domain, StoreError> {
+    let end = key.len().checked_sub(1).ok_or_else(damaged)?;
+    domain_in(key.get(9..end).ok_or_else(damaged)?)
+}
+
 pub(crate) fn of_tracking_end(key: &[u8]) -> Result<TrackingId, StoreError> {
     key.last_chunk().map(|bytes| TrackingId::from_bytes(*bytes)).ok_or_else(damaged)
 }
@@ -338,6 +366,8 @@ mod tests {
         assert_eq!(due_of_delayed(&delayed(&domain, at, ItemId(1))), Ok(at));
         let id = TrackingId::from_bytes([4; 16]);
         assert_eq!(of_tracking_end(&tracking_end(at, &id)), Ok(id));
+        let key = history_end(at, &domain);
+        assert_eq!((of_history_end(&key), first_number(&key)), (Ok(domain), Ok(77_000)));
     }
 
     #[test]

@@ -39,16 +39,16 @@ impl<K: Kv> Group<'_, K> {
         Ok(())
     }
 
-    /// Deletes an envelope from quarantine, if it is there.
-    pub(crate) fn end_quarantine(&mut self, domain: &Domain, item: ItemId) -> Result<(), StoreError> {
+    /// Deletes an envelope from quarantine; whether it was there.
+    pub(crate) fn end_quarantine(&mut self, domain: &Domain, item: ItemId) -> Result<bool, StoreError> {
         let key = keys::quarantined(domain, item);
         let Some(record) = self.record::<QuarantineRecord>(&key)? else {
-            return Ok(());
+            return Ok(false);
         };
         self.remove(key);
         self.remove_pieces(&keys::quarantined_body(domain, item), record.bytes)?;
         self.remove(keys::quarantine_end(record.until, domain, item));
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use postrider_common::random::{Random, bytes_of};
-use postrider_common::{Domain, Envelope, Timestamp, TrackingId};
+use postrider_common::{Domain, Envelope, FailureClass, Timestamp, TrackingId};
 use sha2::{Digest, Sha256};
 
 use super::group::Group;
@@ -156,7 +156,8 @@ impl<K: Kv> Group<'_, K> {
                 Verdict::Expired => self.end_item(domain, *item, record, EndRecord::Expired, now)?,
                 Verdict::Moved(to) => self.end_item(domain, *item, record, EndRecord::Moved(*to), now)?,
                 Verdict::Retry { reason, not_before } => {
-                    self.delay_item(domain, *item, record, reason.slug(), *not_before)?;
+                    self.note_answer(&record.tracking, *reason, now)?;
+                    self.delay_item(domain, *item, record, Some(reason.slug()), *not_before)?;
                     self.changes().enqueued.insert(domain.clone());
                 }
                 Verdict::Released => {
@@ -168,19 +169,20 @@ impl<K: Kv> Group<'_, K> {
         Ok(())
     }
 
-    fn delay_item(
+    /// Gives an item a time of its own, which the destination has asked for with an `answer`, or an operator without.
+    pub(crate) fn delay_item(
         &mut self,
         domain: &Domain,
         item: ItemId,
         record: ItemRecord,
-        reason: &str,
+        answer: Option<&str>,
         not_before: Timestamp,
     ) -> Result<(), StoreError> {
         if let Some(earlier) = record.not_before {
             self.remove(keys::delayed(domain, earlier, item));
         }
         let record = ItemRecord {
-            attempts: record.attempts.saturating_add(1),
+            attempts: record.attempts.saturating_add(u32::from(answer.is_some())),
             not_before: Some(not_before),
             ..record
         };
@@ -190,7 +192,7 @@ impl<K: Kv> Group<'_, K> {
         if let Some(tracking) = self.record::<TrackingRecord>(&key)? {
             let tracking = TrackingRecord {
                 attempts: record.attempts,
-                reason: Some(reason.into()),
+                reason: answer.map(Into::into).or(tracking.reason),
                 not_before: Some(not_before),
                 ..tracking
             };
@@ -216,7 +218,7 @@ impl<K: Kv> Group<'_, K> {
         }
     }
 
-    fn end_item(
+    pub(crate) fn end_item(
         &mut self,
         domain: &Domain,
         item: ItemId,
@@ -238,11 +240,12 @@ impl<K: Kv> Group<'_, K> {
 
         let key = keys::tracking(&record.tracking);
         if let Some(tracking) = self.record::<TrackingRecord>(&key)? {
-            // Whoever ended it otherwise than by its time has been asked.
-            let has_expired = matches!(end, EndRecord::Expired);
-            let answered = u32::from(!has_expired);
+            // Where it did not end by its time or here, the destination has been asked.
+            let is_answered = !matches!(&end, EndRecord::Expired)
+                && !matches!(&end, EndRecord::Failed(class) if class == FailureClass::Dropped.slug());
+            let answered = u32::from(is_answered);
             // Where no answer for the envelope says why it is not there, its destination's failure does.
-            let of_failure = of_destination.backoff.map(|backoff| backoff.class).filter(|_| has_expired);
+            let of_failure = of_destination.backoff.map(|backoff| backoff.class).filter(|_| !is_answered);
             let tracking = TrackingRecord {
                 attempts: record.attempts.saturating_add(answered),
                 reason: tracking.reason.or(of_failure),
@@ -299,7 +302,7 @@ impl<K: Kv> Group<'_, K> {
         self.put_destination(domain, &record)
     }
 
-    fn destination_or_new(
+    pub(crate) fn destination_or_new(
         &mut self,
         domain: &Domain,
         now: Timestamp,
@@ -311,11 +314,15 @@ impl<K: Kv> Group<'_, K> {
     }
 
     /// Keeps the record as long as it says anything.
-    fn put_destination(&mut self, domain: &Domain, record: &DestinationRecord) -> Result<(), StoreError> {
+    pub(crate) fn put_destination(
+        &mut self,
+        domain: &Domain,
+        record: &DestinationRecord,
+    ) -> Result<(), StoreError> {
         let key = keys::destination(domain);
         if record.items == 0 {
             self.then(Effect::Emptied(domain.clone()));
-            if record.backoff.is_none() {
+            if record.backoff.is_none() && self.get(&keys::pause(domain))?.is_none() {
                 self.raise_floor(record.next_item)?;
                 self.remove(key);
                 return Ok(());
@@ -385,6 +392,7 @@ impl<K: Kv> View<K> {
         let record: DestinationRecord = records::decode(record)?;
         Ok(Destination {
             next_retry: self.next_retry(&domain, leases)?,
+            paused: self.paused(&domain)?,
             domain,
             items: record.items,
             bytes: record.bytes,

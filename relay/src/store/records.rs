@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use super::{Backoff, Onward, StoreError, Tracking, TrackingEnd};
+use super::{Backoff, Met, Onward, StoreError, Tracking, TrackingEnd};
 
 /// The format that this version writes and reads. No release had another one.
 pub(crate) const FORMAT: u32 = 2;
@@ -164,6 +164,30 @@ pub(crate) struct QuarantineRecord {
     pub bytes: u32,
 }
 
+/// An administrator holds a destination back.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct PauseRecord {
+    pub since: Timestamp,
+}
+
+/// What was met, in the order in which each was met first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HistoryRecord {
+    pub met: Vec<MetRecord>,
+    /// When it is forgotten. What is told of an envelope goes with its tracking record, and has no end of its own.
+    pub until: Option<Timestamp>,
+}
+
+/// One thing that was met, once or several times in a row; its class as its slug.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MetRecord {
+    pub class: String,
+    pub detail: String,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub times: u32,
+}
+
 /// An envelope has been here. A queued one's mark knows its tracking id.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct MarkRecord {
@@ -180,6 +204,8 @@ impl Record for DestinationRecord {}
 impl Record for TrackingRecord {}
 impl Record for QuarantineRecord {}
 impl Record for MarkRecord {}
+impl Record for PauseRecord {}
+impl Record for HistoryRecord {}
 
 impl Record for MailboxRecord {
     fn form(&self) -> (u8, Vec<u8>) {
@@ -313,6 +339,18 @@ impl From<BackoffRecord> for Backoff {
             class_since: record.class_since,
             detail: record.detail,
             next_attempt: record.next_attempt,
+        }
+    }
+}
+
+impl From<MetRecord> for Met {
+    fn from(record: MetRecord) -> Self {
+        Self {
+            class: class_of(&record.class),
+            detail: record.detail,
+            first: record.first,
+            last: record.last,
+            times: record.times,
         }
     }
 }

@@ -15,7 +15,9 @@ use self::disk::{Flush, TestDisk};
 use super::engine::{Engine, Options};
 use super::kv::Key;
 use super::records::{self, MailboxRecord};
-use super::{Enqueued, Registration, Settlement, Store, StoreError, TrackingEnd, Verdict, Window, keys};
+use super::{
+    Backoff, Enqueued, Registration, Settlement, Store, StoreError, TrackingEnd, Verdict, Window, keys,
+};
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -245,8 +247,21 @@ async fn nothing_is_left_behind() {
     store.settle(destination(), settlements, NOW).await.unwrap();
     let delivered = Settlement { item: leased[0].item, verdict: Verdict::Delivered };
     store.settle(destination(), vec![delivered], NOW).await.unwrap();
+    let backoff = Backoff {
+        failing_since: NOW,
+        failures: 1,
+        class: postrider_common::FailureClass::ConnectFailed,
+        class_since: NOW,
+        detail: "refused".into(),
+        next_attempt: NOW,
+    };
+    store.fail(destination(), backoff.clone(), NOW).await.unwrap();
+    store.fail(destination(), backoff, NOW + Duration::from_secs(1)).await.unwrap();
+    store.pause(destination(), Some(NOW)).await.unwrap();
+    store.put_backoff(destination(), None).await.unwrap();
     store.expire(NOW + DAY, 100).await.unwrap();
-    assert_eq!(disk.kinds(), "!!!DDDDDDTTTZZZ");
+    assert_eq!(disk.kinds(), "!!!DDDDDDHINTTTZZZaaah");
+    store.pause(destination(), None).await.unwrap();
     store.expire(NOW + 30 * DAY, 100).await.unwrap();
     assert_eq!(disk.kinds(), "!!!");
 }

@@ -245,6 +245,42 @@ pub struct Destination {
     pub backoff: Option<Backoff>,
     /// When the first of the items with a retry time of their own is due, if there are any.
     pub next_retry: Option<Timestamp>,
+    /// Since when an administrator holds it back, if one does.
+    pub paused: Option<Timestamp>,
+}
+
+/// One item of a queue, without its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queued {
+    /// Which one.
+    pub item: ItemId,
+    /// What its sender asks by.
+    pub tracking: TrackingId,
+    /// When its time is over.
+    pub expires_at: Timestamp,
+    /// Of its envelope.
+    pub bytes: u32,
+    /// How often the destination has answered for it.
+    pub attempts: u32,
+    /// When it is due again, if it has a time of its own.
+    pub not_before: Option<Timestamp>,
+    /// Whether it is under way.
+    pub leased: bool,
+}
+
+/// Failures of one kind in a row, or answers: the same class in the same words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// What was met.
+    pub class: FailureClass,
+    /// What happened, for an operator. Empty for what a destination answered about one envelope, which is a class only.
+    pub detail: String,
+    /// When it was met first,
+    pub first: Timestamp,
+    /// and last,
+    pub last: Timestamp,
+    /// and how often.
+    pub times: u32,
 }
 
 /// What became of a queued envelope.

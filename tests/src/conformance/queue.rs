@@ -14,7 +14,7 @@ use super::{ALL, DAY, HOUR, NOW, Subject, domain, envelope, leased_bodies, mailb
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn enqueue(store: &Arc<dyn Store>, to: &Domain, bodies: &[&str]) -> Vec<TrackingId> {
+pub(super) async fn enqueue(store: &Arc<dyn Store>, to: &Domain, bodies: &[&str]) -> Vec<TrackingId> {
     let envelopes = bodies.iter().map(|body| envelope(1, body)).collect();
     let enqueued = store.enqueue(to.clone(), envelopes, NOW).await.unwrap();
     let id = |enqueued: Enqueued| match enqueued {
@@ -24,17 +24,23 @@ async fn enqueue(store: &Arc<dyn Store>, to: &Domain, bodies: &[&str]) -> Vec<Tr
     enqueued.into_iter().map(|answer| id(answer).unwrap()).collect()
 }
 
-async fn lease(store: &Arc<dyn Store>, to: &Domain, count: usize, now: Timestamp) -> Vec<Leased> {
+pub(super) async fn lease(store: &Arc<dyn Store>, to: &Domain, count: usize, now: Timestamp) -> Vec<Leased> {
     let window = Window { count, ..ALL };
     store.lease(to.clone(), window, now, now + HOUR).await.unwrap()
 }
 
-async fn settle(store: &Arc<dyn Store>, to: &Domain, leased: &Leased, verdict: Verdict, now: Timestamp) {
+pub(super) async fn settle(
+    store: &Arc<dyn Store>,
+    to: &Domain,
+    leased: &Leased,
+    verdict: Verdict,
+    now: Timestamp,
+) {
     let settlement = Settlement { item: leased.item, verdict };
     store.settle(to.clone(), vec![settlement], now).await.unwrap();
 }
 
-async fn destination(store: &Arc<dyn Store>, to: &Domain) -> Option<Destination> {
+pub(super) async fn destination(store: &Arc<dyn Store>, to: &Domain) -> Option<Destination> {
     store.destination(to.clone()).await.unwrap()
 }
 
@@ -278,8 +284,14 @@ pub async fn keeps_backoffs(subject: &impl Subject) {
 
     let store = open(subject);
     let listed = store.destinations().await.unwrap();
-    let expected =
-        Destination { domain: b.clone(), items: 0, bytes: 0, backoff: Some(backoff), next_retry: None };
+    let expected = Destination {
+        domain: b.clone(),
+        items: 0,
+        bytes: 0,
+        backoff: Some(backoff),
+        next_retry: None,
+        paused: None,
+    };
     assert!(listed.contains(&expected), "{listed:?}");
     assert_eq!(listed.len(), 2);
     assert_eq!(destination(&store, &b).await, Some(expected));

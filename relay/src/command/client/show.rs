@@ -6,6 +6,8 @@ use std::time::Duration;
 use postrider_client::{OpenError, Opened, TrackingState, TrackingStatus};
 use postrider_common::Timestamp;
 
+pub(super) use crate::command::show::one_line;
+
 /// A message: the sender's address, and the text indented under it where it has several lines.
 pub(super) fn opened(opened: &Result<Opened, OpenError>) -> String {
     let Opened { sender, message } = match opened {
@@ -64,19 +66,4 @@ pub(super) fn retry(after: Option<Duration>) -> String {
         Some(after) => format!(", try again in {} seconds", after.as_secs().max(1)),
         None => String::new(),
     }
-}
-
-/// Text of others on one line, with control and direction characters escaped.
-pub(super) fn one_line(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        let turns =
-            matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character == '\t' || !(character.is_control() || turns) {
-            shown.push(character);
-        } else {
-            shown.extend(character.escape_default());
-        }
-    }
-    shown
 }

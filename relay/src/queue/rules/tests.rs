@@ -173,6 +173,7 @@ fn every_class_has_its_action() {
         (Class::Loop, Action::Final),
         (Class::NotConnected, Action::Final),
         (Class::Expired, Action::Final),
+        (Class::Dropped, Action::Final),
     ];
     let listed: Vec<_> = table.iter().map(|(class, _)| *class).collect();
     assert_eq!(listed, Class::ALL);

@@ -6,7 +6,9 @@ use postrider_common::{Domain, TrackingId};
 use super::{Checker, Flaw, record};
 use crate::store::kv::Key;
 use crate::store::pairs::Cursor;
-use crate::store::records::{DestinationRecord, ItemRecord, QuarantineRecord, TrackingRecord};
+use crate::store::records::{
+    DestinationRecord, HistoryRecord, ItemRecord, PauseRecord, QuarantineRecord, TrackingRecord,
+};
 use crate::store::{ItemId, StoreError, keys};
 
 /// The kinds that a destination has, each at the next one.
@@ -17,6 +19,8 @@ struct Cursors<'a> {
     delayed: Cursor<'a>,
     quarantined: Cursor<'a>,
     quarantined_pieces: Cursor<'a>,
+    pauses: Cursor<'a>,
+    histories: Cursor<'a>,
 }
 
 /// How many records the indexes and the tracking records should come to.
@@ -24,6 +28,7 @@ struct Cursors<'a> {
 struct Expected {
     item_expiries: u64,
     quarantine_ends: u64,
+    history_ends: u64,
     /// Tracking records of envelopes that wait.
     waiting: u64,
 }
@@ -37,6 +42,8 @@ impl<'a> Checker<'a> {
             delayed: self.cursor(b'L'),
             quarantined: self.cursor(b'K'),
             quarantined_pieces: self.cursor(b'k'),
+            pauses: self.cursor(b'H'),
+            histories: self.cursor(b'h'),
         };
         let mut expected = Expected::default();
         while let Some(owner) = self.next_destination(&mut cursors)? {
@@ -54,13 +61,23 @@ impl<'a> Checker<'a> {
             let at = keys::first_number(key)?;
             Ok(kept.is_some_and(|kept| kept.until.as_millis() == at))
         })?;
+        self.index(keys::HISTORY_ENDS, expected.history_ends, |checker, key| {
+            let domain = keys::of_history_end(key)?;
+            let history = record::<HistoryRecord>(checker.pairs, &keys::history(&domain));
+            let at = keys::first_number(key)?;
+            Ok(history.and_then(|history| history.until).is_some_and(|until| until.as_millis() == at))
+        })?;
+        self.answers()?;
         self.tracking(expected.waiting)
     }
 
     fn next_destination(&mut self, cursors: &mut Cursors<'a>) -> Result<Option<Key>, StoreError> {
-        let Cursors { destinations, items, pieces, delayed, quarantined, quarantined_pieces } = cursors;
+        let Cursors { destinations, items, pieces, delayed, .. } = cursors;
+        let Cursors { quarantined, quarantined_pieces, pauses, histories, .. } = cursors;
         let mut least: Option<Key> = None;
-        for cursor in [destinations, items, pieces, delayed, quarantined, quarantined_pieces] {
+        for cursor in
+            [destinations, items, pieces, delayed, quarantined, quarantined_pieces, pauses, histories]
+        {
             let owner = self.owner(cursor)?;
             least = [least, owner].into_iter().flatten().min();
         }
@@ -105,6 +122,13 @@ impl<'a> Checker<'a> {
         self.stray_pieces(&mut cursors.pieces, &of_pieces)?;
         self.delayed(&mut cursors.delayed, &domain)?;
         self.quarantined(cursors, &domain, owner, expected)?;
+        if let Some((key, value)) = self.next_if(&mut cursors.pauses, |key| key.get(1..) == Some(owner))? {
+            self.decode::<PauseRecord>(&key, value);
+            if !exists {
+                self.flaw(Flaw::WithoutOwner, &key);
+            }
+        }
+        self.history(&mut cursors.histories, &domain, expected)?;
         if let Some(record) = record {
             if (record.items, record.bytes) != (items, bytes) {
                 self.flaw(Flaw::WrongCount, &own);
@@ -177,6 +201,41 @@ impl<'a> Checker<'a> {
             expected.quarantine_ends += u64::from(self.is_indexed(&index, &key)?);
         }
         self.stray_pieces(pieces, &of_pieces)
+    }
+
+    /// How the destination has failed, which outlives its queue.
+    fn history(
+        &mut self,
+        cursor: &mut Cursor<'a>,
+        domain: &Domain,
+        expected: &mut Expected,
+    ) -> Result<(), StoreError> {
+        let own = keys::history(domain);
+        if let Some((key, value)) = self.next_if(cursor, |key| *key == *own)?
+            && let Some(record) = self.decode::<HistoryRecord>(&key, value)
+        {
+            match record.until {
+                Some(until) => {
+                    let index = keys::history_end(until, domain);
+                    expected.history_ends += u64::from(self.is_indexed(&index, &key)?);
+                }
+                None => self.flaw(Flaw::NotIndexed, &key),
+            }
+        }
+        Ok(())
+    }
+
+    /// What was answered about envelopes, which goes with their tracking records.
+    fn answers(&mut self) -> Result<(), StoreError> {
+        let mut cursor = self.cursor(b'a');
+        while let Some((key, value)) = self.next_formed(&mut cursor)? {
+            self.decode::<HistoryRecord>(&key, value);
+            let tracking = keys::tracking(&keys::of_tracking_end(&key)?);
+            if record::<TrackingRecord>(self.pairs, &tracking).is_none() {
+                self.flaw(Flaw::WrongTracking, &key);
+            }
+        }
+        Ok(())
     }
 
     /// Those of the envelopes that wait were looked at with them, and there are so many. The others have ended, and an

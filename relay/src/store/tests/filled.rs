@@ -101,7 +101,9 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
         detail: "nobody there".repeat(40),
         next_attempt: NOW + DAY,
     };
-    store.put_backoff(c, Some(backoff)).await.unwrap();
+    store.put_backoff(c.clone(), Some(backoff.clone())).await.unwrap();
+    store.fail(c, backoff, NOW).await.unwrap();
+    store.pause(destination("d.example"), Some(NOW)).await.unwrap();
 }
 
 /// All pairs of such a store.

@@ -1,0 +1,222 @@
+//! The JSON documents of the administration socket. Times are Unix seconds; unknown fields are ignored.
+
+use postrider_common::{Domain, TrackingId};
+use serde::{Deserialize, Serialize};
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Which relay.
+    pub domain: Domain,
+    /// Its software.
+    pub version: String,
+    /// Its clock.
+    pub time: u64,
+}
+
+/// `POST /v1/reload`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What counts from now on.
+    pub changes: Vec<String>,
+    /// Sections of the configuration that have changed and count from the next start only.
+    pub after_restart: Vec<String>,
+    /// What is allowed but odd.
+    pub warnings: Vec<String>,
+}
+
+/// `GET /v1/queue`: every destination that something waits for, that fails, or that is paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// In the order of their names.
+    pub destinations: Vec<Destination>,
+}
+
+/// One destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Which relay.
+    pub domain: Domain,
+    /// Envelopes that wait for it or are under way.
+    pub envelopes: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Since when an administrator holds it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<u64>,
+    /// Present while it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
+    /// When the first of the envelopes with a time of their own is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_retry_at: Option<u64>,
+}
+
+/// How a destination fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// Since when.
+    pub since: u64,
+    /// Consecutive failures.
+    pub failures: u32,
+    /// The last one's class.
+    pub class: String,
+    /// At whose end it is mended.
+    pub whose_end: String,
+    /// What happened.
+    pub detail: String,
+    /// When it is tried next.
+    pub next_attempt_at: u64,
+}
+
+/// `GET /v1/queue/{domain}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationDetails {
+    /// The destination.
+    #[serde(flatten)]
+    pub destination: Destination,
+    /// How it has failed lately, oldest first.
+    pub history: Vec<Met>,
+    /// Envelopes in quarantine.
+    pub quarantined: usize,
+    /// A page of its queue, oldest first.
+    pub items: Vec<Item>,
+    /// What to give as `after` for the next page, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// One queued envelope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Its place in the queue: a number, as text, since it has more digits than some readers of JSON keep.
+    pub item: String,
+    /// What its sender asks by.
+    pub tracking: TrackingId,
+    /// Of the envelope.
+    pub bytes: u32,
+    /// When its time is over.
+    pub expires_at: u64,
+    /// How often the destination has answered for it.
+    pub attempts: u32,
+    /// When it is due again, if it has a time of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<u64>,
+    /// Whether it is on its way at this moment.
+    pub under_way: bool,
+    /// The envelope as it goes over the wire, in base64. Only in `GET /v1/queue/{domain}/envelopes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<String>,
+}
+
+/// `GET /v1/queue/{domain}/envelopes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelopes {
+    /// Oldest first.
+    pub items: Vec<Item>,
+    /// What to give as `after` for the next page, if there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// What was met, once or several times in a row in the same words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// The class.
+    pub class: String,
+    /// At whose end it is mended.
+    pub whose_end: String,
+    /// What happened.
+    pub detail: String,
+    /// When first.
+    pub first_at: u64,
+    /// When last.
+    pub last_at: u64,
+    /// How often.
+    pub times: u32,
+}
+
+/// `POST /v1/queue/{domain}/retry` and `…/drop`: which envelopes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selection {
+    /// By their places.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<String>,
+    /// All of them, a step at a time. For `drop`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Where to go on: the `next` of the step before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// How many envelopes something was done with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// So many.
+    pub done: usize,
+    /// So many were left: they were under way or gone, or there was nothing to do.
+    pub left: usize,
+    /// What to give as `after` for the next step, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// `GET /v1/queue/{domain}/quarantine`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Oldest first.
+    pub items: Vec<Quarantined>,
+}
+
+/// An envelope that its destination could neither read nor take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// What it was in the queue.
+    pub item: String,
+    /// Why.
+    pub class: String,
+    /// When.
+    pub at: u64,
+    /// Of the envelope as it goes over the wire.
+    pub bytes: usize,
+    /// Of its header.
+    pub header_bytes: usize,
+    /// Of its body.
+    pub body_bytes: usize,
+    /// Its end.
+    pub expires_at: u64,
+    /// The envelope as it goes over the wire, in base64.
+    pub envelope: String,
+}
+
+/// `GET /v1/tracking/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// Which envelope.
+    pub tracking: TrackingId,
+    /// Where it is going.
+    pub destination: Domain,
+    /// `queued`, `stored`, `failed` or `expired`.
+    pub state: String,
+    /// When it was queued.
+    pub queued_at: u64,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<u64>,
+    /// Why it failed, or what was met last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// At whose end that is mended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whose_end: Option<String>,
+    /// When it is tried next. Absent where nobody can say, as while its destination is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<u64>,
+    /// Since when an administrator holds its destination back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<u64>,
+    /// What was met while it waited, in the order of time: answers for this envelope, and failures of its destination.
+    pub attempts: Vec<Met>,
+}

@@ -1,0 +1,142 @@
+//! The next key, in a directory beside the current one.
+//!
+//! `identity-next/` has its certificate, its key, and since when it is announced. To use it, the two directories change
+//! places in one step; the current one's then goes to `identity-previous/`. Whenever that is interrupted, there is a whole
+//! identity in `identity/`.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use postrider_common::Timestamp;
+use postrider_federation::Identity;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::IdentityCommandError;
+use crate::config::{Config, pin};
+
+/// Since when the key is announced, in Unix seconds.
+const SINCE: &str = "announced-since";
+
+/// A key that is announced and not used yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::command) struct Next {
+    /// Its fingerprint.
+    pub(in crate::command) pin: [u8; 32],
+    /// Since when it is announced.
+    pub(in crate::command) since: Timestamp,
+}
+
+fn current(config: &Config) -> PathBuf {
+    config.data_dir.join("identity")
+}
+
+fn next(config: &Config) -> PathBuf {
+    config.data_dir.join("identity-next")
+}
+
+/// Where the key is that was used before the current one.
+pub(super) fn previous(config: &Config) -> PathBuf {
+    config.data_dir.join("identity-previous")
+}
+
+impl Next {
+    /// The next key, if there is one.
+    pub(in crate::command) fn of(config: &Config) -> Result<Option<Self>, IdentityCommandError> {
+        let directory = next(config);
+        let (since, certificate) = (directory.join(SINCE), directory.join("certificate.pem"));
+        let text = match fs::read_to_string(&since) {
+            // Without it, there is an earlier identity that has not been put away yet, or nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| failed(&since, error))?,
+        };
+        let odd = |path: &Path, what: &str| failed(path, io::Error::other(what));
+        let seconds = text.trim().parse().map_err(|_| odd(&since, "is no time"))?;
+        let pem = fs::read(&certificate).map_err(|error| failed(&certificate, error))?;
+        let leaf =
+            CertificateDer::from_pem_slice(&pem).map_err(|_| odd(&certificate, "is no certificate"))?;
+        let pin = pin(&leaf).map_err(|_| odd(&certificate, "is no certificate"))?;
+        Ok(Some(Self { pin, since: Timestamp::from_secs(seconds) }))
+    }
+
+    /// Makes one, announced from `now` on.
+    pub(super) fn make(config: &Config, now: Timestamp) -> Result<Self, IdentityCommandError> {
+        if config.federation.identity.key_file != current(config).join("key.pem") {
+            return Err(IdentityCommandError::Elsewhere(config.federation.identity.key_file.clone()));
+        }
+        let directory = next(config);
+        put_away(config)?;
+        let path = directory.clone();
+        let generated = Identity::generate(&config.domain, now);
+        let generated = generated.map_err(|error| IdentityCommandError::Identity { path, error })?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|error| failed(&directory, error))?;
+        write(&directory.join("certificate.pem"), generated.certificate_pem.as_bytes(), 0o644)?;
+        write(&directory.join("key.pem"), generated.key_pem.as_bytes(), 0o600)?;
+        // The last one: without it the others are nothing.
+        write(&directory.join(SINCE), format!("{}\n", now.as_secs()).as_bytes(), 0o644)?;
+        hand_over(config, &directory)?;
+        sync(&directory)?;
+        sync(&config.data_dir)?;
+        Self::of(config)?.ok_or_else(|| failed(&directory, io::Error::other("is not there")))
+    }
+
+    /// Puts it in the current one's place.
+    pub(super) fn use_it(&self, config: &Config) -> Result<(), IdentityCommandError> {
+        let (current, next) = (current(config), next(config));
+        renameat_with(CWD, &next, CWD, &current, RenameFlags::EXCHANGE)
+            .map_err(|error| failed(&current, error.into()))?;
+        sync(&config.data_dir)?;
+        let since = current.join(SINCE);
+        fs::remove_file(&since).map_err(|error| failed(&since, error))?;
+        put_away(config)
+    }
+}
+
+/// Moves what is in the next one's place, if it is an earlier identity, to where those are.
+fn put_away(config: &Config) -> Result<(), IdentityCommandError> {
+    let (next, previous) = (next(config), previous(config));
+    if !next.join("key.pem").exists() || next.join(SINCE).exists() {
+        return Ok(());
+    }
+    match fs::remove_dir_all(&previous) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&previous, error)),
+        _ => {}
+    }
+    fs::rename(&next, &previous).map_err(|error| failed(&previous, error))?;
+    sync(&config.data_dir)
+}
+
+/// Gives the files to whoever has the current ones: the command may be run by root, and the relay by another.
+fn hand_over(config: &Config, directory: &Path) -> Result<(), IdentityCommandError> {
+    let key = current(config).join("key.pem");
+    let owner = fs::metadata(&key).map_err(|error| failed(&key, error))?;
+    let files = ["certificate.pem", "key.pem", SINCE].map(|name| directory.join(name));
+    for path in files.iter().chain([&directory.to_owned()]) {
+        let own = fs::metadata(path).map_err(|error| failed(path, error))?;
+        if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) {
+            chown(path, Some(owner.uid()), Some(owner.gid())).map_err(|error| failed(path, error))?;
+        }
+    }
+    Ok(())
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityCommandError> {
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
+    let written = options.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|error| failed(path, error))
+}
+
+fn sync(directory: &Path) -> Result<(), IdentityCommandError> {
+    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| failed(directory, error))
+}
+
+fn failed(path: &Path, error: io::Error) -> IdentityCommandError {
+    IdentityCommandError::File { path: path.to_owned(), error }
+}

@@ -1,0 +1,90 @@
+//! Says in time that a certificate of ours is about to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_common::Timestamp;
+use postrider_common::clock::SharedClock;
+use postrider_common::supervisor::Supervisor;
+use postrider_federation::{CertificateInForce, Presented};
+
+/// How long before the end it is said, each time once.
+const DAYS_LEFT: [u64; 3] = [30, 14, 3];
+const DAY: Duration = Duration::from_secs(86_400);
+/// How often it is looked at.
+const ROUND: Duration = Duration::from_secs(3600);
+
+/// A certificate, and who is shown it.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) to: &'static str,
+    pub(super) certificate: CertificateInForce,
+}
+
+/// What was said last of a certificate: its end, and how many of the days it was said at are over.
+type Said = Option<(Timestamp, usize)>;
+
+/// Looks at once, and then every hour, until the process stops. What was put in force meanwhile is looked at then.
+pub(super) fn watch(shown: Vec<Shown>, clock: &SharedClock, supervisor: &Supervisor) {
+    let (clock, owner) = (Arc::clone(clock), supervisor.clone());
+    supervisor.spawn_service("certificates", async move {
+        let mut said: Vec<Said> = vec![None; shown.len()];
+        loop {
+            for (shown, said) in shown.iter().zip(&mut said) {
+                look(shown, said, clock.now());
+            }
+            tokio::select! {
+                () = owner.stopping() => return,
+                () = clock.sleep(ROUND) => {}
+            }
+        }
+    });
+}
+
+fn look(shown: &Shown, said: &mut Said, now: Timestamp) {
+    let Some(presented) = Presented::of(&shown.certificate.current().cert) else { return };
+    let (end, to) = (presented.not_after, shown.to);
+    let Some(stage) = due(end, said, now) else { return };
+    *said = Some((end, stage));
+    if end <= now {
+        tracing::error!("a certificate is over: the one that {to} are shown, since {end}");
+    } else {
+        let days = end.since(now).as_secs() / DAY.as_secs();
+        tracing::warn!("a certificate ends soon: the one that {to} are shown, in {days} days, {end}");
+    }
+}
+
+/// Which stage has come that was not said of this certificate yet: how many of [`DAYS_LEFT`] are over, or one more.
+fn due(end: Timestamp, said: &Said, now: Timestamp) -> Option<usize> {
+    let left = end.since(now);
+    let over =
+        DAYS_LEFT.iter().filter(|days| left <= DAY * u32::try_from(**days).unwrap_or(u32::MAX)).count();
+    let stage = over + usize::from(end <= now);
+    let last = said.filter(|(of, _)| *of == end).map_or(0, |(_, stage)| stage);
+    (stage > last).then_some(stage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_stage_is_said_once_and_anew_for_another_certificate() {
+        let end = Timestamp::from_secs(1_800_000_000);
+        let mut said: Said = None;
+        let mut at = |days_before: i64, end: Timestamp| {
+            let days = DAY * u32::try_from(days_before.unsigned_abs()).unwrap();
+            let now = if days_before >= 0 { end - days } else { end + days };
+            let stage = due(end, &said, now);
+            if let Some(stage) = stage {
+                said = Some((end, stage));
+            }
+            stage
+        };
+        assert_eq!(at(31, end), None);
+        assert_eq!([at(30, end), at(29, end), at(14, end), at(4, end)], [Some(1), None, Some(2), None]);
+        assert_eq!([at(2, end), at(1, end), at(-1, end), at(-9, end)], [Some(3), None, Some(4), None]);
+        let renewed = end + DAY * 90;
+        assert_eq!([at(80, renewed), at(13, renewed)], [None, Some(2)]);
+    }
+}

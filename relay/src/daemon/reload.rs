@@ -1,0 +1,189 @@
+//! The configuration, read again while the relay runs: certificates, policy and peers count at once.
+//!
+//! Everything is read and put together before anything changes. What does not fit changes nothing, and every problem is told.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use data_encoding::HEXLOWER;
+use postrider_federation::{CertificateInForce, Identity, PolicyInForce};
+
+use super::{StartError, parts};
+use crate::config::{Config, ConfigErrors, PeerConfig};
+use crate::delivery::Delivery;
+
+/// Reads the configuration again. Clones share what is in force.
+#[derive(Debug, Clone)]
+pub struct Reload(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// What the relay was started with, by which it goes in all that cannot change while it runs.
+    started: Config,
+    /// What was read last.
+    config: Mutex<Config>,
+    /// The one that the relay was started with, whose handshakes show what comes later.
+    identity: Arc<Identity>,
+    policy: PolicyInForce,
+    client_certificate: CertificateInForce,
+    delivery: Delivery,
+}
+
+/// What a reload came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What counts from now on, a sentence each.
+    pub changes: Vec<String>,
+    /// Sections that have changed and count from the next start only.
+    pub after_restart: Vec<&'static str>,
+    /// What is allowed but odd.
+    pub warnings: Vec<String>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file, or one that it names. One line for each problem.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// What the file says cannot be put together.
+    #[error(transparent)]
+    Parts(#[from] StartError),
+    /// It is another relay's.
+    #[error("the domain is now {0}: that is another relay, and needs a restart")]
+    Domain(String),
+}
+
+impl Reload {
+    pub(super) fn new(
+        config: Config,
+        identity: Arc<Identity>,
+        policy: PolicyInForce,
+        client_certificate: CertificateInForce,
+        delivery: Delivery,
+    ) -> Self {
+        let (started, config) = (config.clone(), Mutex::new(config));
+        Self(Arc::new(Shared { started, config, identity, policy, client_certificate, delivery }))
+    }
+
+    /// Reads, compares, and puts in force what has changed. What came of it is logged, too.
+    pub fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let reloaded = self.apply();
+        match &reloaded {
+            Ok(done) => {
+                for warning in &done.warnings {
+                    tracing::warn!("{}", warning);
+                }
+                for change in &done.changes {
+                    tracing::info!("reloaded: {change}");
+                }
+                if done.changes.is_empty() {
+                    tracing::info!("reloaded: nothing that can change while the relay runs has changed");
+                }
+                for section in &done.after_restart {
+                    tracing::warn!(
+                        "the configuration has changed in what counts from the next start only: {section}"
+                    );
+                }
+            }
+            Err(error) => {
+                for problem in error.to_string().lines() {
+                    tracing::error!(
+                        "the configuration was not reloaded, and everything stays as it was: {problem}"
+                    );
+                }
+            }
+        }
+        reloaded
+    }
+
+    fn apply(&self) -> Result<Reloaded, ReloadError> {
+        let Shared { started, config, identity, policy, client_certificate, delivery } = &*self.0;
+        // One at a time, from the reading on.
+        let mut before = config.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = Config::load(&before.file)?;
+        if after.domain != before.domain {
+            return Err(ReloadError::Domain(after.domain.to_string()));
+        }
+        let new_identity = parts::identity(&after)?;
+        let new_policy = parts::policy(&after, &new_identity)?;
+
+        let (changes, peers) = changes(&before, &after);
+        identity.show(&new_identity);
+        client_certificate.replace(parts::shown_to_clients(&after));
+        if is_policy_changed(&before, &after) {
+            policy.replace(new_policy);
+        }
+        for peer in peers {
+            delivery.peer_is_up(&peer.domain);
+        }
+        let warnings = after.warnings.iter().map(|warning| warning.in_file(&after.file).to_string());
+        let done =
+            Reloaded { changes, after_restart: after_restart(started, &after), warnings: warnings.collect() };
+        *before = after;
+        Ok(done)
+    }
+}
+
+/// Sentences about what has changed, and the peers that are dealt with in another way than before.
+fn changes<'a>(before: &Config, after: &'a Config) -> (Vec<String>, Vec<&'a PeerConfig>) {
+    let mut said = Vec::new();
+    let (old, new) = (&before.federation, &after.federation);
+    if old.identity.pin != new.identity.pin {
+        let pin = HEXLOWER.encode(&new.identity.pin);
+        said.push(format!("other relays are shown a certificate with another key, whose pin is {pin}"));
+    } else if old.identity.certificate_pem != new.identity.certificate_pem {
+        said.push("other relays are shown a renewed certificate, with the same key".into());
+    }
+    match (&before.tls, &after.tls) {
+        (Some(old), Some(new)) if old.certificate_pem == new.certificate_pem => {}
+        (None, None) => {}
+        (_, Some(_)) => said.push("clients are shown another certificate".into()),
+        (Some(_), None) => said.push("clients are shown the relay's identity certificate".into()),
+    }
+    let find =
+        |peers: &'a [PeerConfig], peer: &PeerConfig| peers.iter().find(|other| other.domain == peer.domain);
+    let mut touched = Vec::new();
+    for peer in &new.peers {
+        match old.peers.iter().find(|other| other.domain == peer.domain) {
+            Some(known) if known == peer => continue,
+            Some(_) => said.push(format!("the peer {} is dealt with in another way", peer.domain)),
+            None => said.push(format!("{} is a peer", peer.domain)),
+        }
+        touched.push(peer);
+    }
+    for peer in old.peers.iter().filter(|peer| find(&new.peers, peer).is_none()) {
+        said.push(format!("{} is no longer a peer", peer.domain));
+    }
+    if said.is_empty() && is_policy_changed(before, after)
+        || format!("{:?}", old.policy) != format!("{:?}", new.policy)
+    {
+        said.push("the policy towards other relays is another one".into());
+    }
+    (said, touched)
+}
+
+/// What is shown of the federation's section has everything in it that the policy is made of, the authorities' certificates
+/// among it, but not our own key, to which the entry for ourselves is pinned.
+fn is_policy_changed(before: &Config, after: &Config) -> bool {
+    let (old, new) = (&before.federation, &after.federation);
+    old.identity.pin != new.identity.pin || format!("{old:?}") != format!("{new:?}")
+}
+
+fn after_restart(before: &Config, after: &Config) -> Vec<&'static str> {
+    let timing = |config: &Config| {
+        let federation = &config.federation;
+        (federation.connect_timeout, federation.request_timeout, federation.batches_in_flight)
+    };
+    let pairs = [
+        ("data_dir", before.data_dir != after.data_dir),
+        ("[listen]", before.listen != after.listen),
+        ("the time-outs and batches_in_flight of [federation]", timing(before) != timing(after)),
+        ("[dns]", before.dns != after.dns),
+        ("[registration]", before.registration != after.registration),
+        ("[submission]", before.submission != after.submission),
+        ("[limits]", format!("{:?}", before.limits) != format!("{:?}", after.limits)),
+        ("[store]", before.store != after.store),
+        ("[log]", before.log != after.log),
+    ];
+    pairs.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+}

@@ -1,0 +1,20 @@
+//! What an administrator has in his hands: the socket and the commands that ask a running relay, met as he meets them.
+
+#[cfg(test)]
+#[path = "admin/commands.rs"]
+mod commands;
+#[cfg(test)]
+#[path = "admin/doctor.rs"]
+mod doctor;
+#[cfg(test)]
+#[path = "admin/peering.rs"]
+mod peering;
+#[cfg(test)]
+#[path = "admin/queue.rs"]
+mod queue;
+#[cfg(test)]
+#[path = "admin/reload.rs"]
+mod reload;
+#[cfg(test)]
+#[path = "admin/socket.rs"]
+mod socket;

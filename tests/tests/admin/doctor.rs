@@ -1,0 +1,145 @@
+//! `postrider doctor`, word for word: `doctor.txt` has what it prints in each case.
+//!
+//! Rewritten with `UPDATE_DOCS=1`. What differs from run to run (ports, dates, keys, the number of days) is left out.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use postrider_common::clock::{Clock, SystemClock};
+use postrider_tests::authority::{Authority, AuthorityError, Certified, Leaf, Usage, self_signed};
+use postrider_tests::cluster::Cluster;
+use postrider_tests::dns::srv_name;
+
+use crate::commands::{ALPHA, BETA, ask_anyhow, run, text};
+
+/// What beta presents.
+type Presents = fn(&Authority, &Leaf) -> Result<Certified, AuthorityError>;
+
+async fn relays(presents: Presents) -> Cluster {
+    let builder = Cluster::builder([ALPHA, BETA]).certificate(move |name, authority| {
+        let good = Leaf::new(name, SystemClock.now());
+        if name.as_str() == BETA { presents(authority, &good) } else { authority.issue(&good) }
+    });
+    builder.start().await.unwrap()
+}
+
+fn good(authority: &Authority, leaf: &Leaf) -> Result<Certified, AuthorityError> {
+    authority.issue(leaf)
+}
+
+/// What is the same in every run.
+fn settled(printed: &str) -> String {
+    let mut settled = String::new();
+    for word in printed.split_inclusive([' ', '\n']) {
+        let (bare, end) = word.split_at(word.trim_end_matches([' ', '\n', ';', ',', ':', ')']).len());
+        let is_date = bare.len() == 20 && bare.ends_with('Z');
+        let is_key = bare.len() == 64 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let port = bare.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        match (is_date, is_key, port) {
+            (true, ..) => settled.push_str("DATE"),
+            (_, true, _) => settled.push_str("KEY"),
+            (_, _, Some((host, _))) => settled.push_str(&format!("{host}:PORT")),
+            _ => settled.push_str(bare),
+        }
+        settled.push_str(end);
+    }
+    settled
+}
+
+async fn examined(cluster: &Cluster) -> String {
+    let config = cluster.directory(ALPHA).unwrap().join("postrider.toml");
+    let output = run(&["doctor", BETA, "--config", config.to_str().unwrap()]).await;
+    let (out, error) = (text(&output.stdout), text(&output.stderr));
+    let json = run(&["doctor", BETA, "--json", "--config", config.to_str().unwrap()]).await;
+    assert_eq!(json.status.code(), output.status.code());
+    let document: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(document["passes"].as_bool(), Some(output.status.success()), "{document}");
+    settled(&format!("exit code {}\n\n{out}{error}", output.status.code().unwrap()))
+}
+
+#[tokio::test]
+async fn each_case_is_told_apart() {
+    let mut told = String::new();
+    let mut tell = |case: &str, examined: String| {
+        // Writing to a string does not fail.
+        let _ = write!(told, "## {case}\n\n{examined}\n");
+    };
+    for (case, presents) in [
+        ("good", good as Presents),
+        ("self-signed", |_, leaf| self_signed(leaf)),
+        ("unknown authority", |_, leaf| Authority::new("Another authority")?.issue(leaf)),
+        ("missing intermediate", |authority, leaf| {
+            let between = authority.intermediate("Intermediate authority", &[])?;
+            Ok(between.issue(leaf)?.without_intermediates())
+        }),
+        ("wrong usage", |authority, leaf| authority.issue(&leaf.clone().usages([Usage::CodeSigning]))),
+        ("expired", |authority, leaf| authority.issue(&leaf.clone().expired(SystemClock.now()))),
+        ("no protocol", good),
+    ] {
+        let cluster = relays(presents).await;
+        if case == "no protocol" {
+            // The link leads to a door that says nothing of ours.
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            cluster.link(ALPHA, BETA).unwrap().set_target(listener.local_addr().unwrap());
+            let closing = async {
+                loop {
+                    drop(listener.accept().await);
+                }
+            };
+            tokio::select! {
+                examined = examined(&cluster) => tell(case, examined),
+                () = closing => {}
+            }
+        } else {
+            tell(case, examined(&cluster).await);
+        }
+        cluster.shut_down().await.unwrap();
+    }
+
+    let cluster = Cluster::start([ALPHA, BETA, "gamma.example"]).await.unwrap();
+    let link = cluster.link(ALPHA, BETA).unwrap();
+    let right = link.target();
+    link.set_target(cluster.address("gamma.example").await.unwrap());
+    tell("wrong name", examined(&cluster).await);
+    link.set_target(right);
+
+    let beta = cluster.directory(BETA).unwrap();
+    fs::write(beta.join("postrider.toml"), without_alpha(beta)).unwrap();
+    let reloaded = run(&["reload", "--data", beta.join("data").to_str().unwrap()]).await;
+    assert!(reloaded.status.success(), "{}", text(&reloaded.stderr));
+    tell("refused there", examined(&cluster).await);
+
+    let records = cluster.view(ALPHA).unwrap().records();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    records.publish(&BETA.parse().unwrap(), unused).unwrap();
+    tell("nobody listens", examined(&cluster).await);
+    records.remove(&srv_name(&BETA.parse().unwrap())).unwrap();
+    tell("no record", examined(&cluster).await);
+    let (code, _, error) = ask_anyhow(&cluster, &["queue", "list"]).await;
+    assert_eq!(code, Some(0), "the relay was not touched: {error}");
+    cluster.shut_down().await.unwrap();
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/admin/doctor.txt");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &told).unwrap();
+    }
+    assert_eq!(told, fs::read_to_string(&path).unwrap());
+}
+
+/// Beta's configuration without its entry for alpha.
+fn without_alpha(beta: &Path) -> String {
+    let text = fs::read_to_string(beta.join("postrider.toml")).unwrap();
+    let mut entries = text.split("[[federation.peers]]");
+    let mut kept = entries.next().unwrap().to_owned();
+    for entry in entries {
+        if entry.contains(&format!("domain = \"{ALPHA}\"")) {
+            kept.push_str(entry.split_once("\n\n").map_or("", |(_, rest)| rest));
+        } else {
+            kept.push_str("[[federation.peers]]");
+            kept.push_str(entry);
+        }
+    }
+    kept
+}
