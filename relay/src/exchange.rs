@@ -101,16 +101,15 @@ impl Exchange {
         let mut results: Vec<Option<SubmitResult>> = Vec::new();
         let mut local = Group::default();
         let mut remote = Remote::new();
-        let mut learnt = self.learnt(&batch).await;
+        let learnt = self.learnt(&batch).await;
         for (index, item) in batch.into_iter().enumerate() {
             let taken = item.and_then(|(domain, envelope)| {
                 self.limits.check(&envelope, now)?;
-                let binding = learnt.remove(envelope.mailbox());
-                match route(&self.domain, &domain, binding.as_ref()) {
+                let binding = learnt.get(&(*envelope.mailbox(), domain.clone()));
+                match route(&self.domain, &domain, binding) {
                     Route::Local => local.push(index, envelope),
                     Route::Remote(destination) => self.add(&mut remote, index, destination, envelope)?,
                 }
-                learnt.extend(binding.map(|binding| (*binding.mailbox(), binding)));
                 Ok(())
             });
             results.push(taken.err().map(refused));
@@ -124,16 +123,17 @@ impl Exchange {
         results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
     }
 
-    /// What is known of the mailboxes of a batch at other relays.
-    async fn learnt(&self, batch: &[Submitted]) -> BTreeMap<MailboxId, Binding> {
+    /// What the relays of a batch's addresses have told of the mailboxes.
+    async fn learnt(&self, batch: &[Submitted]) -> BTreeMap<(MailboxId, Domain), Binding> {
         let items = batch.iter().flatten().filter(|(domain, _)| *domain != self.domain);
-        let mailboxes: Vec<_> = items.map(|(_, envelope)| *envelope.mailbox()).collect();
-        if mailboxes.is_empty() {
+        let addresses: Vec<_> =
+            items.map(|(domain, envelope)| (*envelope.mailbox(), domain.clone())).collect();
+        if addresses.is_empty() {
             return BTreeMap::new();
         }
         // Without an answer they go where they are addressed to, and are told there.
-        let learnt = self.store.learnt(mailboxes).await.unwrap_or_default();
-        learnt.into_iter().flatten().map(|binding| (*binding.mailbox(), binding)).collect()
+        let learnt = self.store.learnt(addresses.clone()).await.unwrap_or_default();
+        addresses.into_iter().zip(learnt).filter_map(|(address, binding)| Some((address, binding?))).collect()
     }
 
     fn add(

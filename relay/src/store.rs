@@ -128,12 +128,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// longer [holding](Self::holding).
     fn release_held(&self, mailbox: MailboxId, serial: u64, entries: Vec<Entry>) -> Answer<'_, ()>;
 
-    /// Remembers until `until` where a mailbox of another relay's is kept; the answer is what counts of it, by the higher
-    /// serial. At most [`StoreLimits::learnt_bindings`] are remembered; of mailboxes that are registered here, none.
-    fn learn(&self, binding: Binding, until: Timestamp) -> Answer<'_, Binding>;
+    /// Remembers until `until` where a mailbox of another relay's is kept, as the relay `told_by` has told; the answer is
+    /// what counts of it, by the higher serial. At most [`StoreLimits::learnt_bindings`] are remembered; of mailboxes that
+    /// are registered here, none.
+    fn learn(&self, binding: Binding, told_by: Domain, until: Timestamp) -> Answer<'_, Binding>;
 
-    /// What was learnt of these mailboxes, each in its place.
-    fn learnt(&self, mailboxes: Vec<MailboxId>) -> Answer<'_, Vec<Option<Binding>>>;
+    /// What was learnt of the mailboxes of these addresses, each in its place. A relay speaks for addresses at its own
+    /// domain only: an old binding that another one repeats does not lead these astray.
+    fn learnt(&self, addresses: Vec<(MailboxId, Domain)>) -> Answer<'_, Vec<Option<Binding>>>;
 
     /// Queues envelopes that follow a binding: from its [`Source`] each is queued for a destination once, whatever becomes
     /// of it there, and whatever else is queued for it under the same mailbox and envelope id.

@@ -31,7 +31,7 @@ type LookUp = Shared<BoxFuture<'static, Result<Reply, Trouble>>>;
 pub(super) struct Cache {
     upstream: Arc<dyn Upstream>,
     clock: SharedClock,
-    entries: Mutex<HashMap<Question, Entry>>,
+    entries: Arc<Mutex<HashMap<Question, Entry>>>,
 }
 
 /// What is known about a question. Times are the clock's uptime, which nobody sets.
@@ -57,7 +57,7 @@ struct Failing {
 
 impl Cache {
     pub(super) fn new(upstream: Arc<dyn Upstream>, clock: SharedClock) -> Self {
-        Self { upstream, clock, entries: Mutex::default() }
+        Self { upstream, clock, entries: Arc::default() }
     }
 
     /// The answer: remembered, shared with whoever is asking, or new.
@@ -72,13 +72,13 @@ impl Cache {
             if let Some(known) = entry.known(question.kind, now) {
                 return known;
             }
-            entry.running.get_or_insert_with(|| self.upstream.look_up(question).shared()).clone()
+            entry.running.get_or_insert_with(|| self.begin(question)).clone()
         };
         let result = running.clone().await;
         let mut entries = self.entries();
         let now = self.clock.uptime();
         let entry = entries.entry(question.clone()).or_default();
-        // Whoever comes first notes it. The others have shared the look-up, and so share what it said.
+        // It has noted its result itself, unless it did not come to its end.
         if entry.running.as_ref().is_some_and(|current| current.ptr_eq(&running)) {
             entry.running = None;
             entry.note(question.kind, result.clone(), now);
@@ -87,6 +87,26 @@ impl Cache {
             Some(known) => known,
             None => result.map(|reply| Answer::new(reply.records, reply.proof, Duration::ZERO)),
         }
+    }
+
+    /// Looks up, whether or not somebody goes on waiting for it: what is begun ends, and what it holds meanwhile is let go.
+    fn begin(&self, question: &Question) -> LookUp {
+        let (looked_up, question) = (self.upstream.look_up(question), question.clone());
+        let (entries, clock) = (Arc::clone(&self.entries), Arc::clone(&self.clock));
+        let noted = async move {
+            let result = looked_up.await;
+            let mut entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = entries.entry(question.clone()).or_default();
+            entry.running = None;
+            entry.note(question.kind, result.clone(), clock.uptime());
+            result
+        };
+        #[expect(clippy::disallowed_methods, reason = "it ends by itself within the resolver's patience")]
+        let task = tokio::spawn(noted);
+        let ended = task.map(|ended| {
+            ended.unwrap_or_else(|_| Err(Trouble::Failed("the look-up did not come to its end".into())))
+        });
+        ended.boxed().shared()
     }
 
     /// Asks again next time, while what is known may still stand in for an answer that cannot be had.
@@ -353,6 +373,19 @@ mod tests {
         assert!((&mut given_up).now_or_never().is_none());
         drop((given_up, all));
         assert_eq!(bench.ask(&question).await, (false, Ok((1, Proof::Secure, false))));
+    }
+
+    #[tokio::test]
+    async fn a_look_up_ends_also_when_nobody_waits_for_it() {
+        let (bench, question) = (bench(), Question::srv("a.example"));
+        bench.replies(srv(60));
+        let all = bench.script.gate.clone().acquire_many_owned(1000).await.unwrap();
+        assert!(bench.cache.ask(&question).now_or_never().is_none());
+        drop(all);
+        while bench.cache.remembered(&question).is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(bench.cache.entries().values().all(|entry| entry.running.is_none()));
     }
 
     #[tokio::test]

@@ -152,12 +152,17 @@ impl Inner {
             Name::from_ascii(&question.owner).map_err(|error| Trouble::Failed(error.to_string()))?;
         let mut weakest = Alias { ttl: Duration::MAX, proof: Proof::Secure, to: owner.clone() };
         for _ in 0..MAX_ALIASES {
-            let reply = self.look_up_one(&owner, question.kind).await?;
-            if question.kind != Kind::Srv || !reply.records.is_empty() {
-                return Ok(weakest.before(reply));
+            let reply = self.look_up_one(&owner, question.kind).await;
+            // What an alias leads to is no answer for the alias: that there is none may be another zone's word.
+            let may_be_alias = match &reply {
+                Ok(reply) => reply.records.is_empty(),
+                Err(trouble) => *trouble == Trouble::Bogus,
+            };
+            if question.kind != Kind::Srv || !may_be_alias {
+                return reply.map(|reply| weakest.before(reply));
             }
             let Some(alias) = self.alias(&owner).await? else {
-                return Ok(weakest.before(reply));
+                return reply.map(|reply| weakest.before(reply));
             };
             owner = alias.to.clone();
             weakest = weakest.then(alias);
@@ -175,7 +180,7 @@ impl Inner {
         // Nobody is trusted for an address: what counts is what is proven there. So addresses need no signatures.
         let checked = matches!(kind, RecordType::SRV | RecordType::TLSA);
         let (answer, is_checked) = self.answer(owner, kind, checked).await?;
-        let mut reply = reply(answer, kind, is_checked)?;
+        let mut reply = reply(answer, owner, kind, is_checked)?;
         // What could not be checked for once is asked for again as soon as it may be otherwise.
         if checked && !is_checked && self.validating.is_some() {
             reply.ttl = reply.ttl.min(FAILED_FOR);
@@ -185,7 +190,11 @@ impl Inner {
 
     async fn alias(&self, owner: &Name) -> Result<Option<Alias>, Trouble> {
         let (answer, is_checked) = self.answer(owner, RecordType::CNAME, true).await?;
-        let Ok(answer) = answer else { return Ok(None) };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(NetError::Dns(DnsError::NoRecordsFound(_) | DnsError::Nsec { .. })) => return Ok(None),
+            Err(error) => return Err(Trouble::Failed(error.to_string())),
+        };
         let aliases = || answer.answers().iter().filter(|record| record.record_type() == RecordType::CNAME);
         let Some(first) = aliases().find(|record| record.name == *owner) else { return Ok(None) };
         let RData::CNAME(to) = &first.data else { return Ok(None) };

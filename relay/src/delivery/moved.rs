@@ -12,7 +12,7 @@ use postrider_common::{Binding, Domain, FailureClass, MailboxId, Outcome, Timest
 use super::Delivery;
 use crate::failpoint::{self, Step};
 use crate::queue::{judge_answer, spare};
-use crate::route::{Follow, follow};
+use crate::route::{Follow, MAX_MOVES, follow};
 use crate::store::{Enqueued, ItemId, Leased, Onward, SentOn, Source, StoreError, Verdict};
 
 /// For how long what was learnt of a mailbox is remembered without being told again.
@@ -52,7 +52,8 @@ impl Moves<'_> {
                 continue;
             }
             if newest.get(answered.mailbox()).is_none_or(|known| known.serial() < answered.serial()) {
-                let binding = self.delivery.0.store.learn((**answered).clone(), now + LEARNT_FOR).await?;
+                let (told, told_by) = ((**answered).clone(), self.destination.clone());
+                let binding = self.delivery.0.store.learn(told, told_by, now + LEARNT_FOR).await?;
                 newest.insert(*answered.mailbox(), binding);
             }
             let Some(newest) = newest.get(answered.mailbox()) else { continue };
@@ -82,11 +83,15 @@ impl Moves<'_> {
     ) -> Result<BTreeMap<ItemId, Verdict>, StoreError> {
         let mut moving = Vec::new();
         for item in items {
-            let Some(onward @ Onward { is_held: true, .. }) = item.onward else { continue };
+            let Some(onward @ Onward { is_held: true, moves }) = item.onward else { continue };
+            // Where it was sent may know better than its owner has told here: it is not sent round and round.
+            if moves >= MAX_MOVES {
+                continue;
+            }
             let state = self.delivery.0.store.mailbox(*item.envelope.mailbox()).await?;
             let binding = state.and_then(|state| state.binding);
             if let Some(binding) = binding.filter(|binding| binding.domain() != self.destination) {
-                moving.push(Moving { item, binding, onward: Onward { moves: 0, ..onward } });
+                moving.push(Moving { item, binding, onward: Onward { moves: moves + 1, ..onward } });
             }
         }
         let mut verdicts = BTreeMap::new();

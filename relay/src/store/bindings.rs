@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use postrider_common::wire::mailbox::Entry;
-use postrider_common::{Binding, EntryId, MailboxId, Timestamp};
+use postrider_common::{Binding, Domain, EntryId, MailboxId, Timestamp};
 
 use super::group::Group;
 use super::keys;
@@ -72,23 +72,29 @@ impl<K: Kv> Group<'_, K> {
 
     /// Another relay says where a mailbox is kept, in the mailbox's own words; the binding that counts from then on. Of
     /// mailboxes of this relay's the owner alone tells it, so nothing is kept of these.
-    pub(crate) fn learn(&mut self, binding: &Binding, until: Timestamp) -> Result<Binding, StoreError> {
+    pub(crate) fn learn(
+        &mut self,
+        binding: &Binding,
+        told_by: Domain,
+        until: Timestamp,
+    ) -> Result<Binding, StoreError> {
         let mailbox = binding.mailbox();
-        if self.get(&keys::mailbox(mailbox))?.is_some() {
-            return Ok(binding.clone());
+        if let Some(record) = self.record::<MailboxRecord>(&keys::mailbox(mailbox))? {
+            let own = record.binding.map(|own| own.binding.of(mailbox));
+            return Ok(own.filter(|own| own.serial() >= binding.serial()).unwrap_or_else(|| binding.clone()));
         }
         let key = keys::learnt(mailbox);
-        let mut newest = binding.clone();
+        let (mut newest, mut told_by) = (binding.clone(), told_by);
         if let Some(known) = self.record::<LearntRecord>(&key)? {
             if known.binding.serial >= binding.serial() {
-                newest = known.binding.of(mailbox);
+                (newest, told_by) = (known.binding.of(mailbox), known.told_by);
             }
             self.remove(keys::learnt_end(known.until, mailbox));
         } else {
             self.make_room_for_learnt()?;
             self.rules.learnt.fetch_add(1, Relaxed);
         }
-        let record = LearntRecord { binding: BindingRecord::from(&newest), until };
+        let record = LearntRecord { binding: BindingRecord::from(&newest), told_by, until };
         self.put(key, &record);
         self.put(keys::learnt_end(until, mailbox), &());
         Ok(newest)
@@ -175,13 +181,18 @@ impl<K: Kv> View<K> {
         page.pairs.iter().map(|(key, _)| keys::of_holding(key)).collect()
     }
 
-    /// What other relays have told of these mailboxes, each in its place.
-    pub(crate) fn learnt(&self, mailboxes: &[MailboxId]) -> Result<Vec<Option<Binding>>, StoreError> {
-        let one = |mailbox| match self.get(&keys::learnt(mailbox))? {
-            Some(bytes) => Ok(Some(records::decode::<LearntRecord>(&bytes)?.binding.of(mailbox))),
-            None => Ok(None),
+    /// What the relays of these addresses have told of the mailboxes, each in its place.
+    pub(crate) fn learnt(
+        &self,
+        addresses: &[(MailboxId, Domain)],
+    ) -> Result<Vec<Option<Binding>>, StoreError> {
+        let one = |(mailbox, domain): &(MailboxId, Domain)| {
+            let bytes = self.get(&keys::learnt(mailbox))?;
+            let record = bytes.map(|bytes| records::decode::<LearntRecord>(&bytes)).transpose()?;
+            let record = record.filter(|record| record.told_by == *domain);
+            Ok(record.map(|record| record.binding.of(mailbox)))
         };
-        mailboxes.iter().map(one).collect()
+        addresses.iter().map(one).collect()
     }
 
     pub(super) fn mailbox_record(&self, mailbox: &MailboxId) -> Result<Option<MailboxRecord>, StoreError> {

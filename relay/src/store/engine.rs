@@ -300,16 +300,16 @@ impl<K: Kv> Store for Engine<K> {
         Box::pin(self.write(load, move |group| group.release_held(&mailbox, serial, &entries)))
     }
 
-    fn learn(&self, binding: Binding, until: Timestamp) -> Answer<'_, Binding> {
-        Box::pin(self.write(Load::SMALL, move |group| group.learn(&binding, until)))
+    fn learn(&self, binding: Binding, told_by: Domain, until: Timestamp) -> Answer<'_, Binding> {
+        Box::pin(self.write(Load::SMALL, move |group| group.learn(&binding, told_by, until)))
     }
 
-    fn learnt(&self, mailboxes: Vec<MailboxId>) -> Answer<'_, Vec<Option<Binding>>> {
+    fn learnt(&self, addresses: Vec<(MailboxId, Domain)>) -> Answer<'_, Vec<Option<Binding>>> {
         Box::pin(async move {
             if self.learnt.load(Relaxed) == 0 {
-                return Ok(vec![None; mailboxes.len()]);
+                return Ok(vec![None; addresses.len()]);
             }
-            self.read(move |view| view.learnt(&mailboxes)).await
+            self.read(move |view| view.learnt(&addresses)).await
         })
     }
 

@@ -274,7 +274,8 @@ pub(crate) struct Gathering<'a, K> {
 impl<K> Gathering<'_, K> {
     /// Short ones leave room for one long one, so that those come to their turn however many short ones there are.
     fn takes_short(&self, state: &State<K>) -> bool {
-        !state.short.is_empty() && (self.short < GROUP_JOBS / 2 || self.long > 0 || state.long.is_empty())
+        let leaves_room = self.short < GROUP_JOBS / 2 && self.bytes < GROUP_BYTES / 2;
+        !state.short.is_empty() && (leaves_room || self.long > 0 || state.long.is_empty())
     }
 
     fn takes_long(&self, state: &State<K>) -> bool {

@@ -78,6 +78,8 @@ pub(crate) struct OwnBindingRecord {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LearntRecord {
     pub binding: BindingRecord,
+    /// Which relay: it counts for addresses at its domain.
+    pub told_by: Domain,
     /// When it is forgotten.
     pub until: Timestamp,
 }

@@ -162,15 +162,23 @@ pub async fn remembers_where_other_mailboxes_are_kept(subject: &impl Subject) {
     let limits = StoreLimits { learnt_bindings: 3, ..StoreLimits::default() };
     let store = subject.open(limits).unwrap();
     let learn = async |store: &Arc<dyn Store>, binding: &Binding, until| {
-        store.learn(binding.clone(), until).await.unwrap()
+        store.learn(binding.clone(), domain("b.example"), until).await.unwrap()
     };
-    assert_eq!(store.learnt(vec![owned(1)]).await, Ok(vec![None]));
+    let at = |of, name: &str| (owned(of), domain(name));
+    assert_eq!(store.learnt(vec![at(1, "b.example")]).await, Ok(vec![None]));
     let (old, new) = (binding(1, "b.example", 1), binding(1, "c.example", 2));
     assert_eq!(learn(&store, &new, NOW + HOUR).await, new);
     for outdated in [&old, &binding(1, "d.example", 2)] {
         assert_eq!(learn(&store, outdated, NOW + 2 * HOUR).await, new, "what counts");
     }
-    assert_eq!(store.learnt(vec![owned(2), owned(1)]).await, Ok(vec![None, Some(new.clone())]));
+    let asked = vec![at(2, "b.example"), at(1, "b.example"), at(1, "e.example")];
+    assert_eq!(
+        store.learnt(asked.clone()).await,
+        Ok(vec![None, Some(new.clone()), None]),
+        "who told it counts"
+    );
+    assert_eq!(store.learn(old, domain("e.example"), NOW + HOUR).await, Ok(new.clone()));
+    assert_eq!(store.learnt(asked).await, Ok(vec![None, Some(new.clone()), None]), "nor by what is outdated");
     store.close().await.unwrap();
     drop(store);
 
@@ -179,7 +187,7 @@ pub async fn remembers_where_other_mailboxes_are_kept(subject: &impl Subject) {
     for (hours, other) in (3..).zip(&others) {
         learn(&store, other, NOW + hours * HOUR).await;
     }
-    let all: Vec<_> = (1..=4).map(owned).collect();
+    let all: Vec<_> = (1..=4).map(|of| at(of, "b.example")).collect();
     let known = async || store.learnt(all.clone()).await.unwrap().into_iter().flatten().collect::<Vec<_>>();
     assert_eq!(known().await, others, "the first to be forgotten has made room");
     store.expire(NOW + 3 * HOUR, 100).await.unwrap();

@@ -13,19 +13,27 @@ use crate::discovery::SrvRecord;
 use crate::discovery::answer::{Proof, Tlsa};
 use crate::discovery::upstream::{Data, Reply, Trouble};
 
+/// The answer to the question for the records of this `kind` that `owner` has.
 pub(super) fn reply(
     answer: Result<Lookup, NetError>,
+    owner: &Name,
     kind: RecordType,
     is_checked: bool,
 ) -> Result<Reply, Trouble> {
     match answer {
         Ok(answer) => {
+            let asked = names(owner, answer.answers());
             // With the aliases on the way: one of them that is not signed leads where anybody likes.
             let used = || {
                 answer.answers().iter().filter(|record| {
-                    record.record_type() == kind || record.record_type() == RecordType::CNAME
+                    let is_wanted = [kind, RecordType::CNAME].contains(&record.record_type());
+                    is_wanted && asked.contains(&record.name.to_lowercase())
                 })
             };
+            // Signed as it may be, what somebody else has published is no answer.
+            if is_checked && used().next().is_none() {
+                return Err(Trouble::Bogus);
+            }
             let ttl = used().map(|record| record.ttl).min().unwrap_or(0);
             let records = used().filter_map(|record| data(&record.data)).collect();
             let proof = if is_checked { proof(used())? } else { Proof::Unchecked };
@@ -47,10 +55,14 @@ pub(super) fn reply(
             || (response_code == ResponseCode::NoError && soa.is_some()) =>
         {
             let proof = match authorities.as_deref().filter(|records| is_checked && !records.is_empty()) {
+                // Nor is it that another zone has no such name.
+                Some(records) if !records.iter().any(|record| is_zone_of(record, owner)) => {
+                    return Err(Trouble::Bogus);
+                }
                 Some(records) => {
                     proof(records.iter().filter(|record| record.record_type() != RecordType::RRSIG))?
                 }
-                None if is_checked => Proof::Insecure,
+                None if is_checked => return Err(Trouble::Failed("an answer without a zone".into())),
                 None => Proof::Unchecked,
             };
             let ttl = negative_ttl.or_else(|| soa.map(|soa| soa.ttl.min(soa.data.minimum)));
@@ -58,6 +70,28 @@ pub(super) fn reply(
         }
         Err(error) => Err(Trouble::Failed(error.to_string())),
     }
+}
+
+/// `owner`, and what the aliases in `records` lead to from there.
+fn names(owner: &Name, records: &[Record]) -> Vec<Name> {
+    let mut names = vec![owner.to_lowercase()];
+    let mut next = 0;
+    while let Some(name) = names.get(next).cloned() {
+        for record in records.iter().filter(|record| record.name.to_lowercase() == name) {
+            if let RData::CNAME(to) = &record.data
+                && !names.contains(&to.0.to_lowercase())
+            {
+                names.push(to.0.to_lowercase());
+            }
+        }
+        next += 1;
+    }
+    names
+}
+
+/// Whether the record says of which zone it is, and `owner` is in that.
+fn is_zone_of(record: &Record, owner: &Name) -> bool {
+    record.record_type() == RecordType::SOA && record.name.to_lowercase().zone_of(&owner.to_lowercase())
 }
 
 fn none(ttl: Option<u32>, proof: Proof) -> Reply {
@@ -108,7 +142,46 @@ fn host_name(name: &Name) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hickory_resolver::proto::op::Query;
+    use hickory_resolver::proto::rr::rdata::{CNAME, SOA, SRV};
+
     use super::*;
+
+    fn name(name: &str) -> Name {
+        Name::from_ascii(name).unwrap()
+    }
+
+    fn secure(owner: &str, data: RData) -> Record {
+        let mut record = Record::from_rdata(name(owner), 60, data);
+        record.proof = HickoryProof::Secure;
+        record
+    }
+
+    #[test]
+    fn what_is_signed_for_another_name_is_no_answer() {
+        let srv = |owner: &str| secure(owner, RData::SRV(SRV::new(0, 0, 443, name("relay.evil.example."))));
+        let alias = |owner: &str, to: &str| secure(owner, RData::CNAME(CNAME(name(to))));
+        let asked = name("_postrider._tcp.victim.example.");
+        let answered = |records: Vec<Record>| {
+            let query = Query::query(asked.clone(), RecordType::SRV);
+            reply(Ok(Lookup::new_with_max_ttl(query, records)), &asked, RecordType::SRV, true)
+        };
+        let (own, other) = ("_Postrider._tcp.Victim.example.", "_postrider._tcp.evil.example.");
+        assert!(matches!(answered(vec![srv(other)]), Err(Trouble::Bogus)));
+        assert!(matches!(answered(vec![alias(other, own), srv(other)]), Err(Trouble::Bogus)));
+        assert!(answered(vec![srv(own), srv(other)]).is_ok_and(|reply| reply.records.len() == 1));
+        assert!(answered(vec![srv(other), alias(own, other)]).is_ok_and(|reply| reply.records.len() == 1));
+    }
+
+    #[test]
+    fn a_zone_speaks_for_what_is_in_it() {
+        let soa = SOA::new(name("ns.example."), name("admin.example."), 1, 2, 3, 4, 5);
+        let zone = secure("Victim.example.", RData::SOA(soa));
+        assert!(is_zone_of(&zone, &name("_443._tcp.relay.victim.example.")));
+        assert!(is_zone_of(&zone, &name("victim.example.")));
+        assert!(!is_zone_of(&zone, &name("example.")));
+        assert!(!is_zone_of(&zone, &name("other.example.")));
+    }
 
     #[test]
     fn the_root_has_no_letters() {

@@ -80,6 +80,16 @@ fn long_ones_come_to_their_turn_however_many_short_ones_wait() {
 }
 
 #[test]
+fn long_ones_come_to_their_turn_however_large_the_short_ones_are() {
+    let bed = Bed::new();
+    for _ in 0..8 {
+        bed.put(Load { envelopes: SHORT, bytes: 2 << 20, is_patient: false });
+    }
+    bed.end(3);
+    assert_eq!(bed.group(), [SHORT, 3, SHORT]);
+}
+
+#[test]
 fn a_group_has_a_bound_in_bytes() {
     let bed = Bed::new();
     for _ in 0..3 {

@@ -69,7 +69,8 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     store.register(moved(), DEVICES[0], NOW).await.unwrap();
     store.deposit(vec![envelope(moved(), 1, 100), envelope(moved(), 2, 20_000)], NOW).await.unwrap();
     store.put_binding(Binding::sign(&key(0x66), destination("b.example"), 7), false).await.unwrap();
-    store.learn(Binding::sign(&key(0x77), destination("c.example"), 8), NOW + DAY).await.unwrap();
+    let elsewhere = Binding::sign(&key(0x77), destination("c.example"), 8);
+    store.learn(elsewhere, destination("b.example"), NOW + DAY).await.unwrap();
 
     let (b, c) = (destination("b.example"), destination("b.example.org"));
     for domain in [&b, &c] {
