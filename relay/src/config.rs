@@ -15,6 +15,7 @@ mod peer;
 mod problem;
 mod reader;
 pub(crate) mod render;
+mod renewal;
 mod sections;
 mod suggest;
 mod unit;
@@ -40,6 +41,7 @@ pub use fragments::{peer_file, peers_directory};
 pub use limits::Limits;
 pub use peer::{PeerConfig, PeerDirection, TrustConfig};
 pub use problem::{ConfigErrors, Problem};
+pub use renewal::{Fingerprint, Pair};
 
 /// A configuration that can be trusted: every value is in range, every file was read, nothing contradicts.
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 //!
 //! `main` and the tests use the same [`Daemon::build`]; tests give port 0 and a clock of their own.
 
+mod certificate_files;
 mod certificates;
 mod opening;
 mod parts;
@@ -134,6 +135,7 @@ impl Daemon {
             client_certificate,
             core.delivery().clone(),
         );
+        certificate_files::watch(reload.clone(), &clock, &supervisor);
         let administration = admin::Parts {
             reload: reload.clone(),
             domain: config.domain.clone(),

@@ -16,5 +16,8 @@ mod queue;
 #[path = "admin/reload.rs"]
 mod reload;
 #[cfg(test)]
+#[path = "admin/renewals.rs"]
+mod renewals;
+#[cfg(test)]
 #[path = "admin/socket.rs"]
 mod socket;

@@ -244,7 +244,15 @@ fn identity(reader: &mut Reader<'_, '_>, domain: Option<&Domain>, data_dir: &Pat
     let key = reader.path(&FEDERATION_KEY).unwrap_or_else(|| default("key.pem"));
     let identity =
         Credentials::read(reader, (&FEDERATION_CERTIFICATE, certificate), (&FEDERATION_KEY, key), hint)?;
-    if let Some(domain) = domain.filter(|domain| !identity.names(domain)) {
+    if let Some(domain) = domain {
+        is_for_domain(reader, &identity, domain);
+    }
+    Some(identity)
+}
+
+/// Other relays go by the domain.
+pub(super) fn is_for_domain(reader: &mut Reader<'_, '_>, identity: &Credentials, domain: &Domain) {
+    if !identity.names(domain) {
         reader.problem(
             &FEDERATION_CERTIFICATE,
             format!(
@@ -252,7 +260,6 @@ fn identity(reader: &mut Reader<'_, '_>, domain: Option<&Domain>, data_dir: &Pat
             ),
         );
     }
-    Some(identity)
 }
 
 fn both_or_none(reader: &mut Reader<'_, '_>, certificate: &Key, key: &Key) {

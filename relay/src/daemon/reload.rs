@@ -2,13 +2,13 @@
 //!
 //! Everything is read and put together before anything changes. What does not fit changes nothing, and every problem is told.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::HEXLOWER;
 use postrider_federation::{CertificateInForce, Identity, PolicyInForce};
 
 use super::{StartError, parts};
-use crate::config::{Config, ConfigErrors, PeerConfig};
+use crate::config::{Config, ConfigErrors, Credentials, Fingerprint, Pair, PeerConfig};
 use crate::delivery::Delivery;
 
 /// Reads the configuration again. Clones share what is in force.
@@ -97,30 +97,59 @@ impl Reload {
     }
 
     fn apply(&self) -> Result<Reloaded, ReloadError> {
-        let Shared { started, config, identity, policy, client_certificate, delivery } = &*self.0;
         // One at a time, from the reading on.
-        let mut before = config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = self.config();
         let after = Config::load(&before.file)?;
         if after.domain != before.domain {
             return Err(ReloadError::Domain(after.domain.to_string()));
         }
+        let after_restart = after_restart(&self.0.started, &after);
+        let warnings =
+            after.warnings.iter().map(|warning| warning.in_file(&after.file).to_string()).collect();
+        let changes = self.put_in_force(&mut before, after)?;
+        Ok(Reloaded { changes, after_restart, warnings })
+    }
+
+    /// Takes up what is in the files of a certificate and its key, if that is what `seen` says. `None` if it is not:
+    /// somebody is at them.
+    pub(super) fn renew(&self, pair: Pair, seen: &Fingerprint) -> Result<Option<Reloaded>, ReloadError> {
+        let mut before = self.config();
+        let after = before.reread(pair)?;
+        if after.credentials(pair).is_none_or(|read| read.fingerprint() != *seen) {
+            return Ok(None);
+        }
+        let warnings =
+            after.warnings.iter().map(|warning| warning.in_file(&after.file).to_string()).collect();
+        let changes = self.put_in_force(&mut before, after)?;
+        Ok(Some(Reloaded { changes, warnings, ..Reloaded::default() }))
+    }
+
+    /// The pair of files whose content is in force, if there is one, and what it is.
+    pub(super) fn credentials(&self, pair: Pair) -> Option<Credentials> {
+        self.config().credentials(pair).cloned()
+    }
+
+    fn config(&self) -> MutexGuard<'_, Config> {
+        self.0.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `after` count in place of `before`, and says in sentences what has changed.
+    fn put_in_force(&self, before: &mut Config, after: Config) -> Result<Vec<String>, ReloadError> {
+        let Shared { identity, policy, client_certificate, delivery, .. } = &*self.0;
         let new_identity = parts::identity(&after)?;
         let new_policy = parts::policy(&after, &new_identity)?;
 
-        let (changes, peers) = changes(&before, &after);
+        let (changes, peers) = changes(before, &after);
         identity.show(&new_identity);
         client_certificate.replace(parts::shown_to_clients(&after));
-        if is_policy_changed(&before, &after) {
+        if is_policy_changed(before, &after) {
             policy.replace(new_policy);
         }
         for peer in peers {
             delivery.peer_is_up(&peer.domain);
         }
-        let warnings = after.warnings.iter().map(|warning| warning.in_file(&after.file).to_string());
-        let done =
-            Reloaded { changes, after_restart: after_restart(started, &after), warnings: warnings.collect() };
         *before = after;
-        Ok(done)
+        Ok(changes)
     }
 }
 
