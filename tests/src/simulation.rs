@@ -37,7 +37,7 @@
 //!     the earlier one has failed or expired.
 //! 11. **First come, first offered.** Of two envelopes for the same relay, of which the second was submitted after the
 //!     first was answered, the first is offered to that relay first. What is retried, or queued again because it had
-//!     ended, may be overtaken.
+//!     ended, may be overtaken; so may what was over when its turn came, by a clock that was set back afterwards.
 //! 12. **Registrations and deletions last** as envelopes do, once they were answered.
 //! 13. **Deleted means gone.** No store has a body, an entry, an item, or an index of one; every counter is zero. And
 //!     forty days later no mark, no tracking record and nothing that was learnt of mailboxes elsewhere is left.

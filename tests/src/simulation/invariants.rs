@@ -33,7 +33,7 @@ pub(super) async fn check(world: &World) {
         }
         facts.check_mailboxes(&books, &mut broken);
         facts.check_shelves(&books, &mut broken);
-        check_order(&books, &mut broken);
+        facts.check_order(&books, &mut broken);
     }
     for node in &world.nodes {
         let kept = node.disk.census();
@@ -263,6 +263,50 @@ impl Facts {
         }
     }
 
+    /// What is queued for a relay is offered to it for the first time in the order in which it was taken.
+    fn check_order(&self, books: &Books, broken: &mut Vec<String>) {
+        let mut lines: BTreeMap<(u8, u8), Vec<Queued>> = BTreeMap::new();
+        for posted in books.letters.values() {
+            let (number, to) = (posted.letter.number, posted.letter.mailbox / MAILBOXES);
+            if books.moves.contains_key(&posted.letter.mailbox) {
+                continue;
+            }
+            for submission in &posted.submissions {
+                // What was queued again, after it had failed or expired, has another place.
+                let at_the_same = posted.submissions.iter().filter(|other| other.at == submission.at);
+                if at_the_same.filter_map(queued_as).collect::<BTreeSet<_>>().len() > 1 {
+                    continue;
+                }
+                let offer = books.offers.get(&(submission.at, to, number));
+                if let (Some((ended, SubmitResult::Queued { .. })), Some(offer)) = (&submission.answer, offer)
+                {
+                    let line = lines.entry((submission.at, to)).or_default();
+                    // Only what is known of the first time says anything about the first offer.
+                    if !line.iter().any(|other| other.number == number) {
+                        let first = posted.submissions.iter().find(|first| first.at == submission.at);
+                        let began = first.map_or(0, |first| first.began);
+                        let may_be_over = self.may_have_expired(posted);
+                        line.push(Queued { began, ended: *ended, offer: *offer, number, may_be_over });
+                    }
+                }
+            }
+        }
+        for ((from, to), mut line) in lines {
+            line.sort_unstable();
+            for (place, later) in line.iter().enumerate() {
+                // What is over by its relay's clock is passed over. If the clock is set back, it is offered after all.
+                for earlier in line[..place].iter().filter(|earlier| !earlier.may_be_over) {
+                    if earlier.ended < later.began && earlier.offer > later.offer {
+                        let (first, second) = (earlier.number, later.number);
+                        broken.push(format!(
+                            "{from} took {first} before {second}, and offered it to {to} later"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
     fn may_have_expired(&self, posted: &Posted) -> bool {
         posted.envelope.expires_at() <= self.latest
     }
@@ -275,45 +319,8 @@ struct Queued {
     ended: Tick,
     offer: Tick,
     number: u16,
-}
-
-/// What is queued for a relay is offered to it for the first time in the order in which it was taken.
-fn check_order(books: &Books, broken: &mut Vec<String>) {
-    let mut lines: BTreeMap<(u8, u8), Vec<Queued>> = BTreeMap::new();
-    for posted in books.letters.values() {
-        let (number, to) = (posted.letter.number, posted.letter.mailbox / MAILBOXES);
-        if books.moves.contains_key(&posted.letter.mailbox) {
-            continue;
-        }
-        for submission in &posted.submissions {
-            // What was queued again, after it had failed or expired, has another place.
-            let at_the_same = posted.submissions.iter().filter(|other| other.at == submission.at);
-            if at_the_same.filter_map(queued_as).collect::<BTreeSet<_>>().len() > 1 {
-                continue;
-            }
-            let offer = books.offers.get(&(submission.at, to, number));
-            if let (Some((ended, SubmitResult::Queued { .. })), Some(offer)) = (&submission.answer, offer) {
-                let line = lines.entry((submission.at, to)).or_default();
-                // Only what is known of the first time says anything about the first offer.
-                if !line.iter().any(|other| other.number == number) {
-                    let first = posted.submissions.iter().find(|first| first.at == submission.at);
-                    let began = first.map_or(0, |first| first.began);
-                    line.push(Queued { began, ended: *ended, offer: *offer, number });
-                }
-            }
-        }
-    }
-    for ((from, to), mut line) in lines {
-        line.sort_unstable();
-        for (place, later) in line.iter().enumerate() {
-            for earlier in &line[..place] {
-                if earlier.ended < later.began && earlier.offer > later.offer {
-                    let (first, second) = (earlier.number, later.number);
-                    broken.push(format!("{from} took {first} before {second}, and offered it to {to} later"));
-                }
-            }
-        }
-    }
+    /// Whether any relay's clock has ever shown that its time was over.
+    may_be_over: bool,
 }
 
 /// Whether a device was registered for certain by `since`, and has been ever since.

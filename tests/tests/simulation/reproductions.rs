@@ -157,3 +157,23 @@ fn what_moves_relies_on_nothing_that_relies_on_it() {
     };
     holds(5056, &script);
 }
+
+/// An envelope was over when its batch was made, by a clock that was set back while the batch failed.
+#[test]
+fn what_was_over_when_its_turn_came_may_be_overtaken() {
+    let soon = Letter { expires: 835, ..for_device(12, 3) };
+    let to_a_device = Letter { device: Some(0), ..letter(21, 2) };
+    let script = Script {
+        relays: 4,
+        ops: vec![
+            Op::Crash { relay: 1, at: None },
+            Op::Submit { at: 3, letters: vec![for_device(11, 1), letter(10, 2), soon] },
+            Op::SetClock { relay: 3, seconds: 843 },
+            Op::Pass { millis: 4 },
+            Op::SetClock { relay: 3, seconds: -18 },
+            Op::Submit { at: 3, letters: vec![to_a_device] },
+            Op::Pass { millis: 1285 },
+        ],
+    };
+    holds(84_895, &script);
+}
