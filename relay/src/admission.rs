@@ -26,10 +26,14 @@ struct Inside {
     by_address: HashMap<ClientAddress, usize>,
 }
 
+/// One of all the connections, of whose client nothing is known yet. Dropping it makes room for another.
+#[derive(Debug)]
+pub struct Place(Admissions);
+
 /// One admitted connection, for as long as its socket lives. Dropping it makes room for another.
 #[derive(Debug)]
 pub struct Admission {
-    admissions: Admissions,
+    place: Place,
     address: ClientAddress,
 }
 
@@ -41,14 +45,17 @@ impl Admissions {
 
     /// Lets a connection in, if there is room.
     pub fn admit(&self, address: ClientAddress) -> Option<Admission> {
+        self.reserve()?.of(address)
+    }
+
+    /// Lets a connection in whose client has yet to be told by a proxy, if there is room in all.
+    pub fn reserve(&self) -> Option<Place> {
         let mut inside = self.lock();
-        let of_one = inside.by_address.get(&address).copied().unwrap_or_default();
-        if inside.total >= self.most || of_one >= self.most_of_one {
+        if inside.total >= self.most {
             return None;
         }
-        inside.by_address.insert(address, of_one + 1);
         inside.total += 1;
-        Some(Admission { admissions: self.clone(), address })
+        Some(Place(self.clone()))
     }
 
     #[cfg(test)]
@@ -62,6 +69,21 @@ impl Admissions {
     }
 }
 
+impl Place {
+    /// The connection is this client's, if there is room for another one of it.
+    pub fn of(self, address: ClientAddress) -> Option<Admission> {
+        let mut inside = self.0.lock();
+        let of_one = inside.by_address.get(&address).copied().unwrap_or_default();
+        if of_one >= self.0.most_of_one {
+            drop(inside);
+            return None;
+        }
+        inside.by_address.insert(address, of_one + 1);
+        drop(inside);
+        Some(Admission { place: self, address })
+    }
+}
+
 impl Admission {
     /// Whose connection it is.
     pub const fn address(&self) -> ClientAddress {
@@ -69,10 +91,15 @@ impl Admission {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lock().total -= 1;
+    }
+}
+
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut inside = self.admissions.lock();
-        inside.total -= 1;
+        let mut inside = self.place.0.lock();
         if let Entry::Occupied(mut of_one) = inside.by_address.entry(self.address) {
             *of_one.get_mut() -= 1;
             if *of_one.get() == 0 {
@@ -127,5 +154,19 @@ mod tests {
         assert_eq!(four.address(), first);
         drop(four);
         assert_eq!(admissions.lock().by_address.len(), 2);
+    }
+
+    #[test]
+    fn whoever_comes_through_a_proxy_is_counted_once_it_is_told_who_that_is() {
+        let admissions = Admissions::new(3, 1);
+        let one = client("192.0.2.1");
+        let [first, second, third] = [(); 3].map(|()| admissions.reserve().unwrap());
+        assert!(admissions.reserve().is_none(), "three in all");
+        let admitted = first.of(one).unwrap();
+        assert!(second.of(one).is_none(), "one of one address");
+        assert_eq!(admissions.total(), 2, "who is not let in leaves no trace");
+        drop(third);
+        drop(admitted);
+        assert_eq!((admissions.total(), admissions.lock().by_address.len()), (0, 0));
     }
 }

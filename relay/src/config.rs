@@ -11,6 +11,7 @@ mod fragments;
 mod key;
 mod keys;
 mod limits;
+mod listen;
 mod peer;
 mod problem;
 mod reader;
@@ -39,6 +40,7 @@ use sections::config;
 pub use credentials::{Credentials, pin};
 pub use fragments::{peer_file, peers_directory};
 pub use limits::Limits;
+pub use listen::{ListenAddress, ListenConfig};
 pub use peer::{PeerConfig, PeerDirection, TrustConfig};
 pub use problem::{ConfigErrors, Problem};
 pub use renewal::{Fingerprint, Pair};
@@ -52,8 +54,8 @@ pub struct Config {
     pub domain: Domain,
     /// Where everything is kept. The directory need not exist.
     pub data_dir: PathBuf,
-    /// Where to listen: at least one address, none twice.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, and for whom.
+    pub listen: ListenConfig,
     /// What clients are shown; absent: [`FederationConfig::identity`].
     pub tls: Option<Credentials>,
     /// Dealings with other relays.

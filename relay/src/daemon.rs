@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 use crate::admin;
 use crate::api::Api;
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::core::{self, Core};
 use crate::inbound::FederationEdge;
 use crate::listener::Door;
@@ -97,7 +97,7 @@ pub fn policy(config: &Config) -> Result<Policy, StartError> {
 impl Daemon {
     /// Opens the store, binds every address, and starts serving.
     pub async fn build(config: Config, clock: SharedClock) -> Result<Self, StartError> {
-        let listeners = bind(&config.listen).await?;
+        let listeners = bind(&config.listen.addresses).await?;
         let supervisor = Supervisor::new();
         let store = parts::open_store(&config, &clock, &supervisor)?;
         let socket = admin::Socket::bind(&config.data_dir)
@@ -160,9 +160,9 @@ impl Daemon {
         core.expire(move || api.tidy());
         admin::open(socket, administration, &supervisor);
         let mut addresses = Vec::new();
-        for (listener, address) in listeners {
-            door.open(listener);
-            addresses.push(address);
+        for (listener, bound) in listeners {
+            door.open(listener, bound.audience);
+            addresses.push(bound.address);
         }
         core.delivery().greet(parts::greeted(&config));
         let drain = config.limits.drain_timeout;
@@ -174,7 +174,7 @@ impl Daemon {
         &self.domain
     }
 
-    /// The bound addresses, in the order of the configuration.
+    /// The bound addresses: those for everybody, those for clients, those for other relays.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -222,13 +222,14 @@ pub fn outbound(config: &Config, clock: &SharedClock, supervisor: &Supervisor) -
     Ok(Client::new(client, Arc::clone(clock), supervisor.clone()))
 }
 
-async fn bind(addresses: &[SocketAddr]) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
+/// Each listener with the address that it has got.
+async fn bind(addresses: &[ListenAddress]) -> Result<Vec<(TcpListener, ListenAddress)>, StartError> {
     let mut listeners = Vec::new();
-    for address in addresses {
-        let failed = |error| StartError::Bind { address: *address, error };
+    for &ListenAddress { address, audience } in addresses {
+        let failed = |error| StartError::Bind { address, error };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        listeners.push((listener, bound));
+        let address = listener.local_addr().map_err(failed)?;
+        listeners.push((listener, ListenAddress { address, audience }));
     }
     Ok(listeners)
 }

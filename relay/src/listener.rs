@@ -1,14 +1,17 @@
 //! The door: TCP connections, how many there may be, and which protocol each wants.
 //!
 //! One port serves both worlds. The ClientHello says which: whoever offers the federation protocol is a relay and
-//! must show a certificate; everybody else is a client.
+//! must show a certificate; everybody else is a client. A port can also be for one of the two only.
+
+mod proxy;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_common::supervisor::Supervisor;
+use postrider_federation::discovery::Network;
 use postrider_federation::{ALPN, Server};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
@@ -16,21 +19,36 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
-use crate::admission::{Admission, Admissions};
+use crate::admission::{Admission, Admissions, Place};
 use crate::api::Api;
+use crate::telemetry::Seldom;
+use proxy::HeaderError;
 
 /// How long to leave the socket alone after the system refused to accept.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(500);
 
+/// Whom an address is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Clients and other relays: each says which it is.
+    Everybody,
+    /// Clients only.
+    Clients,
+    /// Other relays only.
+    Relays,
+}
+
 /// How many connections there may be, and how long they may take to say what they want.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// In all.
     pub connections: usize,
     /// From one client address.
     pub connections_per_address: usize,
-    /// For the TLS handshake.
+    /// For the TLS handshake, and for what a proxy says before it.
     pub handshake_timeout: Duration,
+    /// Whose connections have to begin with a header of the PROXY protocol. Nobody else's do.
+    pub proxies: Vec<Network>,
 }
 
 /// What is behind the door. Clones share it.
@@ -45,6 +63,26 @@ struct Shared {
     federation: Server,
     supervisor: Supervisor,
     admissions: Admissions,
+    said: Seldom,
+}
+
+/// A connection that was accepted, and what is known of who is at its other end.
+enum Arrival {
+    /// The client itself.
+    Direct(Admission),
+    /// Behind this proxy.
+    Behind(Place, IpAddr),
+}
+
+/// Why a connection came to nothing before it was served.
+#[derive(Debug, thiserror::Error)]
+enum Turned {
+    #[error("a proxy's connection was refused: {0}")]
+    Header(#[from] HeaderError),
+    #[error("a connection over the limit was closed")]
+    Full,
+    #[error("a TLS handshake failed: {0}")]
+    Handshake(#[from] io::Error),
 }
 
 impl Door {
@@ -58,11 +96,12 @@ impl Door {
     ) -> Self {
         let supervisor = supervisor.clone();
         let admissions = Admissions::new(settings.connections, settings.connections_per_address);
-        Self(Arc::new(Shared { settings, client_tls, api, federation, supervisor, admissions }))
+        let said = Seldom::new();
+        Self(Arc::new(Shared { settings, client_tls, api, federation, supervisor, admissions, said }))
     }
 
-    /// Accepts connections until the process stops.
-    pub fn open(&self, listener: TcpListener) {
+    /// Accepts connections of `audience` until the process stops.
+    pub fn open(&self, listener: TcpListener, audience: Audience) {
         let door = self.clone();
         self.0.supervisor.spawn_service("listener", async move {
             let stopping = door.0.supervisor.stopping();
@@ -71,7 +110,7 @@ impl Door {
                 tokio::select! {
                     () = &mut stopping => return,
                     accepted = listener.accept() => match accepted {
-                        Ok((stream, peer)) => door.receive(stream, peer),
+                        Ok((stream, peer)) => door.receive(stream, peer.ip(), audience),
                         Err(error) => after_accept_error(&error).await,
                     },
                 }
@@ -79,38 +118,73 @@ impl Door {
         });
     }
 
-    fn receive(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(admission) = self.0.admissions.admit(peer.ip().into()) else {
+    fn receive(&self, stream: TcpStream, from: IpAddr, audience: Audience) {
+        let (admissions, proxies) = (&self.0.admissions, &self.0.settings.proxies);
+        let arrival = if proxies.iter().any(|network| network.contains(from)) {
+            admissions.reserve().map(|place| Arrival::Behind(place, from))
+        } else {
+            admissions.admit(from.into()).map(Arrival::Direct)
+        };
+        let Some(arrival) = arrival else {
             // No TLS session, so no way to say why: the connection is closed.
-            return tracing::debug!("a connection over the limit was closed");
+            return tracing::debug!("{}", Turned::Full);
         };
         let door = self.clone();
         let hurrying = self.0.supervisor.hurrying();
         self.0.supervisor.spawn("connection", async move {
             tokio::select! {
-                () = door.serve(stream, Arc::new(admission)) => {}
+                () = door.serve(stream, arrival, audience) => {}
                 () = hurrying => tracing::debug!("a connection that did not end was closed"),
             }
         });
     }
 
     /// A client's connection can outlive this as a WebSocket, which then keeps the admission.
-    async fn serve(&self, stream: TcpStream, admission: Arc<Admission>) {
+    async fn serve(&self, mut stream: TcpStream, arrival: Arrival, audience: Audience) {
         // Small frames such as acknowledgements must not wait for one another.
         let _ = stream.set_nodelay(true);
         let handshake = async {
+            let admission = admitted(&mut stream, arrival).await?;
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            let is_relay =
-                start.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == ALPN));
+            let offers_federation =
+                || start.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == ALPN));
+            // Whoever is at the wrong door is told so by TLS: none of the protocols that it offers is spoken here.
+            let is_relay = match audience {
+                Audience::Everybody => offers_federation(),
+                Audience::Clients => false,
+                Audience::Relays => true,
+            };
             let config =
                 if is_relay { self.0.federation.tls_config() } else { Arc::clone(&self.0.client_tls) };
-            start.into_stream(config).await.map(|stream| (is_relay, stream))
+            Ok::<_, Turned>((admission, is_relay, start.into_stream(config).await?))
         };
         match timeout(self.0.settings.handshake_timeout, handshake).await {
-            Ok(Ok((true, stream))) => self.0.federation.serve(stream).await,
-            Ok(Ok((false, stream))) => self.0.api.serve(stream, admission).await,
-            Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
+            // Until its end the connection is counted.
+            Ok(Ok((_admission, true, stream))) => self.0.federation.serve(stream).await,
+            Ok(Ok((admission, false, stream))) => self.0.api.serve(stream, Arc::new(admission)).await,
+            Ok(Err(Turned::Header(error))) if !matches!(error, HeaderError::Silent) => {
+                self.tell_of_proxy(&error.to_string());
+            }
+            Ok(Err(turned)) => tracing::debug!("{turned}"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    /// All connections of a proxy that is not set up for it fail: its administrator should hear of that.
+    fn tell_of_proxy(&self, reason: &str) {
+        if self.0.said.is_due(reason) {
+            tracing::warn!("a proxy's connection was refused: {reason}");
+        }
+    }
+}
+
+/// Finds out whose connection it is, and counts it.
+async fn admitted(stream: &mut TcpStream, arrival: Arrival) -> Result<Admission, Turned> {
+    match arrival {
+        Arrival::Direct(admission) => Ok(admission),
+        Arrival::Behind(place, proxy) => {
+            let client = proxy::read(stream).await?.unwrap_or(proxy);
+            place.of(client.into()).ok_or(Turned::Full)
         }
     }
 }

@@ -78,6 +78,7 @@ pub struct Builder {
     binary: Option<PathBuf>,
     configure: Box<dyn Fn(&Domain) -> String + Send + Sync>,
     submission: String,
+    listen: String,
     certificate: Option<CertificateFor>,
     log: Option<LogFor>,
     directory: Option<PathBuf>,
@@ -150,6 +151,7 @@ impl Cluster {
             binary: None,
             configure: Box::new(|_| String::new()),
             submission: "rate_per_second = 1000000\nburst = 1000000".into(),
+            listen: String::new(),
             certificate: None,
             log: None,
             directory: None,
@@ -222,6 +224,12 @@ impl Cluster {
             .await
             .address()
             .ok_or(ClusterError::Start("it is not running".into()))
+    }
+
+    /// Every address that it listens on: that for everybody first, then what [`Builder::listen`] adds.
+    pub async fn addresses(&self, domain: &str) -> Result<Vec<std::net::SocketAddr>, ClusterError> {
+        let node = self.member(domain)?.node.lock().await;
+        node.addresses().ok_or(ClusterError::Start("it is not running".into()))
     }
 
     /// The process that a relay is, if it runs as one.
@@ -339,6 +347,12 @@ impl Builder {
         self
     }
 
+    /// What the section `[listen]` says besides one address for everybody.
+    pub fn listen(mut self, lines: impl Into<String>) -> Self {
+        self.listen = lines.into();
+        self
+    }
+
     /// What the section `[submission]` says, instead of rates that no test reaches.
     pub fn submission(mut self, section: impl Into<String>) -> Self {
         self.submission = section.into();
@@ -387,7 +401,8 @@ impl Builder {
                 None => authority.issue(&Leaf::new(domain, self.clock.now()))?,
             };
             let more = format!("[submission]\n{}\n\n{}", self.submission, (self.configure)(domain));
-            let configuration = node::configuration(domain, &domains, &root, view.address(), &more);
+            let configuration =
+                node::configuration(domain, &domains, &root, view.address(), &self.listen, &more);
             let files = NodeFiles::write(place, domain, &certified, &configuration)?;
             let dispatch = self.log.as_ref().map(|log| log(domain));
             let mut node = match &self.binary {

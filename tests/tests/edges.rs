@@ -19,6 +19,9 @@ mod outbound;
 #[path = "edges/privacy.rs"]
 mod privacy;
 #[cfg(test)]
+#[path = "edges/proxies.rs"]
+mod proxies;
+#[cfg(test)]
 #[path = "edges/raw.rs"]
 mod raw;
 #[cfg(test)]

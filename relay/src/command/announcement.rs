@@ -35,11 +35,11 @@ pub(super) fn zone(config: &Config, next: Option<&Next>, host: &Host) -> String 
     let domain = &config.domain;
     let name = host.host.as_deref().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
     let name = name.unwrap_or_else(|| format!("relay.{domain}"));
-    let listened = config.listen.first().map_or(443, std::net::SocketAddr::port);
+    let listened = config.listen.of_relays().next().map_or(443, |address| address.port());
     let port = host.port.unwrap_or(if listened == 0 { 443 } else { listened });
     let mut addresses = host.addresses.clone();
     if addresses.is_empty() {
-        let specific = config.listen.iter().map(std::net::SocketAddr::ip);
+        let specific = config.listen.of_relays().map(|address| address.ip());
         addresses.extend(specific.filter(|ip| !ip.is_unspecified() && !ip.is_loopback()));
     }
     // Writing to a string does not fail.

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use data_encoding::HEXLOWER;
 
 use super::CheckConfigArgs;
-use crate::config::{Config, ConfigErrors, FederationPolicy};
+use crate::config::{Config, ConfigErrors, FederationPolicy, ListenAddress};
 use crate::exit::Exit;
+use crate::listener::Audience;
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,12 @@ pub fn run(args: &CheckConfigArgs, out: &mut dyn Write) -> Result<(), CheckConfi
 }
 
 fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
-    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    let shown = |listen: &ListenAddress| match listen.audience {
+        Audience::Everybody => listen.address.to_string(),
+        Audience::Clients => format!("{} (clients)", listen.address),
+        Audience::Relays => format!("{} (relays)", listen.address),
+    };
+    let listen: Vec<_> = config.listen.addresses.iter().map(shown).collect();
     let clients = config.tls.as_ref().unwrap_or(&config.federation.identity);
     writeln!(out, "  domain       {}", config.domain)?;
     writeln!(out, "  data         {}", config.data_dir.display())?;

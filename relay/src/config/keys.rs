@@ -39,8 +39,8 @@ const DAY: u64 = 24 * HOUR;
 sections! {
     /// Who this relay is.
     "", false;
-    /// Where connections are accepted. One port serves both clients and other relays: which of the two a
-    /// connection is, it says in its TLS greeting (ALPN).
+    /// Where connections are accepted. One port can serve both clients and other relays: which of the two a
+    /// connection is, it says in its TLS greeting (ALPN). The two can also have ports of their own.
     "listen", false;
     /// The certificate that clients are shown. Give both files, or neither: then clients are shown the relay's own
     /// identity certificate, which is enough for clients that pin it. The port is always TLS 1.3.
@@ -79,6 +79,16 @@ keys! {
     /// Addresses with port. `[::]:443` takes IPv4 connections too on most systems. Ports below 1024 need a
     /// privilege (see `deploy/postrider.service`); with another port, publish that port in the SRV record.
     LISTEN_ADDRESSES = "listen.addresses", Texts("addresses with port"), Default(r#"["[::]:443"]"#);
+    /// Addresses for clients only. To keep clients and other relays apart, give both these and `federation`, and set
+    /// `addresses = []`.
+    LISTEN_CLIENTS = "listen.clients", Texts("addresses with port"), Default("[]");
+    /// Addresses for other relays only. Their port is the one to publish in the SRV record.
+    LISTEN_FEDERATION = "listen.federation", Texts("addresses with port"), Default("[]");
+    /// Load balancers that pass TCP connections on to this relay, each with its address or network: the ones from which they
+    /// connect. Their connections have to begin with a header of the PROXY protocol (version 1 or 2), which says where the
+    /// client is: limits for each address go by that. From nobody else is such a header taken. Write the smallest network
+    /// that holds them, for whoever can connect from there can say to be anybody.
+    LISTEN_PROXIES = "listen.proxies", Texts("addresses or networks (CIDR)"), Default("[]");
 
     /// The chain in PEM, the relay's own certificate first. It is valid for the host name that clients connect to.
     TLS_CERTIFICATE = "tls.certificate", Text("path"),

@@ -1,7 +1,6 @@
 //! From the file to the configuration, one section after the other.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -16,16 +15,16 @@ use super::key::Key;
 use super::keys::{
     BATCHES_IN_FLIGHT, CONNECT_TIMEOUT, DATA_DIR, DNS_ALLOW_NETWORKS, DNS_DNSSEC, DNS_HOSTS, DNS_SERVERS,
     DNS_TRUST_ANCHOR, DOMAIN, ENVELOPES_PER_SECOND, FEDERATION_CERTIFICATE, FEDERATION_DENY, FEDERATION_KEY,
-    FEDERATION_POLICY, FEDERATION_ROOTS, FEDERATION_UNLISTED, KEY_ANNOUNCEMENT, LISTEN_ADDRESSES, LOG_FORMAT,
-    LOG_LEVEL, REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST,
-    SUBMISSION_POLICY, SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY,
+    FEDERATION_POLICY, FEDERATION_ROOTS, FEDERATION_UNLISTED, KEY_ANNOUNCEMENT, LOG_FORMAT, LOG_LEVEL,
+    REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST, SUBMISSION_POLICY,
+    SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY,
 };
 use super::peer::{Own, peers};
 use super::problem::Findings;
 use super::reader::Reader;
 use super::{
-    Config, Credentials, DnsConfig, FederationConfig, FederationPolicy, Limits, LogConfig, LogFormat,
-    PeerConfig, PublicRoots, RegistrationPolicy, StoreConfig, SubmissionConfig, SubmissionPolicy,
+    Config, Credentials, DnsConfig, FederationConfig, FederationPolicy, Limits, ListenConfig, LogConfig,
+    LogFormat, PeerConfig, PublicRoots, RegistrationPolicy, StoreConfig, SubmissionConfig, SubmissionPolicy,
     TrustConfig, UnlistedTrust,
 };
 
@@ -40,7 +39,7 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
     if let Some(data_dir) = data_dir.as_ref().filter(|path| path.exists() && !path.is_dir()) {
         reader.problem(&DATA_DIR, format!("is {}, which is not a directory", data_dir.display()));
     }
-    let listen = listen(reader);
+    let listen = ListenConfig::read(reader);
     let tls = tls(reader);
     let policy = reader.choice(
         &FEDERATION_POLICY,
@@ -203,30 +202,6 @@ fn public_roots(reader: &mut Reader<'_, '_>) -> Option<PublicRoots> {
         _ => reader.path(&FEDERATION_ROOTS)?,
     };
     read_authority(reader, &FEDERATION_ROOTS, &file).map(|pem| PublicRoots { file, pem })
-}
-
-fn listen(reader: &mut Reader<'_, '_>) -> Vec<SocketAddr> {
-    let addresses = reader.list(&LISTEN_ADDRESSES, super::address);
-    if addresses.is_empty() {
-        reader.problem(&LISTEN_ADDRESSES, "has no usable entry; there must be one");
-    }
-    let any = |address: &&SocketAddr| address.ip().is_unspecified() && address.port() != 0;
-    for whole in addresses.iter().filter(any) {
-        for other in addresses.iter().filter(|other| other.port() == whole.port() && *other != whole) {
-            if whole.is_ipv4() == other.is_ipv4() {
-                reader.problem(
-                    &LISTEN_ADDRESSES,
-                    format!("has {other}, which is part of {whole}; keep one of them"),
-                );
-            } else if whole.is_ipv6() {
-                reader.warning(
-                    &LISTEN_ADDRESSES,
-                    format!("has {other} and {whole}, which takes IPv4 too on most systems; then {other} is in use"),
-                );
-            }
-        }
-    }
-    addresses
 }
 
 fn tls(reader: &mut Reader<'_, '_>) -> Option<Credentials> {

@@ -56,7 +56,8 @@ enum Kind {
 
 #[derive(Debug)]
 struct Running {
-    address: SocketAddr,
+    /// At least one.
+    addresses: Vec<SocketAddr>,
     engine: Engine,
 }
 
@@ -101,6 +102,7 @@ pub(super) fn configuration(
     all: &[Domain],
     authority: &Path,
     dns: SocketAddr,
+    listen: &str,
     more: &str,
 ) -> String {
     let mut text = format!(
@@ -109,6 +111,7 @@ data_dir = "data"
 
 [listen]
 addresses = ["127.0.0.1:0"]
+{listen}
 
 [tls]
 certificate = "relay.pem"
@@ -149,7 +152,11 @@ impl Node {
     }
 
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.running.as_ref().map(|running| running.address)
+        self.running.as_ref().and_then(|running| running.addresses.first().copied())
+    }
+
+    pub(super) fn addresses(&self) -> Option<Vec<SocketAddr>> {
+        self.running.as_ref().map(|running| running.addresses.clone())
     }
 
     pub(super) fn process_id(&self) -> Option<u32> {
@@ -174,7 +181,7 @@ impl Node {
             }
             Kind::Process { binary } => start_process(binary, files, &self.environment, &self.log).await?,
         };
-        let address = running.address;
+        let address = first(&running.addresses)?;
         self.running = Some(running);
         Ok(address)
     }
@@ -302,8 +309,7 @@ async fn start_in_process(
         }
         Err(_) => return Err(ClusterError::Start("it ended at once".into())),
     };
-    let address = first(&addresses)?;
-    Ok(Running { address, engine: Engine::InProcess { runtime: Threads(Some(runtime)), shutdown, ended } })
+    Ok(Running { addresses, engine: Engine::InProcess { runtime: Threads(Some(runtime)), shutdown, ended } })
 }
 
 async fn start_process(
@@ -340,8 +346,7 @@ async fn start_process(
     let addresses = ready["addresses"].as_array().into_iter().flatten();
     let addresses: Vec<SocketAddr> =
         addresses.filter_map(|address| address.as_str().and_then(|text| text.parse().ok())).collect();
-    let address = first(&addresses)?;
-    Ok(Running { address, engine: Engine::Process { child, reader } })
+    Ok(Running { addresses, engine: Engine::Process { child, reader } })
 }
 
 /// Until the process is gone.

@@ -39,6 +39,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     roots: Arc<RootCertStore>,
     source: Option<IpAddr>,
+    /// What is said before TLS.
+    preface: Vec<u8>,
 }
 
 impl Target {
@@ -50,12 +52,17 @@ impl Target {
     pub(crate) fn at(authority: &Authority, name: &str, address: SocketAddr) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.root().clone()).unwrap();
-        Self { name: domain(name), address, roots: Arc::new(roots), source: None }
+        Self { name: domain(name), address, roots: Arc::new(roots), source: None, preface: Vec::new() }
     }
 
     /// Connects from this address instead of the system's choice.
     pub(crate) fn from(self, source: IpAddr) -> Self {
         Self { source: Some(source), ..self }
+    }
+
+    /// Says this before TLS, as a proxy does.
+    pub(crate) fn saying(&self, preface: &[u8]) -> Self {
+        Self { preface: preface.to_vec(), ..self.clone() }
     }
 
     pub(crate) async fn tcp(&self) -> TcpStream {
@@ -73,6 +80,15 @@ impl Target {
 
     /// TLS, with a certificate of one's own or without.
     pub(crate) async fn tls_with(&self, alpn: &str, own: Option<&Certified>) -> TlsStream<TcpStream> {
+        self.try_tls(alpn, own).await.unwrap()
+    }
+
+    /// The same, where it may come to nothing.
+    pub(crate) async fn try_tls(
+        &self,
+        alpn: &str,
+        own: Option<&Certified>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -84,7 +100,9 @@ impl Target {
         };
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         let name = ServerName::try_from(self.name.as_str().to_owned()).unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, self.tcp().await).await.unwrap()
+        let mut tcp = self.tcp().await;
+        tcp.write_all(&self.preface).await?;
+        TlsConnector::from(Arc::new(config)).connect(name, tcp).await
     }
 
     /// Sends bytes on a new connection and reads one answer.

@@ -44,7 +44,7 @@ fn what_is_made_loads_without_a_word() {
     let file = dir.join("postrider.toml");
     let config = Config::load(&file).unwrap();
     assert_eq!(config.warnings, []);
-    assert_eq!(config.listen, [args.listen.unwrap()]);
+    assert_eq!(config.listen.of_relays().collect::<Vec<_>>(), [args.listen.unwrap()]);
     assert_eq!(config.data_dir, dir.join("data"));
     assert!(config.federation.identity.names(&args.domain));
     assert_eq!([&dir, &dir.join("data"), &dir.join("data/identity")].map(|path| mode(path)), [0o700; 3]);

@@ -75,6 +75,19 @@ fn contradictions_are_found() {
             "[listen]\naddresses = [\"0.0.0.0:443\", \"192.0.2.1:443\"]",
             "has 192.0.2.1:443, which is part of 0.0.0.0:443",
         ),
+        ("[listen]\nclients = [\"[::]:443\"]", "3: listen.clients has [::]:443, and so has listen.addresses"),
+        (
+            "[listen]\naddresses = []\nclients = [\"0.0.0.0:443\"]\nfederation = [\"192.0.2.1:443\"]",
+            "5: listen.federation has 192.0.2.1:443, which is part of 0.0.0.0:443",
+        ),
+        (
+            "[listen]\nproxies = [\"lb.example\"]",
+            "3: listen.proxies is a list whose entry 1 is \"lb.example\", but must",
+        ),
+        (
+            "[listen]\nproxies = [\"10.0.0.1\", \"::/0\"]",
+            "3: listen.proxies is a list whose entry 2 is \"::/0\", so that everybody could say to be anybody",
+        ),
         (
             "[listen]\naddresses = [\"localhost:443\"]",
             "3: listen.addresses is a list whose entry 1 is \"localhost:443\"",

@@ -8,6 +8,7 @@ use postrider_common::limits::EnvelopeLimits;
 use super::files::Files;
 use super::{DOMAIN, warnings, with};
 use crate::config::*;
+use crate::listener::Audience;
 use crate::store::{StoreLimits, Window};
 
 #[test]
@@ -17,7 +18,9 @@ fn a_domain_is_enough_and_defaults_are_those_of_the_other_crates() {
     assert_eq!(config.warnings, []);
     assert_eq!(config.domain.as_str(), "alpha.example");
     assert_eq!(config.data_dir, files.path("data"));
-    assert_eq!(config.listen, ["[::]:443".parse().unwrap()]);
+    let everybody =
+        |address: &str| ListenAddress { address: address.parse().unwrap(), audience: Audience::Everybody };
+    assert_eq!(config.listen, ListenConfig { addresses: vec![everybody("[::]:443")], proxies: vec![] });
     assert!(config.tls.is_none());
     assert_eq!(config.federation.policy, FederationPolicy::Closed);
     assert_eq!(config.federation.identity.key_file, files.path("data/identity/key.pem"));
@@ -39,6 +42,9 @@ fn values_arrive_where_they_belong() {
 data_dir = "state"
 [listen]
 addresses = ["192.0.2.1:8443", "[2001:db8::1]:8443"]
+clients = ["192.0.2.2:443"]
+federation = ["192.0.2.2:8443"]
+proxies = ["10.0.0.0/28", "2001:db8::5"]
 [tls]
 certificate = "data/identity/certificate.pem"
 key = "data/identity/key.pem"
@@ -82,7 +88,13 @@ level = "warn,postrider::store=info"
 "#,
     ));
     assert_eq!(config.data_dir, files.path("state"));
-    assert_eq!(config.listen.len(), 2);
+    use Audience::{Clients, Everybody, Relays};
+    let audiences: Vec<_> = config.listen.addresses.iter().map(|listen| listen.audience).collect();
+    assert_eq!(audiences, [Everybody, Everybody, Clients, Relays]);
+    let of_relays: Vec<_> = config.listen.of_relays().map(|address| address.to_string()).collect();
+    assert_eq!(of_relays, ["192.0.2.1:8443", "[2001:db8::1]:8443", "192.0.2.2:8443"]);
+    let proxies: Vec<_> = config.listen.proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/28", "2001:db8::5/128"]);
     assert_eq!(config.tls.unwrap().certificate_file, files.path("data/identity/certificate.pem"));
     let federation = config.federation;
     assert_eq!(federation.policy, FederationPolicy::AllowList);
