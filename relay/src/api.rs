@@ -5,6 +5,7 @@
 mod auth;
 mod body;
 mod mailbox;
+mod origins;
 mod problem;
 mod rate;
 mod router;
@@ -33,6 +34,7 @@ use crate::exchange::Exchange;
 use crate::store::Window;
 use auth::Authenticator;
 use body::Bodies;
+use origins::Origins;
 use rate::RateLimit;
 
 /// How the client edge behaves.
@@ -60,6 +62,8 @@ pub struct Settings {
     pub stream_window: Window,
     /// The longest wait of a long poll.
     pub long_poll: Duration,
+    /// Web pages that may call from a browser: their origins, or `*`.
+    pub allowed_origins: Vec<String>,
 }
 
 /// The client edge. Clones share it.
@@ -72,6 +76,7 @@ struct Shared {
     settings: Settings,
     authenticator: Authenticator,
     bodies: Bodies,
+    origins: Origins,
     rate: RateLimit,
     supervisor: Supervisor,
 }
@@ -92,8 +97,9 @@ impl Api {
         );
         let bodies = Bodies::new(settings.body_memory, settings.body_timeout);
         let rate = RateLimit::new(settings.rate_per_second, settings.burst);
+        let origins = Origins::new(settings.allowed_origins.clone());
         let supervisor = supervisor.clone();
-        Self(Arc::new(Shared { exchange, settings, authenticator, bodies, rate, supervisor }))
+        Self(Arc::new(Shared { exchange, settings, authenticator, bodies, origins, rate, supervisor }))
     }
 
     /// Serves one connection, HTTP/1.1 or HTTP/2, until it ends; when the process stops, until the requests that

@@ -66,6 +66,8 @@ pub struct Config {
     pub registration: RegistrationPolicy,
     /// Who may hand in envelopes.
     pub submission: SubmissionConfig,
+    /// Web pages that may call the relay from a browser: their origins, or `*`.
+    pub allowed_origins: Vec<String>,
     /// How much of anything there may be.
     pub limits: Limits,
     /// How envelopes are kept.
@@ -286,6 +288,24 @@ fn dns_server(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<IpAddr>() {
         Ok(address) => address_of_a_peer(&SocketAddr::new(address, DNS).to_string()),
         Err(_) => address_of_a_peer(text),
+    }
+}
+
+/// A web page's origin as browsers write it, or all of them.
+fn origin(text: &str) -> Result<String, String> {
+    let wanted = "must be \"*\", or an origin as browsers write it, such as \"https://chat.example.org\"";
+    let uri: Option<http::Uri> = text.parse().ok();
+    let written = uri.and_then(|uri| {
+        let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+        let usual = if scheme == "https" { ":443" } else { ":80" };
+        let is_plain = !authority.as_str().contains('@') && !authority.as_str().ends_with(usual);
+        let is_web = matches!(scheme, "https" | "http") && is_plain;
+        is_web.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
+    });
+    if text == "*" || written.as_deref() == Some(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("is {text:?}, but {wanted}: without a path, a slash at the end, or the usual port"))
     }
 }
 

@@ -30,7 +30,13 @@ pub(super) async fn respond(
     request: Request<Incoming>,
     client: &Arc<Admission>,
 ) -> Response<Full<Bytes>> {
-    dispatch(api, request, client).await.unwrap_or_else(|error| error.response())
+    let origin = api.origins.allowed(request.headers());
+    let mut response = match api.origins.preflight(&request) {
+        Some(response) => response,
+        None => dispatch(api, request, client).await.unwrap_or_else(|error| error.response()),
+    };
+    api.origins.mark(origin, response.headers_mut());
+    response
 }
 
 async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
@@ -63,7 +69,7 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
         }
         ("/v1/mailbox/acknowledgements", _) => Err(ApiError::MethodNotAllowed { allow: "POST" }),
         ("/v1/mailbox/stream", Method::GET) => {
-            stream::open(api, session(api, &request)?, request, Arc::clone(client)).await
+            stream::open(api, stream_session(api, &request)?, request, Arc::clone(client)).await
         }
         ("/v1/mailbox/entries" | "/v1/mailbox/stream" | "/v1/mailbox/devices", _) => {
             Err(ApiError::MethodNotAllowed { allow: "GET" })
@@ -85,6 +91,16 @@ fn session(api: &Shared, request: &Request<Incoming>) -> Result<Session, ApiErro
     });
     let token = token.ok_or(ApiError::Unauthenticated("the header `Authorization: Bearer …` is missing"))?;
     api.authenticator.session(token, api.exchange.now())
+}
+
+/// The same for a WebSocket: a page in a browser can set no header on it, and names the token among its subprotocols.
+fn stream_session(api: &Shared, request: &Request<Incoming>) -> Result<Session, ApiError> {
+    match stream::offered_token(request.headers()) {
+        Some(token) if !request.headers().contains_key(AUTHORIZATION) => {
+            api.authenticator.session(token, api.exchange.now())
+        }
+        _ => session(api, request),
+    }
 }
 
 async fn submit(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {

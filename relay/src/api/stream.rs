@@ -11,8 +11,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{SinkExt, StreamExt};
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
@@ -55,6 +58,11 @@ const SEND: Duration = Duration::from_secs(30);
 /// How long a device has to take note that the relay closes the stream.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The subprotocol that this is, for clients that offer one.
+const PROTOCOL: &str = "postrider.v1";
+/// What a subprotocol begins with that is a token. It is never the one that is chosen, so that it is in no answer.
+const TOKEN: &str = "postrider.bearer.";
+
 /// Turns the request into a WebSocket and serves it in a task of its own, which counts as the connection that it is.
 pub(super) async fn open(
     api: &Shared,
@@ -63,6 +71,7 @@ pub(super) async fn open(
     client: Arc<Admission>,
 ) -> Answer {
     let accept = accept_key(request.headers())?;
+    let is_offered = offered(request.headers()).any(|protocol| protocol == PROTOCOL);
     let connection = api.exchange.connect(session.mailbox, session.device, Attendance::Stream).await?;
     let exchange = Arc::clone(&api.exchange);
     let (supervisor, window) = (api.supervisor.clone(), api.settings.stream_window);
@@ -92,15 +101,30 @@ pub(super) async fn open(
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if is_offered {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    }
     Ok(response)
+}
+
+/// The token among the subprotocols that the client offers.
+pub(super) fn offered_token(headers: &HeaderMap) -> Option<&str> {
+    offered(headers).find_map(|protocol| protocol.strip_prefix(TOKEN))
+}
+
+fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    tokens(headers, SEC_WEBSOCKET_PROTOCOL)
+}
+
+/// What a header lists, over all its lines.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
 /// RFC 6455 section 4.2.1: what an opening handshake has.
 fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
-    let has = |name, wanted: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(wanted))
-    };
+    let has = |name, wanted: &str| tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted));
     if !(has(UPGRADE, "websocket") && has(CONNECTION, "upgrade") && has(SEC_WEBSOCKET_VERSION, "13")) {
         return Err(ApiError::UpgradeRequired);
     }

@@ -55,6 +55,8 @@ sections! {
     "registration", false;
     /// Who may hand in envelopes here, and how fast.
     "submission", false;
+    /// Clients that run in a web browser.
+    "web", false;
     /// How much of anything there may be. Whatever is over a limit is refused with a reason, before memory is
     /// taken for it.
     "limits", false;
@@ -195,6 +197,10 @@ keys! {
     /// Envelopes that one client address may hand in at once after a quiet time. At least
     /// `limits.batch_envelopes`, or a full batch could never pass.
     SUBMISSION_BURST = "submission.burst", Count(1..=10_000_000), Default("1000");
+
+    /// Origins of web pages that may call this relay from a browser, such as `https://chat.example.org`; `"*"` stands for all.
+    /// Whoever can change such a page can use the keys of its users. Programs that are no browsers are not concerned.
+    WEB_ORIGINS = "web.allowed_origins", Texts("origins"), Default("[]");
 
     /// The largest body of an envelope. Clients and other relays learn it, and what is larger is refused for good.
     LIMIT_BODY = "limits.body", Size(KIB..=1000 * KIB), Default(r#""128 KiB""#);

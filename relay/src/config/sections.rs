@@ -17,7 +17,7 @@ use super::keys::{
     DNS_TRUST_ANCHOR, DOMAIN, ENVELOPES_PER_SECOND, FEDERATION_CERTIFICATE, FEDERATION_DENY, FEDERATION_KEY,
     FEDERATION_POLICY, FEDERATION_ROOTS, FEDERATION_UNLISTED, KEY_ANNOUNCEMENT, LOG_FORMAT, LOG_LEVEL,
     REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST, SUBMISSION_POLICY,
-    SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY,
+    SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY, WEB_ORIGINS,
 };
 use super::peer::{Own, peers};
 use super::problem::Findings;
@@ -67,6 +67,7 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
     let public_roots = public_roots(reader);
     let dns = dns(reader);
     let registration = reader.choice(&REGISTRATION_POLICY, &[("open", RegistrationPolicy::Open)]);
+    let allowed_origins = reader.list(&WEB_ORIGINS, super::origin);
     let limits = Limits::read(reader);
     let submission = submission(reader, limits.envelopes.batch_envelopes);
     let store = StoreConfig { cache: reader.number(&STORE_CACHE), reserve: reader.number(&STORE_RESERVE) };
@@ -105,6 +106,7 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
         dns,
         registration,
         submission,
+        allowed_origins,
         limits,
         store,
         log: log?,

@@ -258,6 +258,7 @@ pub(super) fn api_settings(config: &Config) -> api::Settings {
         session_lifetime: limits.session_lifetime,
         stream_window: limits.stream_window,
         long_poll: limits.long_poll_wait,
+        allowed_origins: config.allowed_origins.clone(),
     }
 }
 

@@ -210,6 +210,7 @@ fn after_restart(before: &Config, after: &Config) -> Vec<&'static str> {
         ("[dns]", before.dns != after.dns),
         ("[registration]", before.registration != after.registration),
         ("[submission]", before.submission != after.submission),
+        ("[web]", before.allowed_origins != after.allowed_origins),
         ("[limits]", format!("{:?}", before.limits) != format!("{:?}", after.limits)),
         ("[store]", before.store != after.store),
         ("[log]", before.log != after.log),

@@ -85,6 +85,36 @@ async fn a_stream_counts_as_the_connection_that_it_is() {
     timeout(PATIENCE, let_in).await.expect("there is room again");
 }
 
+/// A page in a browser can set no header on a WebSocket.
+#[tokio::test]
+async fn a_token_among_the_subprotocols_opens_a_stream_and_is_not_sent_back() {
+    let cluster = Cluster::start([ALPHA]).await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let owner = Owner::registered(&alpha).await;
+    let answer = async |protocols: &str, more: &[(&str, &str)]| {
+        let headers = [&HANDSHAKE[..], &[("sec-websocket-protocol", protocols)], more].concat();
+        alpha.send(&head("GET /v1/mailbox/stream", &headers)).await
+    };
+    let offered = format!("postrider.v1, postrider.bearer.{}", owner.token);
+    let opened = answer(&offered, &[]).await;
+    let told = (opened.status, opened.header("sec-websocket-protocol"));
+    assert_eq!(told, (101, Some("postrider.v1")));
+    // Whoever offers the token alone is told no protocol, and a browser then closes.
+    let alone = answer(&format!("postrider.bearer.{}", owner.token), &[]).await;
+    assert_eq!((alone.status, alone.header("sec-websocket-protocol")), (101, None));
+    for (protocols, more) in [
+        ("postrider.v1", &[][..]),
+        ("postrider.v1, postrider.bearer.nonsense", &[]),
+        (&offered, &[("authorization", "Bearer nonsense")]),
+    ] {
+        answer(protocols, more).await.assert_problem(protocols, 401, "unauthenticated");
+    }
+    // Nowhere else.
+    let answer = alpha.call("GET /v1/mailbox/entries", &[("sec-websocket-protocol", &offered)], b"").await;
+    answer.assert_problem("a poll", 401, "unauthenticated");
+    cluster.shut_down().await.unwrap();
+}
+
 #[tokio::test]
 async fn only_a_whole_handshake_of_a_registered_device_opens_a_stream() {
     let cluster = Cluster::start([ALPHA]).await.unwrap();

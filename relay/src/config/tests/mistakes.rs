@@ -260,6 +260,20 @@ fn trust_and_policy_go_together_or_it_is_said() {
         let found = problems(&files, &with(&text));
         assert!(found.iter().any(|line| line.contains(expected)), "{text}\n{expected}\n{found:?}");
     }
+    for text in [
+        "https://chat.example/",
+        "https://chat.example/app",
+        "https://Chat.example",
+        "https://chat.example:443",
+        "https://me@chat.example",
+        "chat.example",
+        "ftp://chat.example",
+        "null",
+        "",
+    ] {
+        let found = problems(&files, &with(&format!("[web]\nallowed_origins = [\"{text}\"]")));
+        assert!(found.iter().any(|line| line.contains("as browsers write it")), "{text}\n{found:?}");
+    }
     assert_eq!(
         super::warnings(&files, &with("[federation]\ndeny = [\"spam.example\"]")),
         ["federation.deny: is never used: it goes with policy = \"open\""]

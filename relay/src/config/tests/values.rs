@@ -70,6 +70,8 @@ allow_networks = ["10.0.0.0/8", "fd00::/8"]
 [submission]
 rate_per_second = 7
 burst = 300
+[web]
+allowed_origins = ["https://chat.example", "http://127.0.0.1:8000"]
 [limits]
 body = 65536
 header = "2 KiB"
@@ -112,6 +114,7 @@ level = "warn,postrider::store=info"
     assert_eq!(config.dns.servers, ["192.0.2.53:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]);
     assert_eq!(config.dns.allow_networks[1].to_string(), "fd00::/8");
     assert_eq!((config.submission.rate_per_second.get(), config.submission.burst.get()), (7, 300));
+    assert_eq!(config.allowed_origins, ["https://chat.example", "http://127.0.0.1:8000"]);
     let limits = config.limits;
     assert_eq!((limits.envelopes.body, limits.envelopes.header), (65_536, 2048));
     assert_eq!(limits.envelopes.lifetime, Duration::from_secs(3 * 86_400));
