@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::discovery::{Networks, Resolve, SrvRecord};
+use crate::expiries::Expiries;
 use crate::hello::Hello;
 use crate::identity::Identity;
 use crate::policy::{Direction, Policy};
@@ -47,6 +48,8 @@ pub struct ClientConfig {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// DNS, and what it says about keys.
     pub witness: Witness,
+    /// Where it is noted when the certificates of peers end.
+    pub expiries: Expiries,
     /// Addresses of hosts that DNS is not asked for. They may be in any network.
     pub hosts: HashMap<String, Vec<IpAddr>>,
     /// Networks outside the public Internet in which DNS may place peers.
@@ -79,6 +82,7 @@ impl ClientConfig {
             identity,
             policy,
             witness: Witness::new(resolver),
+            expiries: Expiries::default(),
             hosts: HashMap::new(),
             networks: Networks::default(),
             connect_timeout: Duration::from_secs(5),
@@ -107,6 +111,11 @@ impl Client {
     /// Whether our policy lets envelopes go to `destination`, before anything is looked up.
     pub fn admit(&self, destination: &Domain) -> Result<(), Failure> {
         self.pool.config().policy.borrow().admit(destination, Direction::Out).map(drop)
+    }
+
+    /// How many peers are connected.
+    pub fn connections(&self) -> usize {
+        self.pool.connections()
     }
 
     /// Hands a batch to `destination` and returns one outcome for each envelope, in order.

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::server::TlsStream;
 
 use crate::executor::TaskExecutor;
+use crate::expiries::Expiries;
 use crate::identity::Identity;
 use crate::policy::Policy;
 use crate::trust::{PeerId, Witness};
@@ -68,6 +69,8 @@ pub struct ServerConfig {
     pub policy: watch::Receiver<Arc<Policy>>,
     /// What DNS says about callers' keys. Without it nobody is proven by a mode that needs DNS.
     pub witness: Option<Witness>,
+    /// Where it is noted when the certificates of peers end.
+    pub expiries: Expiries,
     /// What we take.
     pub limits: EnvelopeLimits,
     /// How `hello` names the software.
@@ -93,6 +96,7 @@ impl ServerConfig {
             identity,
             policy,
             witness: None,
+            expiries: Expiries::default(),
             limits: EnvelopeLimits::default(),
             software: software.into(),
             body_timeout: Duration::from_secs(30),

@@ -10,6 +10,7 @@ mod problem;
 mod queue;
 mod router;
 mod socket;
+mod status;
 mod why;
 
 use std::convert::Infallible;
@@ -27,6 +28,7 @@ use tokio::sync::Semaphore;
 
 use crate::daemon::Reload;
 use crate::delivery::Delivery;
+use crate::monitor::Monitor;
 use crate::store::Store;
 
 pub use client::{Client, ClientError};
@@ -52,6 +54,8 @@ pub struct Parts {
     pub reload: Reload,
     /// Its time.
     pub clock: SharedClock,
+    /// What looks at all of it.
+    pub monitor: Monitor,
 }
 
 /// Answers administrators until the process stops.

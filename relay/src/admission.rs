@@ -58,8 +58,8 @@ impl Admissions {
         Some(Place(self.clone()))
     }
 
-    #[cfg(test)]
-    fn total(&self) -> usize {
+    /// How many connections there are.
+    pub fn total(&self) -> usize {
         self.lock().total
     }
 

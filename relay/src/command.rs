@@ -13,6 +13,7 @@ pub mod queue;
 pub mod reload;
 pub mod serve;
 mod show;
+pub mod status;
 pub mod store;
 pub mod why;
 
@@ -69,6 +70,11 @@ pub enum Command {
     /// problem on a line of its own (exit code 78). Run it as the user that the relay runs as, who has to be able to
     /// read the private keys.
     CheckConfig(CheckConfigArgs),
+    /// Show how a running relay is, at a glance.
+    ///
+    /// Whether it takes envelopes, how much waits, which relays fail and why, how full the disk is, what is connected, and how
+    /// many days certificates have left. Exit code 0 if it takes envelopes, 69 if it does not or no relay runs there.
+    Status(AskArgs),
     /// Say whether an envelope would reach another relay, and if not, why.
     ///
     /// Walks the whole way, as a delivery would, and prints each step: policy, DNS, connection, TLS, certificate, trust, what
@@ -191,6 +197,10 @@ pub fn run(command: Command) -> Exit {
             Err(error) => failed(&error, error.exit()),
         },
         Command::Doctor(args) => match doctor::run(&args, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Status(args) => match status::run(&args, &mut out) {
             Ok(()) => Exit::Ok,
             Err(error) => failed(&error, error.exit()),
         },

@@ -89,8 +89,9 @@ impl Core {
 
     /// Deletes what is over from now on, round after round; with each one `tidy` is called.
     pub fn expire(&self, tidy: impl Fn() + Send + 'static) {
-        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
-        self.supervisor.spawn_service("expiry", expire(store, clock, self.supervisor.clone(), tidy));
+        let (store, exchange) = (Arc::clone(&self.store), Arc::clone(&self.exchange));
+        let expiry = expire(store, exchange, Arc::clone(&self.clock), self.supervisor.clone(), tidy);
+        self.supervisor.spawn_service("expiry", expiry);
     }
 }
 
@@ -114,7 +115,13 @@ async fn wake_devices(store: Arc<dyn Store>, hub: Hub, supervisor: Supervisor) {
     }
 }
 
-async fn expire(store: Arc<dyn Store>, clock: SharedClock, supervisor: Supervisor, tidy: impl Fn()) {
+async fn expire(
+    store: Arc<dyn Store>,
+    exchange: Arc<Exchange>,
+    clock: SharedClock,
+    supervisor: Supervisor,
+    tidy: impl Fn(),
+) {
     let stopping = supervisor.stopping();
     tokio::pin!(stopping);
     let said = Seldom::new();
@@ -128,6 +135,8 @@ async fn expire(store: Arc<dyn Store>, clock: SharedClock, supervisor: Superviso
         loop {
             match store.expire(clock.now(), EXPIRY_BUDGET).await {
                 Ok(done) => {
+                    exchange.counts().expired_in_mailboxes.add(done.entries);
+                    exchange.counts().expired_in_queue.add(done.items);
                     if done.entries + done.items > 0 {
                         tracing::info!(entries = done.entries, items = done.items, "expired");
                     }

@@ -4,6 +4,7 @@
 
 mod certificate_files;
 mod certificates;
+mod monitoring;
 mod opening;
 mod parts;
 mod reload;
@@ -27,8 +28,12 @@ use crate::config::{Config, ListenAddress};
 use crate::core::{self, Core};
 use crate::inbound::FederationEdge;
 use crate::listener::Door;
+use crate::monitor::{self, Monitor};
 use crate::store::{Store, StoreError};
 
+use monitoring::Monitoring;
+
+pub(crate) use certificates::Shown;
 pub use reload::{Reload, ReloadError, Reloaded};
 
 /// A relay that is built, bound and running.
@@ -37,6 +42,7 @@ pub struct Daemon {
     domain: Domain,
     addresses: Vec<SocketAddr>,
     supervisor: Supervisor,
+    monitoring: Option<Monitoring>,
     store: Arc<dyn Store>,
     reload: Reload,
     drain: Duration,
@@ -99,7 +105,12 @@ impl Daemon {
     pub async fn build(config: Config, clock: SharedClock) -> Result<Self, StartError> {
         let listeners = bind(&config.listen.addresses).await?;
         let supervisor = Supervisor::new();
-        let store = parts::open_store(&config, &clock, &supervisor)?;
+        let monitor = Monitor::new(Arc::clone(&clock), &supervisor);
+        let monitoring = match config.listen.metrics {
+            Some(address) => Some(Monitoring::open(address, &monitor, &supervisor).await?),
+            None => None,
+        };
+        let store = parts::open_store(&config, &clock, &supervisor).await?;
         let socket = admin::Socket::bind(&config.data_dir)
             .map_err(|error| StartError::DataDir { path: admin::path(&config.data_dir), error })?;
         let session_key = parts::session_key(&config.data_dir)?;
@@ -107,27 +118,26 @@ impl Daemon {
         let policy = PolicyInForce::new(parts::policy(&config, &identity)?);
         let resolver = parts::resolver(&config, &clock, &supervisor)?;
 
-        let client_config = parts::client_config(&config, &identity, policy.subscribe(), resolver);
-        let witness = client_config.witness.clone();
-        let client = Arc::new(Client::new(client_config, Arc::clone(&clock), supervisor.clone()));
+        let client_config =
+            parts::client_config(&config, &identity, policy.subscribe(), Arc::new(resolver.clone()));
+        let client = Arc::new(Client::new(client_config.clone(), Arc::clone(&clock), supervisor.clone()));
         let core = Core::start(core::Parts {
             domain: config.domain.clone(),
             limits: config.limits.envelopes,
             delivery: parts::delivery_settings(&config),
             store: Arc::clone(&store),
-            forward: client,
+            forward: client.clone(),
             clock: Arc::clone(&clock),
             random: Arc::new(SystemRandom),
             supervisor: supervisor.clone(),
         });
         let client_certificate = CertificateInForce::new(parts::shown_to_clients(&config));
         let client_tls = parts::client_tls(client_certificate.clone())?;
-        let mut shown =
-            vec![certificates::Shown { to: "other relays", certificate: identity.shown().clone() }];
+        let mut shown = vec![Shown { to: "other relays", certificate: identity.shown().clone() }];
         if config.tls.is_some() {
-            shown.push(certificates::Shown { to: "clients", certificate: client_certificate.clone() });
+            shown.push(Shown { to: "clients", certificate: client_certificate.clone() });
         }
-        certificates::watch(shown, &clock, &supervisor);
+        certificates::watch(shown.clone(), client_config.expiries.clone(), &clock, &supervisor);
         let reload = Reload::new(
             config.clone(),
             Arc::clone(&identity),
@@ -142,6 +152,7 @@ impl Daemon {
             store: Arc::clone(&store),
             delivery: core.delivery().clone(),
             clock: Arc::clone(&clock),
+            monitor: monitor.clone(),
         };
         let exchange = Arc::clone(core.exchange());
         let edge = Arc::new(FederationEdge::new(Arc::clone(&exchange), core.delivery().clone()));
@@ -149,14 +160,27 @@ impl Daemon {
             &config,
             identity,
             policy.subscribe(),
-            witness,
+            &client_config,
             edge,
             &clock,
             &supervisor,
         );
-        let api = Api::new(exchange, parts::api_settings(&config), &session_key, &supervisor);
+        let api = Api::new(Arc::clone(&exchange), parts::api_settings(&config), &session_key, &supervisor);
         let door = Door::new(parts::door_settings(&config), client_tls, api.clone(), federation, &supervisor);
 
+        monitor.complete(monitor::Parts {
+            data_dir: config.data_dir.clone(),
+            reserve: config.store.reserve,
+            store: Arc::clone(&store),
+            exchange,
+            delivery: core.delivery().clone(),
+            door: door.clone(),
+            client,
+            resolver,
+            own_certificates: shown,
+            peers_certificates: client_config.expiries,
+            reload: reload.clone(),
+        });
         core.expire(move || api.tidy());
         admin::open(socket, administration, &supervisor);
         let mut addresses = Vec::new();
@@ -166,7 +190,7 @@ impl Daemon {
         }
         core.delivery().greet(parts::greeted(&config));
         let drain = config.limits.drain_timeout;
-        Ok(Self { domain: config.domain, addresses, supervisor, store, reload, drain })
+        Ok(Self { domain: config.domain, addresses, supervisor, monitoring, store, reload, drain })
     }
 
     /// The relay's name.
@@ -177,6 +201,11 @@ impl Daemon {
     /// The bound addresses: those for everybody, those for clients, those for other relays.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where metrics and health are told, if anywhere.
+    pub fn monitoring(&self) -> Option<SocketAddr> {
+        self.monitoring.as_ref().map(Monitoring::address)
     }
 
     /// What reads the configuration again while the relay runs.
@@ -202,6 +231,9 @@ impl Daemon {
             drained = tokio::time::timeout(self.drain / 2, self.supervisor.finished()).await;
         }
         let closed = self.store.close().await;
+        if let Some(monitoring) = &self.monitoring {
+            monitoring.close().await;
+        }
         // The first cause is told: a store that does not close is often its consequence.
         if let Some(failure) = self.supervisor.failure() {
             return Err(failure.into());
@@ -218,7 +250,7 @@ pub fn outbound(config: &Config, clock: &SharedClock, supervisor: &Supervisor) -
     let identity = Arc::new(parts::identity(config)?);
     let policy = PolicyInForce::new(parts::policy(config, &identity)?);
     let resolver = parts::resolver(config, clock, supervisor)?;
-    let client = parts::client_config(config, &identity, policy.subscribe(), resolver);
+    let client = parts::client_config(config, &identity, policy.subscribe(), Arc::new(resolver));
     Ok(Client::new(client, Arc::clone(clock), supervisor.clone()))
 }
 

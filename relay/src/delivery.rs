@@ -31,8 +31,9 @@ use postrider_common::{Domain, Envelope, Failure, FailureClass, Outcome, Timesta
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::count::{ByClass, Counter};
 use crate::queue::{Outlook, Turn};
-use crate::store::{Change, Store, StoreError, Window};
+use crate::store::{Change, Settlement, Store, StoreError, Verdict, Window};
 use wake::Wake;
 use worker::Worker;
 
@@ -102,6 +103,33 @@ struct Shared {
     outlook: Mutex<Outlook>,
     /// In KiB, what is left of [`Settings::in_flight_bytes`].
     budget: Arc<Semaphore>,
+    counts: Counts,
+}
+
+/// What became of queued envelopes and of deliveries, since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Envelopes that their destination has taken.
+    pub forwarded: Counter,
+    /// Envelopes that were given up.
+    pub failed: ByClass,
+    /// Envelopes whose time was over when they were to be sent.
+    pub expired: Counter,
+    /// Deliveries that failed as a whole.
+    pub failures: ByClass,
+}
+
+impl Counts {
+    fn count(&self, verdicts: &[Verdict]) {
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Delivered => self.forwarded.add(1),
+                Verdict::Failed(class) | Verdict::Quarantined(class) => self.failed.add(*class, 1),
+                Verdict::Expired => self.expired.add(1),
+                Verdict::Retry { .. } | Verdict::Moved(_) | Verdict::Released => {}
+            }
+        }
+    }
 }
 
 impl Delivery {
@@ -126,6 +154,7 @@ impl Delivery {
             workers: Mutex::default(),
             outlook: Mutex::default(),
             budget: Arc::new(Semaphore::new(settings.in_flight_bytes / 1024)),
+            counts: Counts::default(),
         }));
         let service = delivery.clone();
         delivery.0.supervisor.spawn_service("delivery", async move { service.watch().await });
@@ -158,6 +187,11 @@ impl Delivery {
     /// The clock was set back: whatever waits by the earlier time is tried at once.
     pub fn clock_was_set_back(&self) {
         self.workers().values().for_each(|wake| wake.reset());
+    }
+
+    /// What became of what was queued.
+    pub fn counts(&self) -> &Counts {
+        &self.0.counts
     }
 
     /// Whether nobody can be reached, so that the fault is this relay's own.
@@ -266,6 +300,19 @@ impl Delivery {
                 }
             }
         }
+    }
+
+    /// Ends leases, and counts how.
+    async fn settle(
+        &self,
+        destination: &Domain,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let verdicts: Vec<_> = settlements.iter().map(|settlement| settlement.verdict).collect();
+        self.0.store.settle(destination.clone(), settlements, now).await?;
+        self.0.counts.count(&verdicts);
+        Ok(())
     }
 
     /// Takes a worker off the list. What is enqueued from now on starts a new one; what was before, the caller

@@ -15,6 +15,7 @@ use postrider_common::{
     Urgency,
 };
 
+use crate::count::{ByClass, Counter};
 use crate::delivery::Forward;
 use crate::hub::{Attendance, Connection, Hub};
 use crate::route::{Route, route};
@@ -39,6 +40,37 @@ pub struct Exchange {
     forward: Arc<dyn Forward>,
     hub: Hub,
     clock: SharedClock,
+    counts: Counts,
+}
+
+/// What became of envelopes here, since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Of those that clients have brought.
+    pub clients: EdgeCounts,
+    /// Of those that other relays have brought.
+    pub relays: EdgeCounts,
+    /// Put into mailboxes.
+    pub stored: Counter,
+    /// Put into the queue.
+    pub queued: Counter,
+    /// Handed to devices.
+    pub delivered: Counter,
+    /// Acknowledged by devices.
+    pub acknowledged: Counter,
+    /// Over before they were fetched.
+    pub expired_in_mailboxes: Counter,
+    /// Over while they were in the queue and not under way.
+    pub expired_in_queue: Counter,
+}
+
+/// What was answered at one edge.
+#[derive(Debug, Default)]
+pub struct EdgeCounts {
+    /// Taken, or here already.
+    pub accepted: Counter,
+    /// Not taken, for now or for good.
+    pub refused: ByClass,
 }
 
 /// Why an owner's request about a mailbox was not carried out.
@@ -77,7 +109,17 @@ impl Exchange {
         hub: Hub,
         clock: SharedClock,
     ) -> Self {
-        Self { domain, limits, store, forward, hub, clock }
+        Self { domain, limits, store, forward, hub, clock, counts: Counts::default() }
+    }
+
+    /// What became of envelopes here.
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many devices are connected.
+    pub fn connected(&self) -> usize {
+        self.hub.connected()
     }
 
     /// The relay's name.
@@ -120,7 +162,12 @@ impl Exchange {
         }
         // Every item was either refused or put into a group, and a group answers for all of its items.
         let unanswered = || refused_for_now(FailureClass::Unavailable, RETRY_SOON);
-        results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect()
+        let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect();
+        self.counts.clients.count(results.iter().map(|result| match result {
+            SubmitResult::Stored | SubmitResult::Queued { .. } => None,
+            SubmitResult::Refused { reason, .. } => Some(*reason),
+        }));
+        results
     }
 
     /// What the relays of a batch's addresses have told of the mailboxes.
@@ -200,7 +247,13 @@ impl Exchange {
             Ok(()) => outcomes.next().unwrap_or(Outcome::retry(FailureClass::Unavailable, RETRY_SOON)),
             Err(reason) => Outcome::reject(reason),
         };
-        checked.into_iter().map(answer).collect()
+        let answers: Vec<_> = checked.into_iter().map(answer).collect();
+        self.counts.relays.count(answers.iter().map(|outcome| match outcome {
+            Outcome::Stored | Outcome::Duplicate => None,
+            Outcome::Retry { reason, .. } | Outcome::Reject { reason } => Some(*reason),
+            Outcome::Moved(_) => Some(FailureClass::Moved),
+        }));
+        answers
     }
 
     /// Puts checked envelopes into our own mailboxes, or hands ephemeral ones to connected devices.
@@ -230,6 +283,8 @@ impl Exchange {
         match self.store.deposit(envelopes, now).await {
             Ok(outcomes) => {
                 tracing::debug!(count, "stored");
+                let stored = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Stored)).count();
+                self.counts.stored.add(stored);
                 outcomes
             }
             Err(error) => vec![Outcome::retry(error.class(), RETRY_SOON); count],
@@ -258,6 +313,8 @@ impl Exchange {
         match self.store.enqueue(destination.clone(), envelopes, now).await {
             Ok(answers) => {
                 tracing::debug!(peer = %destination, count, "queued");
+                let queued = answers.iter().filter(|answer| matches!(answer, Enqueued::Queued(_))).count();
+                self.counts.queued.add(queued);
                 let result = |answer| match answer {
                     Enqueued::Queued(tracking) | Enqueued::Duplicate(tracking) => {
                         SubmitResult::Queued { tracking }
@@ -340,7 +397,9 @@ impl Exchange {
         after: Option<EntryId>,
         window: Window,
     ) -> Result<Fetched, StoreError> {
-        self.store.fetch(mailbox, device, after, window, self.clock.now()).await
+        let fetched = self.store.fetch(mailbox, device, after, window, self.clock.now()).await?;
+        self.counts.delivered.add(fetched.entries.len());
+        Ok(fetched)
     }
 
     /// The device has these entries.
@@ -351,6 +410,7 @@ impl Exchange {
         entries: Vec<EntryId>,
     ) -> Result<(), StoreError> {
         let count = self.store.acknowledge(mailbox, device, entries).await?;
+        self.counts.acknowledged.add(count);
         tracing::debug!(count, "deleted");
         Ok(())
     }
@@ -379,6 +439,20 @@ impl Exchange {
             return Err(MailboxError::Moved(binding.domain().clone()));
         }
         if state.devices.contains(&device) { Ok(state) } else { Err(MailboxError::NoSuchDevice) }
+    }
+}
+
+impl EdgeCounts {
+    /// The answers to a batch: each the reason why it was refused, if it was.
+    fn count(&self, answers: impl Iterator<Item = Option<FailureClass>>) {
+        let mut accepted = 0;
+        for answer in answers {
+            match answer {
+                None => accepted += 1,
+                Some(reason) => self.refused.add(reason, 1),
+            }
+        }
+        self.accepted.add(accepted);
     }
 }
 

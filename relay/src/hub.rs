@@ -85,6 +85,11 @@ impl Hub {
         Connection { hub: self.clone(), mailbox, slot, ephemeral }
     }
 
+    /// How many streams and polls of devices there are.
+    pub fn connected(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+
     /// Wakes the mailbox's connected devices.
     pub fn wake(&self, mailbox: &MailboxId) {
         for slot in self.lock().get(mailbox).into_iter().flatten() {
@@ -114,11 +119,6 @@ impl Hub {
         for slot in self.lock().get(mailbox).into_iter().flatten() {
             slot.replaced.cancel();
         }
-    }
-
-    #[cfg(test)]
-    fn connected(&self) -> usize {
-        self.lock().values().map(Vec::len).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<MailboxId, Vec<Arc<Slot>>>> {

@@ -21,6 +21,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use crate::admission::{Admission, Admissions, Place};
 use crate::api::Api;
+use crate::count::{Counter, Level};
 use crate::telemetry::Seldom;
 use proxy::HeaderError;
 
@@ -63,7 +64,25 @@ struct Shared {
     federation: Server,
     supervisor: Supervisor,
     admissions: Admissions,
+    counts: Counts,
     said: Seldom,
+}
+
+/// What came to the door.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Connections of other relays, now.
+    pub relays: Level,
+    /// Those that have yet to say what they are.
+    pub beginning: Level,
+    /// Closed over a limit,
+    pub over_limit: Counter,
+    /// for want of a header that a proxy has to send,
+    pub without_header: Counter,
+    /// for want of TLS,
+    pub without_tls: Counter,
+    /// and for being too slow about it.
+    pub too_slow: Counter,
 }
 
 /// A connection that was accepted, and what is known of who is at its other end.
@@ -96,8 +115,18 @@ impl Door {
     ) -> Self {
         let supervisor = supervisor.clone();
         let admissions = Admissions::new(settings.connections, settings.connections_per_address);
-        let said = Seldom::new();
-        Self(Arc::new(Shared { settings, client_tls, api, federation, supervisor, admissions, said }))
+        let (counts, said) = (Counts::default(), Seldom::new());
+        Self(Arc::new(Shared { settings, client_tls, api, federation, supervisor, admissions, counts, said }))
+    }
+
+    /// What came to it since the start.
+    pub fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.0.admissions.total()
     }
 
     /// Accepts connections of `audience` until the process stops.
@@ -126,6 +155,7 @@ impl Door {
             admissions.admit(from.into()).map(Arrival::Direct)
         };
         let Some(arrival) = arrival else {
+            self.0.counts.over_limit.add(1);
             // No TLS session, so no way to say why: the connection is closed.
             return tracing::debug!("{}", Turned::Full);
         };
@@ -158,15 +188,34 @@ impl Door {
                 if is_relay { self.0.federation.tls_config() } else { Arc::clone(&self.0.client_tls) };
             Ok::<_, Turned>((admission, is_relay, start.into_stream(config).await?))
         };
-        match timeout(self.0.settings.handshake_timeout, handshake).await {
+        let counts = &self.0.counts;
+        let beginning = counts.beginning.enter();
+        let began = timeout(self.0.settings.handshake_timeout, handshake).await;
+        drop(beginning);
+        match began {
             // Until its end the connection is counted.
-            Ok(Ok((_admission, true, stream))) => self.0.federation.serve(stream).await,
-            Ok(Ok((admission, false, stream))) => self.0.api.serve(stream, Arc::new(admission)).await,
-            Ok(Err(Turned::Header(error))) if !matches!(error, HeaderError::Silent) => {
-                self.tell_of_proxy(&error.to_string());
+            Ok(Ok((_admission, true, stream))) => {
+                let _present = counts.relays.enter();
+                self.0.federation.serve(stream).await;
             }
-            Ok(Err(turned)) => tracing::debug!("{turned}"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
+            Ok(Ok((admission, false, stream))) => self.0.api.serve(stream, Arc::new(admission)).await,
+            Ok(Err(turned)) => {
+                tracing::debug!("{turned}");
+                match turned {
+                    Turned::Full => counts.over_limit.add(1),
+                    Turned::Handshake(_) => counts.without_tls.add(1),
+                    // As a health check of a proxy's does.
+                    Turned::Header(HeaderError::Silent) => {}
+                    Turned::Header(error) => {
+                        counts.without_header.add(1);
+                        self.tell_of_proxy(&error.to_string());
+                    }
+                }
+            }
+            Err(_) => {
+                counts.too_slow.add(1);
+                tracing::debug!("a TLS handshake took too long");
+            }
         }
     }
 
@@ -190,7 +239,7 @@ async fn admitted(stream: &mut TcpStream, arrival: Arrival) -> Result<Admission,
 }
 
 /// A peer's fault is passed over; a lack on our side is said, and the socket left alone for a moment.
-async fn after_accept_error(error: &io::Error) {
+pub(crate) async fn after_accept_error(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
         return tracing::debug!("a connection ended before it was accepted: {error}");

@@ -35,6 +35,7 @@ mod records;
 #[cfg(feature = "simulation")]
 pub mod simulated;
 mod space;
+mod statistics;
 mod steering;
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,7 @@ pub use history::MET_ENTRIES;
 pub use memory::MemoryDisk;
 pub use progress::{Progress, Step};
 pub use quarantine::QUARANTINE_ITEMS;
+pub use statistics::Statistics;
 pub use transfer::{Moved, TransferError, export, import};
 pub use types::{
     Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Met, Onward,
@@ -238,6 +240,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What has become durable since: told after the flush, before or after the write's own answer. A receiver
     /// that falls behind misses changes (`Lagged`) and has to look everywhere.
     fn watch(&self) -> broadcast::Receiver<Change>;
+
+    /// How it is doing.
+    fn statistics(&self) -> &Statistics;
 
     /// Flushes and refuses everything from then on. Idempotent.
     fn close(&self) -> Answer<'_, ()>;

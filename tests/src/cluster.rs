@@ -33,6 +33,8 @@ use postrider_client::{Identity, Relay};
 use postrider_common::clock::{Clock, SharedClock, SystemClock};
 use postrider_common::{Domain, DomainError};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::Dispatch;
 
@@ -230,6 +232,33 @@ impl Cluster {
     pub async fn addresses(&self, domain: &str) -> Result<Vec<std::net::SocketAddr>, ClusterError> {
         let node = self.member(domain)?.node.lock().await;
         node.addresses().ok_or(ClusterError::Start("it is not running".into()))
+    }
+
+    /// Where the relay tells metrics and health, if its configuration says so.
+    pub async fn metrics(&self, domain: &str) -> Result<Option<std::net::SocketAddr>, ClusterError> {
+        Ok(self.member(domain)?.node.lock().await.metrics())
+    }
+
+    /// What a relay tells those who watch it: the status and the body of `GET path`. Needs `metrics` in [`Builder::listen`].
+    pub async fn monitoring(&self, domain: &str, path: &str) -> Result<(u16, String), ClusterError> {
+        let address = self.metrics(domain).await?.ok_or(ClusterError::Start("it tells no metrics".into()))?;
+        Self::ask(address, path).await
+    }
+
+    /// The same of any address.
+    pub async fn ask(address: std::net::SocketAddr, path: &str) -> Result<(u16, String), ClusterError> {
+        let asking = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n").as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        let answer = timeout(PATIENCE, asking).await.map_err(|_| ClusterError::Patience("an answer"))??;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or(ClusterError::Start(format!("it answers {head:?}")))?;
+        Ok((status, body.to_owned()))
     }
 
     /// The process that a relay is, if it runs as one.

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod documents {
+    pub(crate) mod metrics;
     pub(crate) mod operations;
     pub(crate) mod problems;
     pub(crate) mod protocol;

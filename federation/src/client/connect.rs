@@ -249,6 +249,7 @@ impl Attempt<'_> {
         let peer = judge(chain, domain, trust, evidence, self.connector.clock.now()).inspect_err(|distrust| {
             tracing::warn!(target: LOG, peer = %domain, class = distrust.class.slug(), "a peer was refused: {}", distrust.detail);
         })?;
+        self.config.expiries.note(&peer, chain);
         tracing::debug!(
             target: LOG,
             peer = %domain,

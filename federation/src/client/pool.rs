@@ -65,6 +65,12 @@ impl Pool {
         &self.inner.config
     }
 
+    /// How many are open.
+    pub(super) fn connections(&self) -> usize {
+        let is_open = |slot: &&Slot| matches!(slot, Slot::Ready(connection) if connection.is_open());
+        self.slots().values().filter(is_open).count()
+    }
+
     /// Looks at the way to a peer, beside whatever connection there is.
     pub(super) async fn examine(&self, destination: &Domain) -> Examination {
         self.inner.connector.examine(self.config(), destination).await

@@ -82,6 +82,11 @@ impl Hickory {
         Ok(Self(Arc::new(Inner { plain, servers, validating })))
     }
 
+    /// What is known of that without asking anybody.
+    pub(super) fn known_validation(&self) -> Option<bool> {
+        self.0.validating.as_ref()?.known()
+    }
+
     /// Whether DNSSEC can be checked, made sure of now unless it was lately.
     pub(super) async fn validation(&self) -> Validation {
         match &self.0.validating {

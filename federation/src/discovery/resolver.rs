@@ -34,6 +34,11 @@ impl Resolver {
         self.servers.validation().await
     }
 
+    /// Whether DNSSEC could be checked when that was made sure of last, if it ever was.
+    pub fn known_validation(&self) -> Option<bool> {
+        self.servers.known_validation()
+    }
+
     async fn ask(&self, question: &Question, what: &str) -> Result<Answer<Data>, Failure> {
         self.cache.ask(question).await.map_err(|trouble| explain(trouble, question, what))
     }

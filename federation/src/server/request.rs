@@ -125,6 +125,7 @@ impl Session {
         // Policy first: a caller that it does not admit costs no cryptography, and no look-up.
         let terms = policy.admit(origin, Direction::In)?;
         let (peer, life) = self.judge(origin, terms.trust, now).await?;
+        self.shared.config.expiries.note(&peer, &self.chain);
         tracing::debug!(
             target: LOG,
             peer = %origin,

@@ -12,6 +12,79 @@ pub struct Status {
     pub version: String,
     /// Its clock.
     pub time: u64,
+    /// When it was started.
+    pub started_at: u64,
+    /// Why it takes no envelopes at the moment, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
+    /// Its store and the disk.
+    pub store: StoreStatus,
+    /// What waits for other relays. Absent if that cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueStatus>,
+    /// The relays that fail, at most 50.
+    pub failing: Vec<Destination>,
+    /// Whether no other relay can be reached, so that the fault is likely here.
+    pub local_fault: bool,
+    /// What is connected.
+    pub connections: ConnectionsStatus,
+    /// Its own certificates, and those by which other relays have proven themselves, of which the end counts.
+    pub certificates: Vec<Certificate>,
+    /// Whether DNSSEC could be checked when that was tried last. Absent if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dnssec: Option<bool>,
+}
+
+/// A store and its disk, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Of its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Free on its disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free: Option<u64>,
+    /// Below so many no new envelopes are taken.
+    pub reserve: u64,
+}
+
+/// All that waits for other relays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// For how many something waits, or fail, or are paused.
+    pub destinations: usize,
+    /// Of them, those that fail,
+    pub failing: usize,
+    /// and those that are paused.
+    pub paused: usize,
+    /// What waits.
+    pub envelopes: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What is connected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionsStatus {
+    /// Connections of clients.
+    pub clients: u64,
+    /// Devices that wait for envelopes.
+    pub devices: usize,
+    /// Connections of other relays that have called.
+    pub relays_in: u64,
+    /// Connections to other relays.
+    pub relays_out: usize,
+}
+
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Whose it is.
+    pub of: String,
+    /// When it ends.
+    pub expires_at: u64,
+    /// Whole days until then.
+    pub days_left: u64,
 }
 
 /// `POST /v1/reload`.

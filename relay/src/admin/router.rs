@@ -8,9 +8,9 @@ use hyper::body::Incoming;
 use postrider_common::Domain;
 use serde::de::DeserializeOwned;
 
-use super::documents::{Reloaded, Status};
+use super::documents::Reloaded;
 use super::problem::Refusal;
-use super::{PATIENCE, Parts, queue, why};
+use super::{PATIENCE, Parts, queue, status, why};
 
 /// What a request may have at most: places of envelopes are the longest that it says.
 const BODY_BYTES: usize = 64 << 10;
@@ -28,7 +28,7 @@ async fn dispatch(parts: &Parts, request: Request<Incoming>) -> Answer {
     let method = request.method().clone();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match (segments.as_slice(), &method) {
-        (["v1", "status"], &Method::GET) => Ok(status(parts)),
+        (["v1", "status"], &Method::GET) => Ok(json(&status::status(parts).await)),
         (["v1", "reload"], &Method::POST) => reload(parts),
         (["v1", "queue"], &Method::GET) => queue::list(parts).await,
         (["v1", "queue", domain], &Method::GET) => queue::show(parts, named(domain)?, &query).await,
@@ -59,14 +59,6 @@ async fn dispatch(parts: &Parts, request: Request<Incoming>) -> Answer {
         (["v1", "queue", _, "quarantine", _], _) => Err(Refusal::Method("DELETE")),
         _ => Err(Refusal::NoSuchPath),
     }
-}
-
-fn status(parts: &Parts) -> Response<Full<Bytes>> {
-    json(&Status {
-        domain: parts.domain.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        time: parts.clock.now().as_secs(),
-    })
 }
 
 fn reload(parts: &Parts) -> Answer {

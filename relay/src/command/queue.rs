@@ -16,7 +16,7 @@ use crate::admin::documents::{DestinationDetails, Done, Quarantine, Queue, Selec
 use crate::admin::{Client, ClientError};
 use crate::config::ConfigErrors;
 use crate::exit::Exit;
-pub(super) use show::met;
+pub(super) use show::{destinations as failing, met};
 
 /// What to do with the queue.
 #[derive(Debug, Subcommand)]
@@ -183,6 +183,9 @@ pub enum AdminCommandError {
     /// What was asked for is not there.
     #[error("{0}")]
     NotThere(String),
+    /// The relay takes no envelopes at the moment.
+    #[error("the relay is not ready: {0}")]
+    NotReady(String),
     /// The file of an export.
     #[error("{}: {error}", file.display())]
     File {
@@ -212,7 +215,7 @@ impl AdminCommandError {
                 | ClientError::NotFound(_)
                 | ClientError::Refused(_) => Exit::Unavailable,
             },
-            Self::NotThere(_) => Exit::Unavailable,
+            Self::NotThere(_) | Self::NotReady(_) => Exit::Unavailable,
             Self::File { error, .. } => Exit::for_creating(error),
             Self::System(_) => Exit::Software,
             Self::Output(_) => Exit::Io,

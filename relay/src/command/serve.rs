@@ -88,12 +88,15 @@ fn worker_threads() -> usize {
 fn announce(daemon: &Daemon) -> io::Result<()> {
     let addresses: Vec<String> = daemon.addresses().iter().map(ToString::to_string).collect();
     tracing::info!(domain = %daemon.domain(), addresses = addresses.join(", "), "serving");
-    let ready = serde_json::json!({
+    let mut ready = serde_json::json!({
         "event": "ready",
         "domain": daemon.domain(),
         "addresses": addresses,
         "version": env!("CARGO_PKG_VERSION"),
     });
+    if let Some(address) = daemon.monitoring() {
+        ready["metrics"] = address.to_string().into();
+    }
     let mut out = io::stdout().lock();
     writeln!(out, "{ready}")?;
     out.flush()

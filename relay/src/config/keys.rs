@@ -91,6 +91,10 @@ keys! {
     /// client is: limits for each address go by that. From nobody else is such a header taken. Write the smallest network
     /// that holds them, for whoever can connect from there can say to be anybody.
     LISTEN_PROXIES = "listen.proxies", Texts("addresses or networks (CIDR)"), Default("[]");
+    /// Where `/metrics` (for Prometheus), `/livez` and `/readyz` are, over HTTP without TLS: an address of the machine itself,
+    /// or of a network that only those who watch the relay are on. What is told there names other relays, and no user.
+    LISTEN_METRICS = "listen.metrics", Text("address with port"),
+        Means("there are no metrics and no health checks over HTTP", r#""127.0.0.1:9464""#);
 
     /// The chain in PEM, the relay's own certificate first. It is valid for the host name that clients connect to.
     TLS_CERTIFICATE = "tls.certificate", Text("path"),

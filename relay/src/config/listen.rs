@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use postrider_federation::discovery::Network;
 
 use super::key::Key;
-use super::keys::{LISTEN_ADDRESSES, LISTEN_CLIENTS, LISTEN_FEDERATION, LISTEN_PROXIES};
+use super::keys::{LISTEN_ADDRESSES, LISTEN_CLIENTS, LISTEN_FEDERATION, LISTEN_METRICS, LISTEN_PROXIES};
 use super::reader::Reader;
 use crate::listener::Audience;
 
@@ -16,6 +16,8 @@ pub struct ListenConfig {
     pub addresses: Vec<ListenAddress>,
     /// Whose connections begin with a header that says where they have come from.
     pub proxies: Vec<Network>,
+    /// Where those who watch the relay ask.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// An address to listen on.
@@ -56,7 +58,19 @@ impl ListenConfig {
         }
         overlaps(reader, &found);
         let proxies = reader.list(&LISTEN_PROXIES, proxy);
-        Self { addresses: found.into_iter().map(|(_, listen)| listen).collect(), proxies }
+        let metrics = reader.text(&LISTEN_METRICS, super::address);
+        if metrics.is_some_and(|metrics| !metrics.ip().to_canonical().is_loopback()) {
+            reader.warning(
+                &LISTEN_METRICS,
+                "is not an address of the machine itself: whoever can connect there reads which relays this one deals with,                  and how much, without TLS and without a password",
+            );
+        }
+        if let Some(metrics) = metrics.filter(|metrics| metrics.port() != 0)
+            && let Some((key, _)) = found.iter().find(|(_, listen)| listen.address == metrics)
+        {
+            reader.problem(&LISTEN_METRICS, format!("is {metrics}, and so has {}", key.path));
+        }
+        Self { addresses: found.into_iter().map(|(_, listen)| listen).collect(), proxies, metrics }
     }
 }
 

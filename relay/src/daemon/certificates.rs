@@ -1,12 +1,13 @@
-//! Says in time that a certificate of ours is about to end.
+//! Says in time that a certificate is about to end: ours, or one by which another relay has proven itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_common::Timestamp;
 use postrider_common::clock::SharedClock;
 use postrider_common::supervisor::Supervisor;
-use postrider_federation::{CertificateInForce, Presented};
+use postrider_common::{Domain, Timestamp};
+use postrider_federation::{CertificateInForce, Expiries, Presented};
 
 /// How long before the end it is said, each time once.
 const DAYS_LEFT: [u64; 3] = [30, 14, 3];
@@ -16,23 +17,32 @@ const ROUND: Duration = Duration::from_secs(3600);
 
 /// A certificate, and who is shown it.
 #[derive(Debug, Clone)]
-pub(super) struct Shown {
-    pub(super) to: &'static str,
-    pub(super) certificate: CertificateInForce,
+pub(crate) struct Shown {
+    pub(crate) to: &'static str,
+    pub(crate) certificate: CertificateInForce,
+}
+
+impl Shown {
+    /// When the one of this moment ends.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
+        Presented::of(&self.certificate.current().cert).map(|presented| presented.not_after)
+    }
 }
 
 /// What was said last of a certificate: its end, and how many of the days it was said at are over.
 type Said = Option<(Timestamp, usize)>;
 
 /// Looks at once, and then every hour, until the process stops. What was put in force meanwhile is looked at then.
-pub(super) fn watch(shown: Vec<Shown>, clock: &SharedClock, supervisor: &Supervisor) {
+pub(super) fn watch(shown: Vec<Shown>, peers: Expiries, clock: &SharedClock, supervisor: &Supervisor) {
     let (clock, owner) = (Arc::clone(clock), supervisor.clone());
     supervisor.spawn_service("certificates", async move {
         let mut said: Vec<Said> = vec![None; shown.len()];
+        let mut said_of_peers = BTreeMap::new();
         loop {
             for (shown, said) in shown.iter().zip(&mut said) {
                 look(shown, said, clock.now());
             }
+            look_at_peers(&peers, &mut said_of_peers, clock.now());
             tokio::select! {
                 () = owner.stopping() => return,
                 () = clock.sleep(ROUND) => {}
@@ -42,8 +52,8 @@ pub(super) fn watch(shown: Vec<Shown>, clock: &SharedClock, supervisor: &Supervi
 }
 
 fn look(shown: &Shown, said: &mut Said, now: Timestamp) {
-    let Some(presented) = Presented::of(&shown.certificate.current().cert) else { return };
-    let (end, to) = (presented.not_after, shown.to);
+    let Some(end) = shown.end() else { return };
+    let to = shown.to;
     let Some(stage) = due(end, said, now) else { return };
     *said = Some((end, stage));
     if end <= now {
@@ -51,6 +61,21 @@ fn look(shown: &Shown, said: &mut Said, now: Timestamp) {
     } else {
         let days = end.since(now).as_secs() / DAY.as_secs();
         tracing::warn!("a certificate ends soon: the one that {to} are shown, in {days} days, {end}");
+    }
+}
+
+/// What was said of each certificate of a peer's: of the peer and the end, since one may show different ones at its hosts.
+type SaidOfPeers = BTreeMap<(Domain, Timestamp), Said>;
+
+fn look_at_peers(peers: &Expiries, said: &mut SaidOfPeers, now: Timestamp) {
+    said.retain(|(_, end), _| *end > now);
+    for (peer, end) in peers.after(now) {
+        let said = said.entry((peer.clone(), end)).or_default();
+        if let Some(stage) = due(end, said, now) {
+            *said = Some((end, stage));
+            let days = end.since(now).as_secs() / DAY.as_secs();
+            tracing::warn!(%peer, "another relay's certificate ends soon: in {days} days, {end}; its administrator has to renew it");
+        }
     }
 }
 

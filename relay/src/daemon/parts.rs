@@ -16,7 +16,7 @@ use postrider_common::wire::control::{RelayInfo, RelayLimits, RelayPolicies};
 use postrider_federation::discovery::Validation;
 use postrider_federation::{
     CaRoots, CertificateInForce, ClientConfig, Direction, Identity, Inbound, Networks, Peer, PeerLimits, Pin,
-    Policy, PolicyMode, Resolve, Resolver, ResolverSettings, Server, ServerConfig, Trust, Unlisted, Witness,
+    Policy, PolicyMode, Resolve, Resolver, ResolverSettings, Server, ServerConfig, Trust, Unlisted,
 };
 use tokio::sync::watch;
 use zeroize::Zeroize;
@@ -27,7 +27,7 @@ use crate::config::{
     Config, FederationConfig, FederationPolicy, PeerConfig, PeerDirection, PublicRoots, TrustConfig,
     UnlistedTrust,
 };
-use crate::store::{self, Store, Window};
+use crate::store::{self, Store, StoreError, Window};
 use crate::{api, delivery, listener};
 
 /// Memory for the bodies of all requests that are being read.
@@ -37,7 +37,7 @@ const ATTEMPT: Duration = Duration::from_secs(60);
 /// What this software calls itself.
 const SOFTWARE: &str = concat!("postrider/", env!("CARGO_PKG_VERSION"));
 
-pub(super) fn open_store(
+pub(super) async fn open_store(
     config: &Config,
     clock: &SharedClock,
     supervisor: &Supervisor,
@@ -54,8 +54,14 @@ pub(super) fn open_store(
         .mode(0o700)
         .create(&path)
         .map_err(|error| StartError::DataDir { path: path.clone(), error })?;
-    let told = Told::new(Arc::clone(clock));
-    store::open_with(&path, &options, supervisor, &told).map_err(|error| StartError::Store { path, error })
+    let (told, place, supervisor) = (Told::new(Arc::clone(clock)), path.clone(), supervisor.clone());
+    // Elsewhere, since it may take a while, in which others are to be told so.
+    let opening = tokio::task::spawn_blocking(move || store::open_with(&place, &options, &supervisor, &told));
+    let opened = match opening.await {
+        Ok(opened) => opened,
+        Err(error) => Err(StoreError::Io(format!("opening it did not end: {error}"))),
+    };
+    opened.map_err(|error| StartError::Store { path, error })
 }
 
 /// The key behind sessions: made at the first start, kept so that a restart ends no session.
@@ -160,7 +166,7 @@ pub(super) fn resolver(
     config: &Config,
     clock: &SharedClock,
     supervisor: &Supervisor,
-) -> Result<Arc<dyn Resolve>, StartError> {
+) -> Result<Resolver, StartError> {
     let settings = ResolverSettings {
         servers: config.dns.servers.clone(),
         dnssec: config.dns.dnssec,
@@ -179,7 +185,7 @@ pub(super) fn resolver(
             }
         });
     }
-    Ok(Arc::new(resolver))
+    Ok(resolver)
 }
 
 /// Whether somebody may be proven by DNS.
@@ -216,13 +222,14 @@ pub(super) fn federation_server(
     config: &Config,
     identity: Arc<Identity>,
     policy: watch::Receiver<Arc<Policy>>,
-    witness: Witness,
+    client: &ClientConfig,
     inbound: Arc<dyn Inbound>,
     clock: &SharedClock,
     supervisor: &Supervisor,
 ) -> Server {
     let server = ServerConfig {
-        witness: Some(witness),
+        witness: Some(client.witness.clone()),
+        expiries: client.expiries.clone(),
         limits: config.limits.envelopes,
         body_timeout: config.limits.body_timeout,
         ..ServerConfig::new(identity, policy, SOFTWARE)

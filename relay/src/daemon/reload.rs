@@ -9,6 +9,7 @@ use postrider_federation::{CertificateInForce, Identity, PolicyInForce};
 
 use super::{StartError, parts};
 use crate::config::{Config, ConfigErrors, Credentials, Fingerprint, Pair, PeerConfig};
+use crate::count::Counter;
 use crate::delivery::Delivery;
 
 /// Reads the configuration again. Clones share what is in force.
@@ -26,6 +27,16 @@ struct Shared {
     policy: PolicyInForce,
     client_certificate: CertificateInForce,
     delivery: Delivery,
+    counts: Counts,
+}
+
+/// What came of it, since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// It was read, and is in force.
+    pub done: Counter,
+    /// Something was wrong with it.
+    pub refused: Counter,
 }
 
 /// What a reload came to.
@@ -62,12 +73,29 @@ impl Reload {
         delivery: Delivery,
     ) -> Self {
         let (started, config) = (config.clone(), Mutex::new(config));
-        Self(Arc::new(Shared { started, config, identity, policy, client_certificate, delivery }))
+        Self(Arc::new(Shared {
+            started,
+            config,
+            identity,
+            policy,
+            client_certificate,
+            delivery,
+            counts: Counts::default(),
+        }))
+    }
+
+    /// How often that was done.
+    pub fn counts(&self) -> &Counts {
+        &self.0.counts
     }
 
     /// Reads, compares, and puts in force what has changed. What came of it is logged, too.
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
         let reloaded = self.apply();
+        match &reloaded {
+            Ok(_) => self.0.counts.done.add(1),
+            Err(_) => self.0.counts.refused.add(1),
+        }
         match &reloaded {
             Ok(done) => {
                 for warning in &done.warnings {

@@ -117,7 +117,7 @@ impl Worker {
         let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
         let settlements = items.iter().zip(verdicts);
         let settlements = settlements.map(|(item, verdict)| Settlement { item: item.item, verdict });
-        store.settle(self.destination.clone(), settlements.collect(), now).await?;
+        self.delivery.settle(&self.destination, settlements.collect(), now).await?;
         Ok(Next::At(if is_over { until } else { now }))
     }
 }

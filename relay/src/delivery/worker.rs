@@ -283,7 +283,7 @@ impl Worker {
         let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
         let ends = items.iter().zip(verdicts);
         let settlements = ends.map(|(item, verdict)| Settlement { item: item.item, verdict }).collect();
-        self.delivery.0.store.settle(self.destination.clone(), settlements, now).await
+        self.delivery.settle(&self.destination, settlements, now).await
     }
 
     pub(super) const fn moves(&self) -> Moves<'_> {
@@ -301,6 +301,7 @@ impl Worker {
     }
 
     async fn note_failure(&mut self, failure: &Failure, now: Timestamp) -> Result<(), StoreError> {
+        self.delivery.0.counts.failures.add(failure.class, 1);
         let since = self.backoff.as_ref().map_or(now, |backoff| backoff.failing_since);
         let is_local = self.delivery.note_failed(&self.destination, failure.class, since);
         let backoff = after_failure(self.backoff.as_ref(), failure, is_local, now, self.delivery.jitter());

@@ -30,8 +30,8 @@ use super::view::View;
 use super::writer::{Answerer, NAME, Slot, Writer};
 use super::{
     Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Met,
-    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes, Store, StoreError, StoreLimits,
-    Tracking, Window,
+    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes, Statistics, Store, StoreError,
+    StoreLimits, Tracking, Window,
 };
 
 /// How many KiB of envelopes wait for the writer before those who bring more have to wait themselves,
@@ -76,6 +76,7 @@ pub(crate) struct Engine<K: Kv> {
     /// How many bindings were learnt: mostly none, and then nothing has to be read.
     learnt: Arc<AtomicU64>,
     changes: broadcast::Sender<Change>,
+    statistics: Arc<Statistics>,
     /// The writer's thread, if it has one.
     writer: Option<JoinHandle<()>>,
 }
@@ -117,12 +118,14 @@ impl<K: Kv> Engine<K> {
         let slot = Arc::new(RwLock::new(Some(Arc::clone(&view))));
         let leases = Arc::new(Mutex::new(Leases::default()));
         let changes = broadcast::Sender::new(WATCHED_CHANGES);
+        let statistics = Arc::new(Statistics::default());
         let writer = Writer {
             view,
             slot: Arc::clone(&slot),
             rules,
             leases: Arc::clone(&leases),
             changes: changes.clone(),
+            statistics: Arc::clone(&statistics),
             supervisor: supervisor.clone(),
         };
         let engine = Self {
@@ -132,6 +135,7 @@ impl<K: Kv> Engine<K> {
             leases,
             learnt,
             changes,
+            statistics,
             writer: None,
         };
         Ok((engine, writer))
@@ -419,6 +423,10 @@ impl<K: Kv> Store for Engine<K> {
 
     fn watch(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+
+    fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     fn close(&self) -> Answer<'_, ()> {

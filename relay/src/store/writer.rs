@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use postrider_common::supervisor::Supervisor;
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::time::Instant;
 
 use super::group::{Changes, Finished, Group, Rules};
 use super::keys;
@@ -16,7 +17,7 @@ use super::lanes::{Job, Taker};
 use super::leases::{Effect, Leases};
 use super::queue::lock;
 use super::view::View;
-use super::{Change, StoreError};
+use super::{Change, Statistics, StoreError};
 use crate::failpoint::{self, Step};
 
 /// The thread's name, and the task's that the supervisor is told of.
@@ -47,6 +48,7 @@ pub(crate) struct Writer<K> {
     pub rules: Rules,
     pub leases: Arc<Mutex<Leases>>,
     pub changes: broadcast::Sender<Change>,
+    pub statistics: Arc<Statistics>,
     pub supervisor: Supervisor,
 }
 
@@ -106,7 +108,9 @@ impl<K: Kv> Writer<K> {
     /// Makes a group durable, and with that seen. If it fails, nobody ever sees anything of it.
     pub(super) fn flush(&mut self, staged: &mut Staged) {
         if staged.written {
+            let began = Instant::now();
             let flushed = self.view.kv().flush();
+            self.measure(began, staged.answers.len());
             staged.written = self.check(flushed);
         }
         if staged.written {
@@ -146,8 +150,15 @@ impl<K: Kv> Writer<K> {
         }
     }
 
+    fn measure(&self, began: Instant, operations: usize) {
+        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.statistics.flushes.add(took);
+        self.statistics.groups.add(operations as u64);
+    }
+
     fn refuse(&mut self, error: StoreError) {
         lock(&self.leases).refuse(error.clone());
+        self.statistics.fail(error.clone());
         self.rules.refused = Some(error);
     }
 

@@ -58,6 +58,7 @@ enum Kind {
 struct Running {
     /// At least one.
     addresses: Vec<SocketAddr>,
+    metrics: Option<SocketAddr>,
     engine: Engine,
 }
 
@@ -157,6 +158,10 @@ impl Node {
 
     pub(super) fn addresses(&self) -> Option<Vec<SocketAddr>> {
         self.running.as_ref().map(|running| running.addresses.clone())
+    }
+
+    pub(super) fn metrics(&self) -> Option<SocketAddr> {
+        self.running.as_ref().and_then(|running| running.metrics)
     }
 
     pub(super) fn process_id(&self) -> Option<u32> {
@@ -294,22 +299,26 @@ async fn start_in_process(
                 return;
             }
         };
-        let _ = started.send(Ok(daemon.addresses().to_vec()));
+        let _ = started.send(Ok((daemon.addresses().to_vec(), daemon.monitoring())));
         let run = daemon.run(async {
             // A sender that is gone is a cluster that was dropped.
             let _ = shut_down.await;
         });
         let _ = end.send(run.await.map_err(|error| error.to_string()));
     });
-    let addresses = match start.await {
-        Ok(Ok(addresses)) => addresses,
+    let (addresses, metrics) = match start.await {
+        Ok(Ok(started)) => started,
         Ok(Err(reason)) => {
             self::end(Threads(Some(runtime))).await?;
             return Err(ClusterError::Start(reason));
         }
         Err(_) => return Err(ClusterError::Start("it ended at once".into())),
     };
-    Ok(Running { addresses, engine: Engine::InProcess { runtime: Threads(Some(runtime)), shutdown, ended } })
+    Ok(Running {
+        addresses,
+        metrics,
+        engine: Engine::InProcess { runtime: Threads(Some(runtime)), shutdown, ended },
+    })
 }
 
 async fn start_process(
@@ -343,10 +352,11 @@ async fn start_process(
     };
     let ready: serde_json::Value =
         serde_json::from_str(&line).map_err(|error| ClusterError::Start(format!("{line}: {error}")))?;
+    let metrics = ready["metrics"].as_str().and_then(|text| text.parse().ok());
     let addresses = ready["addresses"].as_array().into_iter().flatten();
     let addresses: Vec<SocketAddr> =
         addresses.filter_map(|address| address.as_str().and_then(|text| text.parse().ok())).collect();
-    Ok(Running { addresses, engine: Engine::Process { child, reader } })
+    Ok(Running { addresses, metrics, engine: Engine::Process { child, reader } })
 }
 
 /// Until the process is gone.

@@ -12,6 +12,7 @@ use crate::mounted::Disk;
 use crate::plain::{ALPHA, BETA, envelope, tracking, waiting};
 
 const MIB: usize = 1 << 20;
+const METRICS: &str = "metrics = \"127.0.0.1:0\"";
 
 /// What a relay on a small disk is told.
 fn small(_: &Domain) -> String {
@@ -21,7 +22,8 @@ fn small(_: &Domain) -> String {
 /// One relay, stopped, with its data on a disk of its own.
 async fn on_a_small_disk() -> (Cluster, Option<Disk>) {
     let binary = postrider();
-    let cluster = Cluster::builder([ALPHA]).processes(binary).configure(small).start().await.unwrap();
+    let cluster = Cluster::builder([ALPHA]).processes(binary).listen(METRICS).configure(small);
+    let cluster = cluster.start().await.unwrap();
     cluster.stop(ALPHA).await.unwrap();
     let disk = Disk::in_memory(&cluster.directory(ALPHA).unwrap().join("data"));
     (cluster, disk)
@@ -54,6 +56,9 @@ async fn a_full_disk_takes_nothing_new_and_gives_out_what_it_has() {
         }
     };
     cluster.logged(ALPHA, "the disk is nearly full").await.unwrap();
+    let (status, said) = cluster.monitoring(ALPHA, "/readyz").await.unwrap();
+    assert_eq!(status, 503);
+    assert!(said.starts_with("the disk is nearly full: "), "{said}");
 
     let session = bob.session().await.unwrap();
     let entries = bob.waiting().await.unwrap();
@@ -67,6 +72,7 @@ async fn a_full_disk_takes_nothing_new_and_gives_out_what_it_has() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     cluster.logged(ALPHA, "there is room on the disk again").await.unwrap();
+    assert_eq!(cluster.monitoring(ALPHA, "/readyz").await.unwrap().0, 200);
     let log = cluster.log(ALPHA).await.unwrap();
     assert_eq!(log.matches("the disk is nearly full").count(), 1, "once, and not for each envelope: {log}");
     let entries = bob.waiting().await.unwrap();
@@ -110,8 +116,8 @@ async fn a_relay_says_that_its_disk_takes_no_writes_and_goes_on_once_it_does() {
 
 #[tokio::test]
 async fn a_disk_that_fails_under_a_running_relay_turns_nothing_into_a_success() {
-    let cluster =
-        Cluster::builder([ALPHA, BETA]).processes(postrider()).configure(small).start().await.unwrap();
+    let cluster = Cluster::builder([ALPHA, BETA]).processes(postrider()).listen(METRICS).configure(small);
+    let cluster = cluster.start().await.unwrap();
     cluster.stop(ALPHA).await.unwrap();
     let data = cluster.directory(ALPHA).unwrap().join("data");
     let Some(disk) = Disk::in_a_file(&data) else { return };
@@ -134,6 +140,10 @@ async fn a_disk_that_fails_under_a_running_relay_turns_nothing_into_a_success() 
         }
     }
     assert_eq!(waiting(&bob).await, ["kept"], "what was read stays readable");
+    let (status, said) = cluster.monitoring(ALPHA, "/readyz").await.unwrap();
+    assert_eq!(status, 503);
+    assert!(said.starts_with("the store takes no more writes, since one has failed: "), "{said}");
+    assert_eq!(cluster.monitoring(ALPHA, "/livez").await.unwrap().0, 200);
     let session = bob.session().await.unwrap();
     let entry = bob.waiting().await.unwrap()[0].id;
     for _ in 0..3 {

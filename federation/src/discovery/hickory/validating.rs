@@ -46,6 +46,12 @@ impl Validating {
         Self { resolver, anchor, clock, probed: Mutex::const_new(None) }
     }
 
+    /// Whether the last probe was a success, if there was one and none is under way.
+    pub(super) fn known(&self) -> Option<bool> {
+        let probed = self.probed.try_lock().ok()?;
+        probed.as_ref().map(|(_, result)| result.is_ok())
+    }
+
     /// What the last probe said, or a new one if a good one is older than `good_for`.
     pub(super) async fn probe(&self, good_for: Duration) -> Result<(), String> {
         let mut probed = self.probed.lock().await;

@@ -9,7 +9,11 @@ pub(super) fn queue(style: Style, queue: &Queue) -> String {
     if queue.destinations.is_empty() {
         return "nothing waits for another relay\n".into();
     }
-    let rows: Vec<_> = queue.destinations.iter().map(row).collect();
+    destinations(style, &queue.destinations)
+}
+
+pub(in crate::command) fn destinations(style: Style, destinations: &[Destination]) -> String {
+    let rows: Vec<_> = destinations.iter().map(row).collect();
     table(style, &["DESTINATION", "WAITING", "SIZE", "STATE", "NEXT ATTEMPT", "WHY"], &rows)
 }
 

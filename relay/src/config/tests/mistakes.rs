@@ -81,6 +81,10 @@ fn contradictions_are_found() {
             "5: listen.federation has 192.0.2.1:443, which is part of 0.0.0.0:443",
         ),
         (
+            "[listen]\naddresses = [\"127.0.0.1:443\"]\nmetrics = \"127.0.0.1:443\"",
+            "4: listen.metrics is 127.0.0.1:443, and so has listen.addresses",
+        ),
+        (
             "[listen]\nproxies = [\"lb.example\"]",
             "3: listen.proxies is a list whose entry 1 is \"lb.example\", but must",
         ),

@@ -20,7 +20,10 @@ fn a_domain_is_enough_and_defaults_are_those_of_the_other_crates() {
     assert_eq!(config.data_dir, files.path("data"));
     let everybody =
         |address: &str| ListenAddress { address: address.parse().unwrap(), audience: Audience::Everybody };
-    assert_eq!(config.listen, ListenConfig { addresses: vec![everybody("[::]:443")], proxies: vec![] });
+    assert_eq!(
+        config.listen,
+        ListenConfig { addresses: vec![everybody("[::]:443")], proxies: vec![], metrics: None }
+    );
     assert!(config.tls.is_none());
     assert_eq!(config.federation.policy, FederationPolicy::Closed);
     assert_eq!(config.federation.identity.key_file, files.path("data/identity/key.pem"));
@@ -149,6 +152,10 @@ fn what_is_odd_is_a_warning() {
         (
             "[limits]\nconnections = 100\nconnections_per_ip = 101".to_owned(),
             "limits.connections_per_ip: is over limits.connections (100)",
+        ),
+        (
+            "[listen]\nmetrics = \"0.0.0.0:9464\"".to_owned(),
+            "listen.metrics: is not an address of the machine itself",
         ),
         (
             "[listen]\naddresses = [\"[::]:443\", \"0.0.0.0:443\"]".to_owned(),

@@ -1,0 +1,145 @@
+//! `postrider status`: how a running relay is, at a glance.
+
+use std::io::Write;
+
+use super::queue::{AdminCommandError, AskArgs, block_on, failing};
+use super::show::{Style, Tone, facts, one_line, size, time};
+use crate::admin::documents::{Certificate, Status};
+
+/// Fewer days than this are shown as a reason to look.
+const FEW_DAYS: u64 = 30;
+
+/// Asks and tells. A relay that takes no envelopes is an error, once it is told.
+pub fn run(args: &AskArgs, out: &mut dyn Write) -> Result<(), AdminCommandError> {
+    block_on(async {
+        let status: Status = args.asked.client()?.get("/v1/status").await?;
+        args.asked.tell(&status, || shown(Style::of_stdout(), &status), out)?;
+        match status.obstacle {
+            Some(obstacle) => Err(AdminCommandError::NotReady(obstacle)),
+            None => Ok(()),
+        }
+    })
+}
+
+fn shown(style: Style, status: &Status) -> String {
+    let Status { queue, store, connections, .. } = status;
+    let state = match &status.obstacle {
+        Some(obstacle) => style.paint(Tone::Bad, &format!("not ready: {}", one_line(obstacle))),
+        None => style.paint(Tone::Good, "ready"),
+    };
+    let queue_line = queue.as_ref().map(|queue| {
+        format!(
+            "{} envelopes, {}, for {} relays; {} fail, {} paused",
+            queue.envelopes,
+            size(queue.bytes),
+            queue.destinations,
+            queue.failing,
+            queue.paused
+        )
+    });
+    let disk = store
+        .disk_free
+        .map(|free| format!("{} free, of which {} stay free", size(free), size(store.reserve)));
+    let fault = "no other relay can be reached: the fault is likely here";
+    let mut text = facts([
+        ("relay", Some(format!("{}, version {}", status.domain, one_line(&status.version)))),
+        ("state", Some(state)),
+        (
+            "running since",
+            Some(format!(
+                "{} ({})",
+                time(status.started_at),
+                duration(status.time - status.started_at.min(status.time))
+            )),
+        ),
+        ("store", store.bytes.map(size)),
+        ("disk", disk),
+        ("queue", queue_line.or(Some(style.paint(Tone::Bad, "cannot be read")))),
+        ("network", status.local_fault.then(|| style.paint(Tone::Bad, fault))),
+        (
+            "connections",
+            Some(format!(
+                "{} clients, {} devices, {} relays in, {} relays out",
+                connections.clients, connections.devices, connections.relays_in, connections.relays_out
+            )),
+        ),
+        (
+            "DNSSEC",
+            status.dnssec.map(|works| if works { "can be checked" } else { "cannot be checked" }.into()),
+        ),
+    ]);
+    for certificate in &status.certificates {
+        text.push_str(&line(style, certificate));
+    }
+    if !status.failing.is_empty() {
+        text.push_str("\nRelays that fail:\n");
+        text.push_str(&failing(style, &status.failing));
+    }
+    text
+}
+
+fn line(style: Style, certificate: &Certificate) -> String {
+    let Certificate { of, expires_at, days_left } = certificate;
+    let end = format!("{days_left} days left, until {}", time(*expires_at));
+    let tone = if *days_left < FEW_DAYS { Tone::Odd } else { Tone::Good };
+    format!("certificate of {}: {}\n", one_line(of), style.paint(tone, &end))
+}
+
+/// In the two largest units that there are.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours) {
+        (0, 0) => format!("{minutes} min"),
+        (0, hours) => format!("{hours} h {minutes} min"),
+        (days, hours) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::documents::{ConnectionsStatus, QueueStatus, StoreStatus};
+
+    #[test]
+    fn a_relay_is_shown_at_a_glance() {
+        let certificate = |of: &str, days: u64| Certificate {
+            of: of.into(),
+            expires_at: 1_800_000_000 + days * 86_400,
+            days_left: days,
+        };
+        let status = Status {
+            domain: "alpha.example".parse().unwrap(),
+            version: "0.1.0".into(),
+            time: 1_800_000_000,
+            started_at: 1_800_000_000 - 90_000,
+            obstacle: None,
+            store: StoreStatus { bytes: Some(1536), disk_free: Some(5 << 30), reserve: 256 << 20 },
+            queue: Some(QueueStatus { destinations: 2, failing: 1, paused: 0, envelopes: 7, bytes: 2048 }),
+            failing: Vec::new(),
+            local_fault: false,
+            connections: ConnectionsStatus { clients: 5, devices: 4, relays_in: 1, relays_out: 2 },
+            certificates: vec![
+                certificate("this relay, as other relays see it", 3650),
+                certificate("beta.example", 9),
+            ],
+            dnssec: None,
+        };
+        let expected = "\
+relay:         alpha.example, version 0.1.0
+state:         ready
+running since: 2027-01-14T07:00:00Z (1 d 1 h)
+store:         1.5 KiB
+disk:          5.0 GiB free, of which 256.0 MiB stay free
+queue:         7 envelopes, 2.0 KiB, for 2 relays; 1 fail, 0 paused
+connections:   5 clients, 4 devices, 1 relays in, 2 relays out
+certificate of this relay, as other relays see it: 3650 days left, until 2037-01-12T08:00:00Z
+certificate of beta.example: 9 days left, until 2027-01-24T08:00:00Z
+";
+        assert_eq!(shown(Style::of_stdout(), &status), expected);
+    }
+
+    #[test]
+    fn a_duration_has_two_units() {
+        assert_eq!([59, 3599, 3600, 90_000].map(duration), ["0 min", "59 min", "1 h 0 min", "1 d 1 h"]);
+    }
+}
