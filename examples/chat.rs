@@ -14,8 +14,7 @@ use std::process::ExitCode;
 
 use postrider_client::{Delivery, Identity, Relay, SealOptions, Session, SubmitResult, seal};
 use postrider_tests::cluster::Cluster;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -50,9 +49,18 @@ async fn run() -> Result<(), Box<dyn Error>> {
 
 /// Sends what is typed, until the input ends. How much each has said.
 async fn talk(alice: &Person, bob: &Person) -> Result<(usize, usize), Box<dyn Error>> {
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    let (lines, mut typed) = mpsc::channel(1);
+    // Reading from a terminal blocks.
+    let reading = tokio::task::spawn_blocking(move || {
+        for line in std::io::stdin().lines() {
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
     let (mut by_alice, mut by_bob) = (0, 0);
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = typed.recv().await {
+        let line = line?;
         match line.split_once(':') {
             Some(("a", text)) => {
                 alice.say(bob, text.trim()).await?;
@@ -66,6 +74,7 @@ async fn talk(alice: &Person, bob: &Person) -> Result<(usize, usize), Box<dyn Er
             _ => println!("Begin the line with `a:` or `b:`."),
         }
     }
+    reading.await?;
     Ok((by_alice, by_bob))
 }
 

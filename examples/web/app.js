@@ -88,7 +88,7 @@ async function follow(relay, tracking, message) {
 }
 
 const state = (kind, reason) => ({
-  stored: "waits at the recipient's relay, or is there",
+  stored: "at the recipient's relay",
   queued: "on its way",
   failed: `not delivered: ${reason}`,
   expired: "not delivered in time",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -26,8 +27,9 @@ class Stream:
 
     def __init__(self, place: Place, token: str) -> None:
         connection = place.connect()  # TLS is there already: the key is checked before the token is sent
+        self._closing = ExitStack()
         try:
-            self._socket = connect(
+            opening = connect(
                 f"ws://{place.host}/v1/mailbox/stream",
                 sock=connection,
                 additional_headers={"Authorization": f"Bearer {token}"},
@@ -37,6 +39,7 @@ class Stream:
                 ping_interval=30,
                 ping_timeout=60,
             )
+            self._socket = self._closing.enter_context(opening)
         except InvalidStatus as refused:
             response = refused.response
             raise Problem(response.status_code, bytes(response.body), response.headers.get("Retry-After")) from refused
@@ -68,7 +71,7 @@ class Stream:
         self._socket.send(message)
 
     def close(self) -> None:
-        self._socket.close()
+        self._closing.close()
 
     def __enter__(self) -> Stream:
         return self
