@@ -55,3 +55,4 @@ pub use postrider_common::wire::control::{
 };
 pub use postrider_common::wire::mailbox::Entry;
 pub use postrider_common::wire::submit::SubmitResult;
+pub use postrider_common::{Invite, InviteError, InviteSecret};

@@ -152,6 +152,10 @@ impl Call {
         call
     }
 
+    fn put_json<T: Serialize>(path: &str, body: &T) -> Result<Self, Error> {
+        Ok(Self { method: Method::PUT, ..Self::post_json(path, body)? })
+    }
+
     fn post_json<T: Serialize>(path: &str, body: &T) -> Result<Self, Error> {
         let body = serde_json::to_vec(body).map_err(|error| Error::protocol(error.to_string()))?;
         Ok(Self::post(path, JSON, body.into()))

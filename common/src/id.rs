@@ -15,7 +15,7 @@ pub struct IdError {
 }
 
 /// Lower-case base32 without padding, RFC 4648 section 6. Capitals are refused: an identifier has one spelling.
-fn base32() -> &'static Encoding {
+pub(crate) fn base32() -> &'static Encoding {
     static ENCODING: std::sync::LazyLock<Encoding> = std::sync::LazyLock::new(|| {
         let mut specification = Specification::new();
         specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
@@ -127,6 +127,10 @@ identifier! {
     /// What a client asks by what became of an envelope that was queued for another relay.
     /// Whoever holds it may ask; it is not tied to a user.
     TrackingId, 16, "a tracking id"
+}
+identifier! {
+    /// The name of an invite, made from its secret: whoever has it can revoke the invite, not use it.
+    InviteId, 16, "an invite's name"
 }
 identifier! {
     /// One attachment.

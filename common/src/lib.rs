@@ -18,6 +18,7 @@ mod domain;
 mod envelope;
 mod failure;
 mod id;
+mod invite;
 mod outcome;
 mod time;
 
@@ -26,6 +27,7 @@ pub use binding::{Binding, BindingError};
 pub use domain::{Domain, DomainError};
 pub use envelope::{Attachment, Draft, Envelope, Urgency};
 pub use failure::{Failure, FailureClass, Persistence, WhoseEnd};
-pub use id::{AttachmentId, DeviceId, EntryId, EnvelopeId, IdError, MailboxId, TrackingId};
+pub use id::{AttachmentId, DeviceId, EntryId, EnvelopeId, IdError, InviteId, MailboxId, TrackingId};
+pub use invite::{Invite, InviteError, InviteRefusal, InviteSecret};
 pub use outcome::Outcome;
 pub use time::Timestamp;

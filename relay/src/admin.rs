@@ -6,6 +6,7 @@
 
 mod client;
 pub mod documents;
+mod invites;
 mod problem;
 mod queue;
 mod router;

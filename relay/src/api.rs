@@ -8,6 +8,7 @@ mod mailbox;
 mod origins;
 mod problem;
 mod rate;
+mod register;
 mod router;
 mod stream;
 

@@ -7,6 +7,7 @@ pub mod dns;
 pub mod doctor;
 pub mod identity;
 pub mod init;
+pub mod invite;
 pub mod peer;
 pub mod place;
 pub mod queue;
@@ -29,6 +30,7 @@ use client::ClientCommand;
 use dns::DnsArgs;
 use doctor::DoctorArgs;
 use identity::IdentityCommand;
+use invite::InviteCommand;
 use peer::PeerCommand;
 use queue::{AskArgs, QueueCommand};
 use store::StoreCommand;
@@ -98,6 +100,9 @@ pub enum Command {
     /// the next start. If anything is wrong with the file, nothing changes, and every problem is told. SIGHUP does the
     /// same and tells it in the log.
     Reload(AskArgs),
+    /// Let people register a mailbox at a running relay, by links to hand out.
+    #[command(subcommand)]
+    Invite(InviteCommand),
     /// Look into the queue of a running relay, and steer it.
     ///
     /// Envelopes for other relays wait in it, for each destination by itself. These commands ask the relay over the socket
@@ -217,6 +222,10 @@ pub fn run(command: Command) -> Exit {
             Err(error) => failed(&error, error.exit()),
         },
         Command::Reload(args) => match reload::run(&args, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Invite(command) => match invite::run(&command, &mut out) {
             Ok(()) => Exit::Ok,
             Err(error) => failed(&error, error.exit()),
         },

@@ -44,6 +44,7 @@ pub use listen::{ListenAddress, ListenConfig};
 pub use peer::{PeerConfig, PeerDirection, TrustConfig};
 pub use problem::{ConfigErrors, Problem};
 pub use renewal::{Fingerprint, Pair};
+pub(crate) use unit::duration;
 
 /// A configuration that can be trusted: every value is in range, every file was read, nothing contradicts.
 #[derive(Debug, Clone)]
@@ -156,6 +157,21 @@ pub struct DnsConfig {
 pub enum RegistrationPolicy {
     /// Everybody.
     Open,
+    /// Whoever has an invite.
+    Invite,
+    /// Those for whom the administrator has made one.
+    Closed,
+}
+
+impl RegistrationPolicy {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Invite => "invite",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// Who may hand in envelopes, and how fast.

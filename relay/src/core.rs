@@ -14,6 +14,7 @@ use postrider_common::random::SharedRandom;
 use postrider_common::supervisor::Supervisor;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::config::RegistrationPolicy;
 use crate::delivery::{Delivery, Forward, Settings};
 use crate::exchange::Exchange;
 use crate::hub::Hub;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub domain: Domain,
     /// What it takes as one envelope and as one batch.
     pub limits: EnvelopeLimits,
+    /// Who may have a mailbox.
+    pub registration: RegistrationPolicy,
     /// How it delivers.
     pub delivery: Settings,
     /// What it keeps.
@@ -59,7 +62,8 @@ pub struct Core {
 impl Core {
     /// Puts it together. From then on what is queued is delivered, and connected devices are told what comes.
     pub fn start(parts: Parts) -> Self {
-        let Parts { domain, limits, delivery, store, forward, clock, random, supervisor } = parts;
+        let Parts { domain, limits, registration, delivery, store, forward, clock, random, supervisor } =
+            parts;
         let delivery = Delivery::start(
             domain.clone(),
             Arc::clone(&store),
@@ -73,7 +77,8 @@ impl Core {
         supervisor.spawn_service("hub", wake_devices(Arc::clone(&store), hub.clone(), supervisor.clone()));
         let watch_clock = timekeeping::watch_clock(Arc::clone(&clock), delivery.clone(), supervisor.clone());
         supervisor.spawn_service("clock", watch_clock);
-        let exchange = Exchange::new(domain, limits, Arc::clone(&store), forward, hub, Arc::clone(&clock));
+        let exchange =
+            Exchange::new(domain, limits, registration, Arc::clone(&store), forward, hub, Arc::clone(&clock));
         Self { exchange: Arc::new(exchange), delivery, store, clock, supervisor }
     }
 

@@ -124,6 +124,7 @@ impl Daemon {
         let core = Core::start(core::Parts {
             domain: config.domain.clone(),
             limits: config.limits.envelopes,
+            registration: config.registration,
             delivery: parts::delivery_settings(&config),
             store: Arc::clone(&store),
             forward: client.clone(),

@@ -11,16 +11,17 @@ use postrider_common::clock::SharedClock;
 use postrider_common::limits::EnvelopeLimits;
 use postrider_common::wire::submit::{SubmitResult, Submitted};
 use postrider_common::{
-    Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, MailboxId, Outcome, Timestamp, TrackingId,
-    Urgency,
+    Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, InviteId, InviteRefusal, MailboxId, Outcome,
+    Timestamp, TrackingId, Urgency,
 };
 
+use crate::config::RegistrationPolicy;
 use crate::count::{ByClass, Counter};
 use crate::delivery::Forward;
 use crate::hub::{Attendance, Connection, Hub};
 use crate::route::{Route, route};
 use crate::store::{
-    Enqueued, Fetched, MailboxState, Rebound, Registration, Store, StoreError, Tracking, Window,
+    Enqueued, Fetched, MailboxState, Permit, Rebound, Registration, Store, StoreError, Tracking, Window,
 };
 
 /// When a sender is asked back after the relay itself could not do something.
@@ -36,6 +37,7 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 pub struct Exchange {
     domain: Domain,
     limits: EnvelopeLimits,
+    registration: RegistrationPolicy,
     store: Arc<dyn Store>,
     forward: Arc<dyn Forward>,
     hub: Hub,
@@ -85,6 +87,15 @@ pub enum MailboxError {
     /// It has as many devices as it may.
     #[error("the mailbox has as many devices as it may")]
     TooManyDevices,
+    /// Nobody registers a mailbox here by themselves.
+    #[error("nobody registers a mailbox here by themselves")]
+    RegistrationClosed,
+    /// It takes an invite to register a mailbox here.
+    #[error("it takes an invite to register a mailbox here")]
+    InviteNeeded,
+    /// The invite does not let anybody in.
+    #[error("the invite is not accepted: {0}")]
+    InviteRefused(InviteRefusal),
     /// It is kept at another relay.
     #[error("the mailbox has moved to {0}")]
     Moved(Domain),
@@ -104,12 +115,13 @@ impl Exchange {
     pub fn new(
         domain: Domain,
         limits: EnvelopeLimits,
+        registration: RegistrationPolicy,
         store: Arc<dyn Store>,
         forward: Arc<dyn Forward>,
         hub: Hub,
         clock: SharedClock,
     ) -> Self {
-        Self { domain, limits, store, forward, hub, clock, counts: Counts::default() }
+        Self { domain, limits, registration, store, forward, hub, clock, counts: Counts::default() }
     }
 
     /// What became of envelopes here.
@@ -338,12 +350,27 @@ impl Exchange {
         }
     }
 
-    /// Registers a device's mailbox, or the device.
-    pub async fn register(&self, mailbox: MailboxId, device: DeviceId) -> Result<bool, MailboxError> {
-        match self.store.register(mailbox, device, self.clock.now()).await? {
+    /// Registers a device's mailbox, as far as the policy lets anybody do so, or the device.
+    pub async fn register(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        invite: Option<InviteId>,
+    ) -> Result<bool, MailboxError> {
+        let (permit, otherwise) = match (self.registration, invite) {
+            (RegistrationPolicy::Open, _) => (Permit::Everybody, MailboxError::InviteNeeded),
+            (RegistrationPolicy::Invite, Some(invite)) => {
+                (Permit::Invite(invite), MailboxError::InviteNeeded)
+            }
+            (RegistrationPolicy::Invite, None) => (Permit::Nobody, MailboxError::InviteNeeded),
+            (RegistrationPolicy::Closed, _) => (Permit::Nobody, MailboxError::RegistrationClosed),
+        };
+        match self.store.admit(mailbox, device, permit, self.clock.now()).await? {
             Registration::Created => Ok(true),
             Registration::DeviceAdded | Registration::Unchanged => Ok(false),
             Registration::TooManyDevices => Err(MailboxError::TooManyDevices),
+            Registration::NotPermitted => Err(otherwise),
+            Registration::InviteRefused(refusal) => Err(MailboxError::InviteRefused(refusal)),
         }
     }
 

@@ -20,6 +20,7 @@ mod expiry;
 mod filter;
 mod group;
 mod history;
+mod invites;
 mod keys;
 mod kv;
 mod lanes;
@@ -51,7 +52,7 @@ use futures_util::future::BoxFuture;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::{
-    Binding, DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId,
+    Binding, DeviceId, Domain, EntryId, Envelope, InviteId, MailboxId, Outcome, Timestamp, TrackingId,
 };
 use tokio::sync::broadcast;
 
@@ -65,9 +66,9 @@ pub use quarantine::QUARANTINE_ITEMS;
 pub use statistics::Statistics;
 pub use transfer::{Moved, TransferError, export, import};
 pub use types::{
-    Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Met, Onward,
-    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Source, StoreError, StoreLimits,
-    Tracking, TrackingEnd, Verdict, Window,
+    Backoff, Change, Destination, Enqueued, Expiry, Fetched, Invited, ItemId, Leased, MailboxState, Met,
+    Onward, Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Source, StoreError,
+    StoreLimits, Tracking, TrackingEnd, Verdict, Window,
 };
 
 /// A new store that is in memory only.
@@ -80,10 +81,32 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
 /// Mailboxes with their entries, and the outbound queue with its tracking records.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Registers a mailbox, or adds a device to one that exists. Doing so again changes nothing.
+    /// Makes a mailbox with its first device, as far as that is permitted, or adds a device to one that exists. Doing so
+    /// again changes nothing.
     ///
-    /// Entries that waited for a first device become that device's; a further device starts from now.
-    fn register(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, Registration>;
+    /// Entries that waited for a first device become that device's; a further device starts from now. An invite's use
+    /// and the mailbox are one step: the only one that concerns something beside its mailbox.
+    fn admit(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        permit: Permit,
+        now: Timestamp,
+    ) -> Answer<'_, Registration>;
+
+    /// The same where everybody may.
+    fn register(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, Registration> {
+        self.admit(mailbox, device, Permit::Everybody, now)
+    }
+
+    /// Keeps invites until their time is over. One that there is stays as it is.
+    fn add_invites(&self, invites: Vec<Invited>) -> Answer<'_, ()>;
+
+    /// Invites, also such as are used up, as many as that, in some order, after `after`.
+    fn invites(&self, after: Option<InviteId>, count: usize) -> Answer<'_, Vec<Invited>>;
+
+    /// Revokes an invite: nobody registers with it any more. Whether there was one.
+    fn remove_invite(&self, id: InviteId) -> Answer<'_, bool>;
 
     /// Deletes a mailbox with everything in it; whether there was one.
     fn unregister(&self, mailbox: MailboxId) -> Answer<'_, bool>;
@@ -233,7 +256,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn quarantined(&self, destination: Domain) -> Answer<'_, Vec<Quarantined>>;
 
     /// Deletes what is over at `now`: mailbox entries, queued items (their tracking says `expired`; leased ones
-    /// are left to their lease), tracking records, what was quarantined or learnt, marks. It does at most `budget` deletions, then says whether
+    /// are left to their lease), tracking records, what was quarantined or learnt,
+    /// invites, marks. It does at most `budget` deletions, then says whether
     /// there is more.
     fn expire(&self, now: Timestamp, budget: usize) -> Answer<'_, Expiry>;
 

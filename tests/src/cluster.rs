@@ -81,6 +81,7 @@ pub struct Builder {
     configure: Box<dyn Fn(&Domain) -> String + Send + Sync>,
     submission: String,
     listen: String,
+    registration: &'static str,
     certificate: Option<CertificateFor>,
     log: Option<LogFor>,
     directory: Option<PathBuf>,
@@ -152,6 +153,7 @@ impl Cluster {
             clock: Arc::new(SystemClock),
             binary: None,
             configure: Box::new(|_| String::new()),
+            registration: "open",
             submission: "rate_per_second = 1000000\nburst = 1000000".into(),
             listen: String::new(),
             certificate: None,
@@ -370,7 +372,8 @@ impl Builder {
     }
 
     /// Adds to the relays' configuration: whole sections, such as `[limits]`, that the cluster does not write itself
-    /// (it writes `listen`, `tls`, `federation` and `dns`, and what [`submission`](Self::submission) says).
+    /// (it writes `listen`, `tls`, `federation` and `dns`, and what [`submission`](Self::submission) and
+    /// [`registration`](Self::registration) say).
     pub fn configure(mut self, more: impl Fn(&Domain) -> String + Send + Sync + 'static) -> Self {
         self.configure = Box::new(more);
         self
@@ -385,6 +388,12 @@ impl Builder {
     /// What the section `[submission]` says, instead of rates that no test reaches.
     pub fn submission(mut self, section: impl Into<String>) -> Self {
         self.submission = section.into();
+        self
+    }
+
+    /// The policy by which mailboxes are registered, instead of `open`.
+    pub fn registration(mut self, policy: &'static str) -> Self {
+        self.registration = policy;
         self
     }
 
@@ -429,7 +438,12 @@ impl Builder {
                 Some(issue) => issue(domain, &authority)?,
                 None => authority.issue(&Leaf::new(domain, self.clock.now()))?,
             };
-            let more = format!("[submission]\n{}\n\n{}", self.submission, (self.configure)(domain));
+            let more = format!(
+                "[registration]\npolicy = \"{}\"\n\n[submission]\n{}\n\n{}",
+                self.registration,
+                self.submission,
+                (self.configure)(domain)
+            );
             let configuration =
                 node::configuration(domain, &domains, &root, view.address(), &self.listen, &more);
             let files = NodeFiles::write(place, domain, &certified, &configuration)?;

@@ -11,6 +11,7 @@
 #![expect(clippy::unwrap_used, reason = "a test suite: whatever an operation refuses is a failure")]
 
 mod bindings;
+mod invites;
 mod mailboxes;
 mod queue;
 mod steering;
@@ -23,6 +24,7 @@ use postrider::store::{Fetched, Leased, Store, StoreError, StoreLimits, Window};
 use postrider_common::{DeviceId, Domain, Draft, EntryId, Envelope, MailboxId, Timestamp};
 
 pub use bindings::*;
+pub use invites::*;
 pub use mailboxes::*;
 pub use queue::*;
 pub use steering::*;
@@ -59,6 +61,8 @@ macro_rules! store_conformance {
             expires_within_a_budget
             unregisters_with_everything
             keeps_envelopes_of_every_size
+            counts_an_invite_with_its_registration
+            ends_invites
             takes_the_binding_with_the_highest_serial
             holds_what_is_in_a_mailbox_that_moves
             remembers_where_other_mailboxes_are_kept

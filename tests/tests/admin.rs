@@ -7,6 +7,9 @@ mod commands;
 #[path = "admin/doctor.rs"]
 mod doctor;
 #[cfg(test)]
+#[path = "admin/invites.rs"]
+mod invites;
+#[cfg(test)]
 #[path = "admin/monitoring.rs"]
 mod monitoring;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A mailbox moves to another relay.
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use postrider_common::wire::control::{BindingStatement, Devices};
 use postrider_common::{Binding, DeviceId};
 
@@ -66,11 +66,5 @@ impl Session {
         there.bind(&binding).await?;
         self.bind(&binding).await?;
         Ok(identity)
-    }
-}
-
-impl Call {
-    fn put_json<T: serde::Serialize>(path: &str, body: &T) -> Result<Self, Error> {
-        Ok(Self { method: Method::PUT, ..Self::post_json(path, body)? })
     }
 }

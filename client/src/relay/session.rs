@@ -7,9 +7,9 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method};
 use postrider_common::limits::MAX_BATCH_ENVELOPES;
-use postrider_common::wire::control::{Challenge, Registered, SessionGranted};
+use postrider_common::wire::control::{Challenge, Registered, Registration, SessionGranted};
 use postrider_common::wire::mailbox::{DeviceMessage, Entry, ServerMessage};
-use postrider_common::{EntryId, Timestamp};
+use postrider_common::{EntryId, InviteSecret, Timestamp};
 use zeroize::Zeroizing;
 
 use super::connection::{Answer, Call};
@@ -69,6 +69,15 @@ impl Session {
     /// Makes the mailbox, if there is none, and adds this device to it, if it is new.
     pub async fn register(&self) -> Result<Registered, Error> {
         json(&self.call(Call::new(Method::PUT, "/v1/mailbox")).await?)
+    }
+
+    /// The same at a relay where registering takes an invite ([`RelayPolicies::registration`](
+    /// crate::RelayPolicies::registration) is `invite`). Of the invite a use is taken if the mailbox is new, and only then:
+    /// repeating the call, or adding a device, costs nothing. If it is refused, the [slug](Error::slug) is
+    /// `invite-refused`; without an invite it would be `invite-needed`.
+    pub async fn register_invited(&self, secret: &InviteSecret) -> Result<Registered, Error> {
+        let registration = Registration { invite: Some(secret.clone()) };
+        json(&self.call(Call::put_json("/v1/mailbox", &registration)?).await?)
     }
 
     /// Deletes the mailbox and everything in it.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Binding, BindingError, DeviceId, Domain, FailureClass, MailboxId, Timestamp};
+use crate::{Binding, BindingError, DeviceId, Domain, FailureClass, InviteSecret, MailboxId, Timestamp};
 
 /// The media type of an error: RFC 9457.
 pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
@@ -52,7 +52,7 @@ pub struct RelayLimits {
 /// Who may do what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayPolicies {
-    /// Who may register a mailbox: `open`.
+    /// Who may register a mailbox: `open`, `invite` or `closed`.
     pub registration: String,
     /// Who may submit: `open`.
     pub submission: String,
@@ -95,6 +95,14 @@ pub struct SessionGranted {
     pub token: String,
     /// Unix time in seconds after which the token is refused.
     pub expires_at: u64,
+}
+
+/// `PUT /v1/mailbox`: what there is to say, if there is something.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// What lets its holder register where the policy is `invite`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<InviteSecret>,
 }
 
 /// `PUT /v1/mailbox`: the answer.

@@ -12,7 +12,7 @@ use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use postrider_common::limits::{MAX_ATTACHMENTS, MAX_BATCH_ENVELOPES, MAX_ENVELOPE_BYTES, MAX_MESSAGE_BYTES};
 use postrider_common::wire::control::{
     BindingStatement, Challenge, Devices, Nonce, PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem,
-    Registered, RelayInfo, SessionGranted, SessionRequest, TrackingStatus, session_proof,
+    Registered, Registration, RelayInfo, SessionGranted, SessionRequest, TrackingStatus, session_proof,
 };
 use postrider_common::wire::{CONTENT_TYPE, MAX_REASON};
 use postrider_common::{Domain, FailureClass, Persistence};
@@ -95,6 +95,7 @@ fn its_json_documents_are_real() {
             "SessionGranted" => check_json::<SessionGranted>(&text),
             "Devices" => check_json::<Devices>(&text),
             "BindingStatement" => check_json::<BindingStatement>(&text),
+            "Registration" => check_json::<Registration>(&text),
             "Registered" => check_json::<Registered>(&text),
             "TrackingStatus" => check_json::<TrackingStatus>(&text),
             "Problem" => check_json::<Problem>(&text),
@@ -104,7 +105,7 @@ fn its_json_documents_are_real() {
         }
         seen.insert(name);
     }
-    assert_eq!(seen.len(), 9, "an example for each type: {seen:?}");
+    assert_eq!(seen.len(), 10, "an example for each type: {seen:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The JSON documents of the administration socket. Times are Unix seconds; unknown fields are ignored.
 
-use postrider_common::{Domain, TrackingId};
+use postrider_common::{Domain, InviteId, TrackingId};
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`.
@@ -96,6 +96,60 @@ pub struct Reloaded {
     pub after_restart: Vec<String>,
     /// What is allowed but odd.
     pub warnings: Vec<String>,
+}
+
+/// `POST /v1/invites`: what is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateInvites {
+    /// How many.
+    pub count: u32,
+    /// For how many mailboxes each.
+    pub uses: u32,
+    /// For how long.
+    pub valid_for_seconds: u64,
+    /// Where clients connect: a host, with a port if it is not 443. Without it: as far as the relay knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+}
+
+impl Default for CreateInvites {
+    fn default() -> Self {
+        Self { count: 1, uses: 1, valid_for_seconds: 7 * 86_400, authority: None }
+    }
+}
+
+/// `POST` and `GET /v1/invites`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invites {
+    /// Those that were made, or a page of those that there are, in no particular order.
+    pub invites: Vec<InviteShown>,
+    /// What to give as `after` for the next page, if there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<InviteId>,
+}
+
+/// An invite.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteShown {
+    /// What it is revoked by.
+    pub id: InviteId,
+    /// For how many mailboxes it is,
+    pub uses: u32,
+    /// and how many have been registered with it.
+    pub used: u32,
+    /// When its time is over.
+    pub expires_at: u64,
+    /// The invite itself. Only in the answer to its making.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// Without the invite itself.
+impl std::fmt::Debug for InviteShown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InviteShown").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// `GET /v1/queue`: every destination that something waits for, that fails, or that is paused.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::documents::Reloaded;
 use super::problem::Refusal;
-use super::{PATIENCE, Parts, queue, status, why};
+use super::{PATIENCE, Parts, invites, queue, status, why};
 
 /// What a request may have at most: places of envelopes are the longest that it says.
 const BODY_BYTES: usize = 64 << 10;
@@ -30,6 +30,9 @@ async fn dispatch(parts: &Parts, request: Request<Incoming>) -> Answer {
     match (segments.as_slice(), &method) {
         (["v1", "status"], &Method::GET) => Ok(json(&status::status(parts).await)),
         (["v1", "reload"], &Method::POST) => reload(parts),
+        (["v1", "invites"], &Method::GET) => invites::list(parts, &query).await,
+        (["v1", "invites"], &Method::POST) => invites::create(parts, body(request).await?).await,
+        (["v1", "invites", id], &Method::DELETE) => invites::revoke(parts, id).await,
         (["v1", "queue"], &Method::GET) => queue::list(parts).await,
         (["v1", "queue", domain], &Method::GET) => queue::show(parts, named(domain)?, &query).await,
         (["v1", "queue", domain, "envelopes"], &Method::GET) => {
@@ -56,6 +59,8 @@ async fn dispatch(parts: &Parts, request: Request<Incoming>) -> Answer {
         | (["v1", "queue", _, "envelopes" | "quarantine"], _) => Err(Refusal::Method("GET")),
         (["v1", "queue", _, "retry" | "drop" | "pause" | "resume"], _) => Err(Refusal::Method("POST")),
         (["v1", "reload"], _) => Err(Refusal::Method("POST")),
+        (["v1", "invites"], _) => Err(Refusal::Method("GET or POST")),
+        (["v1", "invites", _], _) => Err(Refusal::Method("DELETE")),
         (["v1", "queue", _, "quarantine", _], _) => Err(Refusal::Method("DELETE")),
         _ => Err(Refusal::NoSuchPath),
     }

@@ -25,11 +25,6 @@ const ACKNOWLEDGEMENT_BYTES: usize = 16 << 10;
 /// What one answer to a poll carries at most: unlike a stream's pages, it stays in memory until the device has read it.
 const POLL_BYTES: usize = 256 << 10;
 
-pub(super) async fn register(api: &Shared, session: Session) -> Answer {
-    let created = api.exchange.register(session.mailbox, session.device).await?;
-    Ok(json(&control::Registered { created }))
-}
-
 pub(super) async fn delete(api: &Shared, session: Session) -> Answer {
     api.exchange.unregister(session.mailbox).await?;
     Ok(no_content())

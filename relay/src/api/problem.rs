@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use postrider_common::Domain;
 use postrider_common::limits::MAX_BATCH_ENVELOPES;
 use postrider_common::wire::control::{PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem};
 use postrider_common::wire::{self, WireError};
+use postrider_common::{Domain, InviteRefusal};
 
 use crate::exchange::MailboxError;
 use crate::store::StoreError;
@@ -32,6 +32,9 @@ pub(super) enum ApiError {
     NoSuchMailbox,
     NoSuchDevice,
     TooManyDevices,
+    RegistrationClosed,
+    InviteNeeded,
+    InviteRefused(InviteRefusal),
     Moved(Domain),
     NoBinding,
     BindingRefused,
@@ -59,6 +62,8 @@ impl ApiError {
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::ProofRefused(_) | Self::NoSuchDevice => StatusCode::FORBIDDEN,
             Self::BindingRefused | Self::DomainRefused => StatusCode::FORBIDDEN,
+            Self::RegistrationClosed | Self::InviteNeeded => StatusCode::FORBIDDEN,
+            Self::InviteRefused(_) => StatusCode::FORBIDDEN,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TooManyDevices | Self::BindingOutdated(_) => StatusCode::CONFLICT,
             Self::Moved(_) => StatusCode::GONE,
@@ -83,6 +88,9 @@ impl ApiError {
             Self::NoSuchMailbox => "no-such-mailbox",
             Self::NoSuchDevice => "no-such-device",
             Self::TooManyDevices => "too-many-devices",
+            Self::RegistrationClosed => "registration-closed",
+            Self::InviteNeeded => "invite-needed",
+            Self::InviteRefused(_) => "invite-refused",
             Self::Moved(_) => "moved",
             Self::NoBinding => "no-binding",
             Self::BindingRefused => "binding-refused",
@@ -110,6 +118,9 @@ impl ApiError {
             Self::NoSuchMailbox => "The mailbox is not registered at this relay",
             Self::NoSuchDevice => "The device is not registered for the mailbox",
             Self::TooManyDevices => "The mailbox has as many devices as it may",
+            Self::RegistrationClosed => "Mailboxes are made by this relay's administrator",
+            Self::InviteNeeded => "It takes an invite to register a mailbox at this relay",
+            Self::InviteRefused(_) => "The invite is not accepted",
             Self::Moved(_) => "The mailbox is kept at another relay",
             Self::NoBinding => "No binding of the mailbox is known at this relay",
             Self::BindingRefused => "The binding is not signed by the mailbox's key",
@@ -133,6 +144,7 @@ impl ApiError {
             }
             Self::Unauthenticated(why) | Self::ProofRefused(why) => Some((*why).into()),
             Self::Moved(domain) => Some(format!("it is kept at {domain}")),
+            Self::InviteRefused(refusal) => Some(refusal.to_string()),
             Self::BindingOutdated(serial) => Some(format!("the one that counts has the serial {serial}")),
             _ => None,
         }
@@ -222,6 +234,9 @@ impl From<MailboxError> for ApiError {
             MailboxError::NoSuchMailbox => Self::NoSuchMailbox,
             MailboxError::NoSuchDevice => Self::NoSuchDevice,
             MailboxError::TooManyDevices => Self::TooManyDevices,
+            MailboxError::RegistrationClosed => Self::RegistrationClosed,
+            MailboxError::InviteNeeded => Self::InviteNeeded,
+            MailboxError::InviteRefused(refusal) => Self::InviteRefused(refusal),
             MailboxError::Moved(domain) => Self::Moved(domain),
             MailboxError::Outdated(serial) => Self::BindingOutdated(serial),
             MailboxError::DomainRefused => Self::DomainRefused,

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::auth::Session;
 use super::body::expect_type;
 use super::problem::ApiError;
-use super::{Shared, json, mailbox, stream, with_type};
+use super::{Shared, json, mailbox, register, stream, with_type};
 use crate::admission::Admission;
 use crate::exchange::Waiting;
 use crate::store::{Tracking, TrackingEnd};
@@ -51,7 +51,9 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
         ("/v1/envelopes" | "/v1/challenges" | "/v1/sessions", _) => {
             Err(ApiError::MethodNotAllowed { allow: "POST" })
         }
-        ("/v1/mailbox", Method::PUT) => mailbox::register(api, session(api, &request)?).await,
+        ("/invite", Method::GET) => register::invitation(api),
+        ("/invite", _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
+        ("/v1/mailbox", Method::PUT) => register::register(api, session(api, &request)?, request).await,
         ("/v1/mailbox", Method::DELETE) => mailbox::delete(api, session(api, &request)?).await,
         ("/v1/mailbox", _) => Err(ApiError::MethodNotAllowed { allow: "PUT, DELETE" }),
         ("/v1/mailbox/devices", Method::GET) => mailbox::devices(api, session(api, &request)?).await,

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use postrider_client::{
-    CardError, ContactCard, Delivery, Entry, Error, Identity, IdentityError, KeyPin, Relay, SealError,
-    SealOptions, Session, SubmitResult, TrackingState, Trust, max_message_bytes, seal,
+    CardError, ContactCard, Delivery, Entry, Error, Identity, IdentityError, Invite, KeyPin, Relay,
+    SealError, SealOptions, Session, SubmitResult, TrackingState, Trust, max_message_bytes, seal,
 };
 use postrider_common::clock::{Clock, SystemClock};
 use postrider_common::{Domain, EntryId, FailureClass, TrackingId};
@@ -92,6 +92,9 @@ pub struct ReceiveArgs {
     /// Register the mailbox and this device first, where that has not been done
     #[arg(long)]
     register: bool,
+    /// The invite that the relay asks for when it registers a new mailbox: the whole link
+    #[arg(long, value_name = "URL", requires = "register")]
+    invite: Option<Invite>,
     /// Stay, and print messages as they arrive
     #[arg(long)]
     follow: bool,
@@ -298,7 +301,9 @@ impl ReceiveArgs {
     async fn run(self, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
         let identity = Identity::load(&self.identity)?;
         let session = self.relay.build()?.session(&identity).await?;
-        if self.register {
+        if let Some(invite) = &self.invite {
+            session.register_invited(&invite.secret).await?;
+        } else if self.register {
             session.register().await?;
         }
         if self.follow { follow(&session, out).await } else { fetch(&session, out).await }

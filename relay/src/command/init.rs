@@ -145,6 +145,10 @@ fn report(args: &InitArgs, made: &[&Path], pin: &[u8; 32], out: &mut dyn Write) 
          \n\
          \x20  postrider serve --config {config}\n\
          \n\
+         4. Let people in, each by a link that this prints while the relay runs:\n\
+         \n\
+         \x20  postrider invite create --config {config}\n\
+         \n\
          Other relays are let in one by one: see [federation] and [[federation.peers]] in that file. Their\n\
          administrators need this relay's domain and the fingerprint of its key, over a channel that they trust:\n\
          \n\

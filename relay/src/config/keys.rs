@@ -190,8 +190,10 @@ keys! {
     /// root's: for a private root.
     DNS_TRUST_ANCHOR = "dns.trust_anchor", Text("path"), Means("the keys of the root of the public DNS", r#""dns/root.key""#);
 
-    /// `open`: everybody who can connect may register a mailbox.
-    REGISTRATION_POLICY = "registration.policy", Choice(&["open"]), Default(r#""open""#);
+    /// `invite`: whoever has an invite may register a mailbox; `postrider invite create` makes them. `closed`: nobody may by
+    /// themselves; an administrator makes each mailbox. `open`: everybody who can connect may. Whoever has a mailbox
+    /// stays registered when this changes, and may always add devices to it.
+    REGISTRATION_POLICY = "registration.policy", Choice(&["open", "invite", "closed"]), Default(r#""invite""#);
 
     /// `open`: everybody who can connect may hand in envelopes.
     SUBMISSION_POLICY = "submission.policy", Choice(&["open"]), Default(r#""open""#);

@@ -36,6 +36,12 @@ impl ListenConfig {
         self.addresses.iter().filter(serves_relays).map(|listen| listen.address)
     }
 
+    /// The addresses at which clients are served.
+    pub fn of_clients(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let serves_clients = |listen: &&ListenAddress| listen.audience != Audience::Relays;
+        self.addresses.iter().filter(serves_clients).map(|listen| listen.address)
+    }
+
     pub(super) fn read(reader: &mut Reader<'_, '_>) -> Self {
         const LISTS: [(&Key, Audience); 3] = [
             (&LISTEN_ADDRESSES, Audience::Everybody),

@@ -66,7 +66,8 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
     );
     let public_roots = public_roots(reader);
     let dns = dns(reader);
-    let registration = reader.choice(&REGISTRATION_POLICY, &[("open", RegistrationPolicy::Open)]);
+    let policies = [RegistrationPolicy::Open, RegistrationPolicy::Invite, RegistrationPolicy::Closed];
+    let registration = reader.choice(&REGISTRATION_POLICY, &policies.map(|policy| (policy.word(), policy)));
     let allowed_origins = reader.list(&WEB_ORIGINS, super::origin);
     let limits = Limits::read(reader);
     let submission = submission(reader, limits.envelopes.batch_envelopes);

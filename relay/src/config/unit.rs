@@ -38,6 +38,11 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// A duration on a command line.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| format!("it is {error}"))
+}
+
 /// A duration with the largest unit that divides it.
 pub(super) fn show_duration(duration: Duration) -> String {
     show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS)

@@ -286,7 +286,10 @@ fn info(config: &Config) -> RelayInfo {
             mailbox_bytes: limits.store.mailbox_bytes,
             devices: limits.store.devices as u64,
         },
-        policies: RelayPolicies { registration: "open".into(), submission: "open".into() },
+        policies: RelayPolicies {
+            registration: config.registration.word().into(),
+            submission: "open".into(),
+        },
     }
 }
 

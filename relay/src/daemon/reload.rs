@@ -124,6 +124,20 @@ impl Reload {
         reloaded
     }
 
+    /// Where clients reach the relay, as far as it knows: its host by custom, and the port that it listens on.
+    pub fn client_authority(&self) -> String {
+        let config = self.0.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let port = config.listen.of_clients().next().map_or(0, |address| address.port());
+        let port = if matches!(port, 0 | 443) { String::new() } else { format!(":{port}") };
+        format!("relay.{}{port}", config.domain)
+    }
+
+    /// What clients pin: the relay's own key, where that is what they are shown.
+    pub fn client_pin(&self) -> Option<[u8; 32]> {
+        let config = self.0.config.lock().unwrap_or_else(PoisonError::into_inner);
+        config.tls.is_none().then_some(config.federation.identity.pin)
+    }
+
     fn apply(&self) -> Result<Reloaded, ReloadError> {
         // One at a time, from the reading on.
         let mut before = self.config();

@@ -5,6 +5,7 @@
 //! together. So memory grows with the largest mailbox and with nothing else.
 
 mod bindings;
+mod invites;
 mod mailboxes;
 mod queue;
 mod report;
@@ -35,6 +36,7 @@ pub(crate) fn records(
     checker.unknown_kinds()?;
     checker.mailboxes()?;
     checker.bindings()?;
+    checker.invites()?;
     checker.queue()?;
     checker.marks()
 }

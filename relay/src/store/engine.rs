@@ -11,7 +11,7 @@ use postrider_common::secret::Secret;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::{
-    Binding, DeviceId, Domain, EntryId, Envelope, MailboxId, Outcome, Timestamp, TrackingId,
+    Binding, DeviceId, Domain, EntryId, Envelope, InviteId, MailboxId, Outcome, Timestamp, TrackingId,
 };
 use tokio::sync::{Semaphore, broadcast, oneshot};
 
@@ -29,9 +29,9 @@ use super::space::Space;
 use super::view::View;
 use super::writer::{Answerer, NAME, Slot, Writer};
 use super::{
-    Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, ItemId, Leased, MailboxState, Met,
-    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes, Statistics, Store, StoreError,
-    StoreLimits, Tracking, Window,
+    Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, Invited, ItemId, Leased, MailboxState,
+    Met, Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes, Statistics, Store,
+    StoreError, StoreLimits, Tracking, Window,
 };
 
 /// How many KiB of envelopes wait for the writer before those who bring more have to wait themselves,
@@ -241,8 +241,26 @@ fn count_learnt<K: Kv>(kv: &K) -> Result<u64, StoreError> {
 }
 
 impl<K: Kv> Store for Engine<K> {
-    fn register(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, Registration> {
-        Box::pin(self.write(Load::SMALL, move |group| group.register(&mailbox, device, now)))
+    fn admit(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        permit: Permit,
+        now: Timestamp,
+    ) -> Answer<'_, Registration> {
+        Box::pin(self.write(Load::SMALL, move |group| group.admit(&mailbox, device, permit, now)))
+    }
+
+    fn add_invites(&self, invites: Vec<Invited>) -> Answer<'_, ()> {
+        Box::pin(self.write(Load::ending(invites.len()), move |group| group.add_invites(&invites)))
+    }
+
+    fn invites(&self, after: Option<InviteId>, count: usize) -> Answer<'_, Vec<Invited>> {
+        Box::pin(self.read(move |view| view.invites(after, count)))
+    }
+
+    fn remove_invite(&self, id: InviteId) -> Answer<'_, bool> {
+        Box::pin(self.write(Load::SMALL, move |group| group.remove_invite(&id)))
     }
 
     fn unregister(&self, mailbox: MailboxId) -> Answer<'_, bool> {

@@ -20,6 +20,7 @@ impl<K: Kv> Group<'_, K> {
             | self.expire_quarantine(now, &mut left)?
             | self.expire_history(now, &mut left)?
             | self.expire_learnt(now, &mut left)?
+            | self.expire_invites(now, &mut left)?
             | self.expire_marks(now, &mut left)?;
         Ok(Expiry { entries: entries.deleted, items: items.deleted, more: entries.more | items.more | more })
     }
@@ -87,6 +88,15 @@ impl<K: Kv> Group<'_, K> {
         let round = self.round(&[keys::LEARNT_ENDS], &end, left, |group, key| {
             group.forget_learnt(&keys::of_learnt_end(&key)?)?;
             group.remove(key);
+            Ok(true)
+        })?;
+        Ok(round.more)
+    }
+
+    fn expire_invites(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {
+        let end = keys::after_millis(keys::INVITE_ENDS, now);
+        let round = self.round(&[keys::INVITE_ENDS], &end, left, |group, key| {
+            group.remove_invite(&keys::of_invite(&key)?)?;
             Ok(true)
         })?;
         Ok(round.more)

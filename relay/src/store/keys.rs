@@ -13,6 +13,8 @@
 //! | `W` | mailbox | nothing: it has moved, and holds what is to be sent on |
 //! | `F` | mailbox | [`LearntRecord`](super::records::LearntRecord): where a mailbox of another relay's is kept |
 //! | `G` | end of its retention in ms (8), mailbox | nothing: what is forgotten when |
+//! | `V` | invite (16) | [`InviteRecord`](super::records::InviteRecord) |
+//! | `v` | end in ms (8), invite | nothing: what is over when |
 //! | `N` | domain, `0` | [`DestinationRecord`](super::records::DestinationRecord) |
 //! | `Q` | domain, `0`, item (8) | [`ItemRecord`](super::records::ItemRecord) |
 //! | `P` | domain, `0`, item, piece (2) | a piece of the envelope's bytes |
@@ -31,7 +33,7 @@
 //!
 //! A domain is followed by a zero byte, which no domain has, so that `a.example` is no prefix of `a.example.org`.
 
-use postrider_common::{DeviceId, Domain, EntryId, MailboxId, Timestamp, TrackingId};
+use postrider_common::{DeviceId, Domain, EntryId, InviteId, MailboxId, Timestamp, TrackingId};
 
 use super::kv::Key;
 use super::{ItemId, StoreError};
@@ -52,10 +54,13 @@ pub(crate) const DESTINATIONS: u8 = b'N';
 pub(crate) const HOLDING: u8 = b'W';
 pub(crate) const LEARNT: u8 = b'F';
 pub(crate) const LEARNT_ENDS: u8 = b'G';
+/// Invites, and the index of them by their end.
+pub(crate) const INVITES: u8 = b'V';
+pub(crate) const INVITE_ENDS: u8 = b'v';
 
 pub(crate) const SETTINGS: u8 = b'!';
 /// All kinds that there are.
-pub(crate) const KINDS: &[u8; 25] = b"!MEURBXWFGNQPLYTZKkJHhIaD";
+pub(crate) const KINDS: &[u8; 27] = b"!MEURBXWFGVvNQPLYTZKkJHhIaD";
 
 /// Whose a key is: the mailbox's, the destination's (with the zero byte behind it), or nobody's, which is empty.
 /// `None` if the key has not the form of its kind. Settings have none.
@@ -76,8 +81,8 @@ pub(crate) fn owner(key: &[u8]) -> Option<&[u8]> {
         b'B' => bytes_after(32, 10),
         b'X' => bytes_after(0, 48),
         b'G' => bytes_after(0, 40),
-        b'T' | b'a' => bytes_after(0, 16),
-        b'Z' | b'D' => bytes_after(0, 24),
+        b'T' | b'a' | b'V' => bytes_after(0, 16),
+        b'Z' | b'D' | b'v' => bytes_after(0, 24),
         b'N' | b'H' | b'h' => destination_and(rest, 0).and_then(|owner| rest.get(..owner)),
         b'Q' | b'K' => destination_and(rest, 8).and_then(|owner| rest.get(..owner)),
         b'P' | b'k' => destination_and(rest, 10).and_then(|owner| rest.get(..owner)),
@@ -146,6 +151,14 @@ pub(crate) fn learnt(mailbox: &MailboxId) -> Key {
 
 pub(crate) fn learnt_end(at: Timestamp, mailbox: &MailboxId) -> Key {
     join(LEARNT_ENDS, &[&at.as_millis().to_be_bytes(), mailbox.as_bytes()])
+}
+
+pub(crate) fn invite(id: &InviteId) -> Key {
+    join(INVITES, &[id.as_bytes()])
+}
+
+pub(crate) fn invite_end(at: Timestamp, id: &InviteId) -> Key {
+    join(INVITE_ENDS, &[&at.as_millis().to_be_bytes(), id.as_bytes()])
 }
 
 pub(crate) fn entry_expiry(at: Timestamp, mailbox: &MailboxId, entry: EntryId) -> Key {
@@ -320,6 +333,11 @@ pub(crate) fn of_history_end(key: &[u8]) -> Result<Domain, StoreError> {
 
 pub(crate) fn of_tracking_end(key: &[u8]) -> Result<TrackingId, StoreError> {
     key.last_chunk().map(|bytes| TrackingId::from_bytes(*bytes)).ok_or_else(damaged)
+}
+
+/// Of an invite, or of its end.
+pub(crate) fn of_invite(key: &[u8]) -> Result<InviteId, StoreError> {
+    key.last_chunk().map(|bytes| InviteId::from_bytes(*bytes)).ok_or_else(damaged)
 }
 
 /// When the item whose key in the index of delayed items this is comes due.

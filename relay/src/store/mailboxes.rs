@@ -13,7 +13,7 @@ use super::keys;
 use super::kv::Kv;
 use super::records::{self, EntryRecord, MailboxRecord, MarkRecord, OwnBindingRecord, RemainingRecord};
 use super::view::View;
-use super::{Fetched, MailboxState, Registration, StoreError, Window};
+use super::{Fetched, MailboxState, Permit, Registration, StoreError, Window};
 
 /// When to try a full mailbox again: its devices have to come and fetch.
 const FULL_FOR: Duration = Duration::from_secs(15 * 60);
@@ -23,14 +23,24 @@ const GOING_FOR: Duration = Duration::from_secs(5);
 const PAGE: usize = 64;
 
 impl<K: Kv> Group<'_, K> {
-    pub(crate) fn register(
+    pub(crate) fn admit(
         &mut self,
         mailbox: &MailboxId,
         device: DeviceId,
+        permit: Permit,
         now: Timestamp,
     ) -> Result<Registration, StoreError> {
         let key = keys::mailbox(mailbox);
         let Some(mut record) = self.record::<MailboxRecord>(&key)? else {
+            match permit {
+                Permit::Everybody => {}
+                Permit::Nobody => return Ok(Registration::NotPermitted),
+                Permit::Invite(id) => {
+                    if let Err(refusal) = self.use_invite(&id, now)? {
+                        return Ok(Registration::InviteRefused(refusal));
+                    }
+                }
+            }
             let record = MailboxRecord {
                 devices: vec![device],
                 entries: 0,

@@ -84,6 +84,14 @@ pub(crate) struct LearntRecord {
     pub until: Timestamp,
 }
 
+/// What lets so many register.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct InviteRecord {
+    pub uses: u32,
+    pub used: u32,
+    pub expires_at: Timestamp,
+}
+
 /// One entry, for one device.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct EntryRecord {
@@ -202,6 +210,7 @@ impl Record for FloorRecord {}
 impl Record for EntryRecord {}
 impl Record for RemainingRecord {}
 impl Record for LearntRecord {}
+impl Record for InviteRecord {}
 impl Record for DestinationRecord {}
 impl Record for TrackingRecord {}
 impl Record for QuarantineRecord {}

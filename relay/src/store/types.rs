@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::{
-    Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, MailboxId, Timestamp, TrackingId,
+    Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, InviteId, InviteRefusal, MailboxId,
+    Timestamp, TrackingId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,30 @@ pub struct Window {
     pub bytes: usize,
 }
 
+/// By what right a mailbox may be made. Whoever adds a device to one that there is needs none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// Everybody may.
+    Everybody,
+    /// Whoever has an invite, of which that takes a use.
+    Invite(InviteId),
+    /// Nobody.
+    Nobody,
+}
+
+/// An invite, as far as it is known here: not its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invited {
+    /// Its name.
+    pub id: InviteId,
+    /// How many mailboxes may be made with it,
+    pub uses: u32,
+    /// and how many have been.
+    pub used: u32,
+    /// When its time is over.
+    pub expires_at: Timestamp,
+}
+
 /// The answer to a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
@@ -66,6 +91,10 @@ pub enum Registration {
     Unchanged,
     /// The mailbox has as many devices as it may.
     TooManyDevices,
+    /// There is no such mailbox, and nobody may make one.
+    NotPermitted,
+    /// There is no such mailbox, and the invite does not let anybody make one.
+    InviteRefused(InviteRefusal),
 }
 
 /// What is kept of a mailbox, without its content.

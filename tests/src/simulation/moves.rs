@@ -135,7 +135,7 @@ impl Move {
         let devices = state.await?.devices;
         for device in devices {
             let registered = ask(to, ledger, move |exchange| {
-                Box::pin(async move { exchange.register(mailbox(number), device).await })
+                Box::pin(async move { exchange.register(mailbox(number), device, None).await })
             });
             registered.await?;
         }

@@ -121,6 +121,7 @@ impl Node {
         let core = Core::start(Parts {
             domain: self.domain.clone(),
             limits: EnvelopeLimits::default(),
+            registration: postrider::config::RegistrationPolicy::Open,
             delivery: self.delivery,
             store: Arc::clone(&store),
             forward: Arc::new(Caller { network: Arc::downgrade(network), from: self.number }),

@@ -228,7 +228,7 @@ impl World {
         self.ledger.books().registrations.entry(holder).or_default().push(request);
         let ledger = Arc::clone(&self.ledger);
         life.supervisor.clone().spawn("client request", async move {
-            let answer = life.core.exchange().register(mailbox(holder.0), device(holder)).await;
+            let answer = life.core.exchange().register(mailbox(holder.0), device(holder), None).await;
             let tick = ledger.note(format_args!("{holder:?} is registered: {answer:?}"));
             if let Err(error) = &answer
                 && !matches!(error, MailboxError::Store(error) if !is_failure(error))

@@ -171,3 +171,29 @@ async fn every_mistake_in_a_configuration_stops_the_start() {
         }
     }
 }
+
+/// As the README has it: `init`, an invite, and the command that uses it.
+#[tokio::test]
+async fn a_new_relay_is_not_open_and_its_invites_pin_its_key() {
+    let made = init("127.0.0.1:0").await;
+    let serving = Serving::start(&made.config).await;
+    let config = made.config.to_str().unwrap();
+    let created = run(&["invite", "create", "--config", config]).await;
+    let link = text(&created.stdout).trim().to_owned();
+    let (_, pin) = link.rsplit_once("&pin=").expect("it names the relay's own key");
+
+    let identity = made.config.with_file_name("me.identity");
+    let (identity, address) = (identity.to_str().unwrap(), serving.addresses[0].to_string());
+    let keys = run(&["client", "keygen", "--domain", "alpha.example", "--out", identity]).await;
+    assert_eq!(keys.status.code(), Some(0), "{}", text(&keys.stderr));
+    let relay = ["--relay", "https://relay.alpha.example", "--pin", pin, "--address", &address];
+    let receive = [&["client", "receive", "--identity", identity], &relay[..]].concat();
+    let without = run(&[&receive[..], &["--register"]].concat()).await;
+    assert_eq!(without.status.code(), Some(69));
+    assert!(text(&without.stderr).contains("It takes an invite"), "{}", text(&without.stderr));
+    let with = run(&[&receive[..], &["--register", "--invite", &link]].concat()).await;
+    assert_eq!((text(&with.stdout), text(&with.stderr)), ("", ""));
+    assert_eq!(run(&receive).await.status.code(), Some(0), "it is registered");
+    let (code, log) = serving.signal("-TERM").await;
+    assert_eq!(code, Some(0), "{log}");
+}

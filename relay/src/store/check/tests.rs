@@ -137,6 +137,11 @@ async fn what_is_too_much_is_noticed() {
         (keys::holding(&two), nothing(), &[Flaw::StrayIndex]),
         (keys::learnt_end(at, &two), nothing(), &[Flaw::StrayIndex]),
         (
+            keys::invite_end(at, &postrider_common::InviteId::from_bytes([3; 16])),
+            nothing(),
+            &[Flaw::StrayIndex],
+        ),
+        (
             keys::tracking_end(at, &postrider_common::TrackingId::from_bytes([3; 16])),
             nothing(),
             &[Flaw::StrayIndex],

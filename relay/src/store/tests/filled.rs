@@ -7,13 +7,14 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{
-    Binding, DeviceId, Domain, Draft, Envelope, FailureClass, MailboxId, Outcome, Timestamp,
+    Binding, DeviceId, Domain, Draft, Envelope, FailureClass, InviteId, MailboxId, Outcome, Timestamp,
 };
 
 use crate::store::kv::Key;
 use crate::store::memory::Content;
 use crate::store::{
-    Backoff, Enqueued, MemoryDisk, Onward, SentOn, Settlement, Source, Store, StoreLimits, Verdict, Window,
+    Backoff, Enqueued, Invited, MemoryDisk, Onward, SentOn, Settlement, Source, Store, StoreLimits, Verdict,
+    Window,
 };
 
 pub(in crate::store) const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
@@ -71,6 +72,15 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     store.put_binding(Binding::sign(&key(0x66), destination("b.example"), 7), false).await.unwrap();
     let elsewhere = Binding::sign(&key(0x77), destination("c.example"), 8);
     store.learn(elsewhere, destination("b.example"), NOW + DAY).await.unwrap();
+
+    // An invite of which one use is taken, and one that is new.
+    let invited = [1, 2].map(|n| Invited {
+        id: InviteId::from_bytes([n; 16]),
+        uses: 2,
+        used: u32::from(n) - 1,
+        expires_at: NOW + DAY,
+    });
+    store.add_invites(invited.into()).await.unwrap();
 
     let (b, c) = (destination("b.example"), destination("b.example.org"));
     for domain in [&b, &c] {
