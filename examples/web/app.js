@@ -37,7 +37,10 @@ async function enter(me) {
   $("#chat").hidden = false;
   $("#card").value = cardOf(me);
   $("#copy").onclick = () => navigator.clipboard.writeText(cardOf(me));
-  for (const message of (await keep.messages()).sort((a, b) => a.at - b.at)) show(message);
+  for (const message of (await keep.messages()).sort((a, b) => a.at - b.at)) {
+    show(message);
+    if (message.state === "queued") follow(me, message);
+  }
   onSubmit($("#compose"), async (form) => {
     await send(me, readCard($("#to").value), form.elements.text.value);
     form.reset();
@@ -65,20 +68,20 @@ async function send(me, to, text) {
   const relay = new Relay(me.url, me.domain);
   const [result] = await relay.submit([{ domain: to.domain, envelope }]);
   if (result.kind === "refused") throw new Error(`The relay refused it: ${result.reason}.`);
-  const message = { id: hex(id), at: Date.now(), mine: true, text, state: state(result.kind) };
+  const message = { id: hex(id), at: Date.now(), mine: true, text, state: result.kind, tracking: result.tracking };
   await keep.keepMessage(message);
   show(message);
-  if (result.kind === "queued") follow(relay, result.tracking, message);
+  if (message.state === "queued") follow(me, message);
 }
 
-// Asks what became of it, with growing pauses. Whoever closes the page does not learn it.
-async function follow(relay, tracking, message) {
-  for (let pause = 300, status = "queued"; status === "queued"; pause = Math.min(pause * 1.6, 30_000)) {
+// Asks what became of it, with growing pauses, until that is known or the relay has forgotten.
+async function follow(me, message) {
+  const relay = new Relay(me.url, me.domain);
+  for (let pause = 300; message.state === "queued"; pause = Math.min(pause * 1.6, 30_000)) {
     await new Promise((resolve) => setTimeout(resolve, pause));
     try {
-      const told = await relay.tracking(tracking);
-      status = told.state;
-      message.state = state(status, told.reason);
+      const { state, reason } = await relay.tracking(message.tracking);
+      Object.assign(message, { state, reason });
     } catch (error) {
       if (error.status === 404) return;
     }
@@ -87,21 +90,25 @@ async function follow(relay, tracking, message) {
   show(message);
 }
 
-const state = (kind, reason) => ({
-  stored: "at the recipient's relay",
-  queued: "on its way",
-  failed: `not delivered: ${reason}`,
-  expired: "not delivered in time",
-})[kind];
+function told({ state, reason }) {
+  const words = {
+    stored: "at the recipient's relay",
+    queued: "on its way",
+    failed: `not delivered: ${reason}`,
+    expired: "not delivered in time",
+  };
+  return words[state];
+}
 
 // A message that is shown already is shown anew.
-function show({ id, mine, text, from, at, state }) {
+function show(message) {
+  const { id, mine, text, from, at } = message;
   const list = $("#messages");
   const item = document.getElementById(`m${id}`) ?? list.appendChild(document.createElement("li"));
   item.id = `m${id}`;
   item.className = mine ? "mine" : "";
   const note = document.createElement("small");
-  const who = from ? `${from.slice(0, 8)}… at ${from.split("@")[1]}` : state;
+  const who = from ? `${from.slice(0, 8)}… at ${from.split("@")[1]}` : told(message);
   note.textContent = [who, new Date(at).toLocaleTimeString([], { timeStyle: "short" })].filter(Boolean).join(" · ");
   item.replaceChildren(text, note);
   list.scrollTop = list.scrollHeight;
