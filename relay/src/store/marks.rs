@@ -2,7 +2,11 @@
 //!
 //! A mark is a keyed hash of 16 bytes: the disk does not tell which envelopes have been here, nor can a sender find
 //! two with the same mark. Marks lie in buckets named by the time when the whole bucket may go, so that forgetting
-//! them is a walk over what is over and nothing else. There are about three buckets at any time.
+//! them is a walk over what is over and nothing else.
+//!
+//! Within a bucket they are in the order of the hash, which is none: whatever moves new marks into an ordered store
+//! touches every part of the bucket. A bucket that is full is therefore followed by another one, which ends a millisecond
+//! later. How large a full one is grows with the whole, so that there are some twenty to look into and not thousands.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,6 +24,12 @@ use super::{Source, StoreError};
 
 /// Two buckets are at least so far apart, in milliseconds.
 const LEAST_WIDTH: u64 = 1000;
+/// When a bucket ends that follows a full one, after that.
+const FOLLOWS_AFTER: Duration = Duration::from_millis(1);
+/// A bucket is full when it has so many marks,
+const LEAST_FULL: u64 = 1 << 18;
+/// and one of so many of all that there are.
+const FULL_SHARE: u64 = 8;
 /// How many marks are read into a filter together.
 const PAGE: usize = 1024;
 
@@ -35,6 +45,8 @@ pub(crate) struct Marks {
 #[derive(Debug, Default)]
 struct Bucket {
     filter: Filter,
+    /// How many marks the filter has.
+    marks: u64,
     /// The filter lacks the marks from here on that were made before the store was opened.
     unread: Option<Key>,
 }
@@ -64,7 +76,7 @@ impl Marks {
         while let Some((key, _)) = kv.range(&start, &end, 1)?.first() {
             let bucket = Timestamp::from_millis(keys::first_number(key)?);
             start = keys::end_of(&keys::bucket(bucket));
-            buckets.insert(bucket, Bucket { filter: Filter::default(), unread: Some(key.clone()) });
+            buckets.insert(bucket, Bucket { unread: Some(key.clone()), ..Bucket::default() });
         }
         Ok(Self { secret, retention, buckets })
     }
@@ -116,7 +128,7 @@ impl Marks {
         bucket.unread = Some(from);
         let page = page?;
         for (key, _) in &page {
-            bucket.filter.insert(Mark(*key.last_chunk().ok_or_else(damaged)?));
+            bucket.insert(Mark(*key.last_chunk().ok_or_else(damaged)?));
         }
         bucket.unread = page.last().filter(|_| page.len() == PAGE).map(|(key, _)| keys::next(key));
         Ok(())
@@ -136,7 +148,8 @@ impl Marks {
         Mark(mark)
     }
 
-    /// Where a mark made now goes: the bucket that ends a full retention from now or up to half of one later.
+    /// Where a mark made now goes: the bucket that ends a full retention from now or up to half of one later, or one that
+    /// follows it because it is full.
     ///
     /// A clock that was set back a little does not bring back an earlier bucket: what is marked until it has caught
     /// up would live too short.
@@ -145,10 +158,28 @@ impl Marks {
         let width = (millis(self.retention) / 2).max(LEAST_WIDTH);
         let end = (now + self.retention).as_millis();
         let by_clock = Timestamp::from_millis(end.div_ceil(width).saturating_mul(width));
-        let latest = self.buckets.range(by_clock..=by_clock + Duration::from_millis(width));
-        let current = latest.last().map_or(by_clock, |(end, _)| *end);
+        // Those that end by the clock's own bounds, this one and the next, and those that follow them.
+        let beyond = by_clock + Duration::from_millis(width) * 2;
+        let latest = self.buckets.range(by_clock..beyond).next_back();
+        let current = match latest.map(|(end, bucket)| (*end, *end + FOLLOWS_AFTER, bucket)) {
+            None => by_clock,
+            Some((_, next, bucket)) if next < beyond && self.is_full(bucket) => next,
+            Some((end, ..)) => end,
+        };
         self.buckets.entry(current).or_default();
         current
+    }
+
+    fn is_full(&self, bucket: &Bucket) -> bool {
+        let all = || self.buckets.values().map(|bucket| bucket.marks).sum::<u64>();
+        bucket.marks >= LEAST_FULL && bucket.marks >= all() / FULL_SHARE
+    }
+}
+
+impl Bucket {
+    fn insert(&mut self, mark: Mark) {
+        self.filter.insert(mark);
+        self.marks += 1;
     }
 }
 
@@ -171,7 +202,7 @@ impl<K: Kv> Group<'_, K> {
     pub(crate) fn put_mark(&mut self, mark: Mark, record: MarkRecord, now: Timestamp) {
         let end = self.rules.marks.current(now);
         if let Some(bucket) = self.rules.marks.buckets.get_mut(&end) {
-            bucket.filter.insert(mark);
+            bucket.insert(mark);
         }
         self.put(keys::mark(end, &mark.0), &record);
     }
@@ -213,6 +244,39 @@ mod tests {
         // A clock that was a year ahead does not keep every mark from then on for a year.
         marks.current(edge + 365 * DAY);
         assert_eq!(marks.current(edge), later);
+    }
+
+    #[test]
+    fn a_full_bucket_is_followed_by_another_one() {
+        let mut marks = marks();
+        let now = Timestamp::from_secs(1_790_000_000);
+        let first = marks.current(now);
+        marks.buckets.get_mut(&first).unwrap().marks = LEAST_FULL - 1;
+        assert_eq!(marks.current(now), first);
+        marks.buckets.get_mut(&first).unwrap().marks = LEAST_FULL;
+        let second = marks.current(now);
+        assert_eq!(second, first + FOLLOWS_AFTER);
+        assert_eq!(marks.current(now), second, "it is not full");
+        // The next one by the clock comes when its time has come, and stays if the clock is set back.
+        let third = marks.current(now + 7 * DAY / 2);
+        assert_eq!(third, first + 7 * DAY / 2);
+        marks.buckets.get_mut(&third).unwrap().marks = LEAST_FULL;
+        assert_eq!(marks.current(now), third + FOLLOWS_AFTER);
+    }
+
+    #[test]
+    fn buckets_grow_with_the_whole() {
+        let mut marks = marks();
+        let now = Timestamp::from_secs(1_790_000_000);
+        let mut made = 0;
+        while made < 40_000_000 {
+            let current = marks.current(now);
+            marks.buckets.get_mut(&current).unwrap().marks += LEAST_FULL / 4;
+            made += LEAST_FULL / 4;
+        }
+        assert!(marks.buckets.len() < 40, "{}", marks.buckets.len());
+        let largest = marks.buckets.values().map(|bucket| bucket.marks).max().unwrap();
+        assert!(largest <= made / FULL_SHARE + LEAST_FULL, "{largest}");
     }
 
     #[test]
