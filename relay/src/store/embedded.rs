@@ -67,7 +67,7 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             segment_bytes: 32 << 20,
-            memtable_bytes: 32 << 20,
+            memtable_bytes: 24 << 20,
             unapplied_bytes: 256 << 20,
             base_bytes: 32 << 20,
             interval: Duration::from_secs(15),

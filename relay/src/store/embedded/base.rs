@@ -12,6 +12,8 @@
 //! * A page over a quarter of a segment goes to a file of its own that sled never syncs (`pagecache/blob_io.rs`). A
 //!   page has some twenty blocks at the most, so with segments of [`SEGMENT_BYTES`] there are no such files.
 //! * Its file never shrinks: [`Base::copy_to`] writes what is alive into another one.
+//! * Its cache has 256 parts, each of which looks at its size after every 64th look-up only (`lru.rs`): what is looked up
+//!   once stays in memory for long.
 //! * Its lock on the file is released some time after the last handle is dropped, by a thread of its own.
 //!
 //! A batch is atomic across a crash: `Tree::apply_batch` (`tree.rs`, `apply_batch_inner`) first reserves a manifest
@@ -233,8 +235,10 @@ impl Base {
         let mut state = State { bytes: 0, live: self.state().live };
         let (mut bound, mut builder) = (vec![BLOCK], Builder::default());
         let (mut batch, mut blocks) = (sled::Batch::default(), 0);
-        for block in self.tree.range([BLOCK]..) {
-            let (_, block) = block.map_err(|error| of_sled(&error))?;
+        // Block by block, and not with one iterator: sled's cache lets go of a page when it has seen it looked up often
+        // enough, and all of the base would be in memory after a walk.
+        let mut found = Some(self.block_of(&[])?);
+        while let Some((place, block)) = found {
             let mut entries = Entries::new(&block);
             while let Some((key, slot)) = entries.next()? {
                 if builder.bytes() >= USUAL_BYTES {
@@ -252,6 +256,7 @@ impl Base {
                     return Ok(false);
                 }
             }
+            found = self.tree.get_gt(&place).map_err(|error| of_sled(&error))?;
         }
         let last = builder.finish();
         state.bytes += (bound.len() + last.len()) as u64;

@@ -26,10 +26,14 @@ use crate::store::kv::{Batch, Key, Write};
 const NAME: &str = "store-checkpoint";
 /// A segment is emptied when less than one of so many of its bytes is alive.
 const DEAD_SHARE: u64 = 2;
-/// The base is copied when its file is so many times larger than what is in it, and than it was after the last copy.
+/// The base is copied when its file is so many times larger than a copy would be.
 const BASE_GROWTH: Growth = Growth { of: 3, over: 1 };
 /// The same when nothing else is to be done: what has been emptied gives its space back soon.
-const IDLE_GROWTH: Growth = Growth { of: 3, over: 2 };
+const IDLE_GROWTH: Growth = Growth { of: 4, over: 3 };
+/// The copy of a base gets one of so many parts of the cache while it is made.
+const COPY_CACHE_SHARE: u64 = 8;
+/// A copy's file is not expected to be more than so many times as large as what is in it.
+const MOST_OVERHEAD: u64 = 3;
 /// How many bytes are moved under one lock of the journal,
 const MOVED_TOGETHER: usize = 1 << 20;
 /// and in one round.
@@ -56,13 +60,35 @@ struct Checkpoints {
     shared: Arc<Shared>,
     /// Segments that cannot be read through. They are left as they are.
     unreadable: BTreeSet<u64>,
-    /// The size of the base's file after it was copied.
-    copied_bytes: u64,
+    copied: Copied,
+}
+
+/// What the last copy of the base has told about the next one.
+#[derive(Clone, Copy)]
+struct Copied {
+    /// Bytes of its blocks and their keys,
+    bytes: u64,
+    /// and of its file.
+    file_bytes: u64,
+    /// A file that is not larger is not tried again, since it could not be copied.
+    failed_at: u64,
+}
+
+impl Copied {
+    /// Of no copy yet: a file is taken to be as large as what is in it.
+    const NOTHING: Self = Self { bytes: 1, file_bytes: 1, failed_at: 0 };
+
+    /// How large the file of a base with `bytes` bytes will be, by the one before. What a small one takes beside its
+    /// bytes says little about larger ones.
+    fn expected(&self, bytes: u64) -> u64 {
+        let expected = u128::from(bytes) * u128::from(self.file_bytes) / u128::from(self.bytes.max(1));
+        u64::try_from(expected).unwrap_or(u64::MAX).clamp(bytes, bytes.saturating_mul(MOST_OVERHEAD))
+    }
 }
 
 /// Starts the thread.
 pub(super) fn start(shared: Arc<Shared>, supervisor: Supervisor) -> Result<JoinHandle<()>, StoreError> {
-    let mut checkpoints = Checkpoints { shared, unreadable: BTreeSet::new(), copied_bytes: 0 };
+    let mut checkpoints = Checkpoints { shared, unreadable: BTreeSet::new(), copied: Copied::NOTHING };
     let run = move || {
         let shared = Arc::clone(&checkpoints.shared);
         match catch_unwind(AssertUnwindSafe(|| checkpoints.run())) {
@@ -141,7 +167,8 @@ impl Checkpoints {
     /// Until `CURRENT` points to the copy, nothing depends on it: that it cannot be made costs space, and no more.
     fn copy_base(&mut self, growth: Growth) -> Result<(), StoreError> {
         let base = Arc::clone(&self.shared.tables().base);
-        let least = base.bytes().max(self.copied_bytes).saturating_mul(growth.of) / growth.over;
+        let expected = self.copied.expected(base.bytes()).max(self.copied.failed_at);
+        let least = expected.saturating_mul(growth.of) / growth.over;
         let file_bytes = base.file_bytes()?;
         if file_bytes <= least.max(self.shared.sizes.base_bytes) {
             return Ok(());
@@ -149,7 +176,7 @@ impl Checkpoints {
         match self.shared.copy(&base) {
             Ok(Some((name, copy))) => {
                 recovery::point_to(&self.shared.path, &name)?;
-                self.copied_bytes = copy.file_bytes()?;
+                self.copied = Copied { bytes: copy.bytes(), file_bytes: copy.file_bytes()?, failed_at: 0 };
                 self.shared.write_tables().base = Arc::new(copy);
                 base.retire();
             }
@@ -157,7 +184,7 @@ impl Checkpoints {
             Err(error) => {
                 tracing::warn!(%error, "the store's base could not be copied, and keeps more of the disk than it needs");
                 // Not again before it has grown as much as after a copy.
-                self.copied_bytes = file_bytes;
+                self.copied.failed_at = file_bytes;
             }
         }
         Ok(())
@@ -191,9 +218,14 @@ impl Shared {
             return Ok(None);
         }
         let name = recovery::next_base(&self.path)?;
-        let copy = Base::create(&self.path.join(&name), self.cache_bytes, base.position())?;
+        let directory = self.path.join(&name);
+        // It is only written, block after block, while the cache of the base that it is copied from is full.
+        let copy = Base::create(&directory, self.cache_bytes / COPY_CACHE_SHARE, base.position())?;
         match base.copy_to(&copy, || self.is_stopping()) {
-            Ok(true) => Ok(Some((name, copy))),
+            Ok(true) => {
+                drop(copy);
+                Ok(Some((name, Base::open(&directory, self.cache_bytes)?)))
+            }
             Ok(false) => {
                 copy.retire();
                 Ok(None)
@@ -337,9 +369,18 @@ mod tests {
         let options = Options { reserve_bytes, sizes, ..Options::default() };
         let kv = EmbeddedKv::open(directory.path(), &options, &Supervisor::new(), &()).unwrap();
         let shared = Arc::clone(&kv.shared);
-        let mut checkpoints = Checkpoints { shared, unreadable: BTreeSet::new(), copied_bytes: 0 };
+        let mut checkpoints = Checkpoints { shared, unreadable: BTreeSet::new(), copied: Copied::NOTHING };
         checkpoints.copy_base(IDLE_GROWTH).unwrap();
         recovery::current(directory.path()).unwrap()
+    }
+
+    #[test]
+    fn a_copy_is_expected_to_be_as_the_last_one_was() {
+        assert_eq!(Copied::NOTHING.expected(7), 7);
+        let last = Copied { bytes: 1000, file_bytes: 1500, failed_at: 0 };
+        assert_eq!((last.expected(100), last.expected(3000)), (150, 4500), "also of one that has shrunk");
+        let small = Copied { bytes: 1, file_bytes: 4 << 20, failed_at: 0 };
+        assert_eq!(small.expected(1000), 3000);
     }
 
     #[test]
@@ -357,7 +398,7 @@ mod tests {
         let options = Options { reserve_bytes: 0, sizes, ..Options::default() };
         let shared = Arc::new(recovery::open(&path, &options, &()).unwrap());
         let mut checkpoints =
-            Checkpoints { shared: Arc::clone(&shared), unreadable: BTreeSet::new(), copied_bytes: 0 };
+            Checkpoints { shared: Arc::clone(&shared), unreadable: BTreeSet::new(), copied: Copied::NOTHING };
         let never_enough = Growth { of: 0, over: 1 };
         let before = Arc::clone(&shared.tables().base);
         let elsewhere = directory.path().join("elsewhere");

@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use crate::store::kv::Key;
 
-/// What an entry takes beside its value, about: its place in a node of the tree, most of which are not full.
-const ENTRY_BYTES: usize = 192;
+/// What an entry takes beside its value, about: its place in a node of the tree, most of which are not full, and what the
+/// allocator needs for the value.
+const ENTRY_BYTES: usize = 256;
 
 /// Where a value lies in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
