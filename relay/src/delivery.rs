@@ -61,8 +61,10 @@ pub trait Forward: fmt::Debug + Send + Sync + 'static {
 /// How deliveries are carried out.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// The most that one batch has.
+    /// The most that one batch has,
     pub batch: Window,
+    /// and how many envelopes while other destinations are served too: none waits behind a long batch of another's.
+    pub shared_batch: usize,
     /// Batches under way to one destination.
     pub batches_in_flight: usize,
     /// The longest that one attempt takes. Leases are twice as long.
@@ -77,6 +79,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             batch: Window { count: 256, bytes: 4 << 20 },
+            shared_batch: 64,
             batches_in_flight: 8,
             attempt: Duration::from_secs(60),
             idle: Duration::from_secs(60),

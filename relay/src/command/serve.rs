@@ -17,6 +17,12 @@ use crate::telemetry;
 /// more of them make no disk faster.
 const READING_THREADS: usize = 16;
 
+/// After how many steps of tasks a thread looks what has come from the network,
+const LOOKS_AT_NETWORK: u32 = 16;
+/// and what other threads have left for it, such as answers of the store: a few steps are long ones, and a lone envelope
+/// is not to wait behind dozens of them.
+const LOOKS_AT_OTHERS: u32 = 4;
+
 /// Why `serve` ended other than in order.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -64,6 +70,8 @@ pub fn run(args: &ServeArgs) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(worker_threads())
         .max_blocking_threads(READING_THREADS)
+        .event_interval(LOOKS_AT_NETWORK)
+        .global_queue_interval(LOOKS_AT_OTHERS)
         .enable_all()
         .build()
         .map_err(refused("threads"))?;

@@ -49,6 +49,25 @@ async fn a_failing_peer_is_probed_with_one_envelope_after_the_wait() {
 }
 
 #[tokio::test]
+async fn batches_are_shorter_while_another_destination_is_served_too() {
+    let alone = Peer::new([]);
+    let bench = Bench::new(&alone);
+    bench.enqueue(200).await;
+    assert_eq!(alone.batches(1).await, [200]);
+
+    let peer = Peer::new([]);
+    let bench = Bench::new(&peer);
+    let other = "gamma.example".parse().unwrap();
+    bench.enqueue_for(&other, [vec![b'x']]).await;
+    bench.delivered(&other).await;
+    bench.enqueue(200).await;
+    bench.delivered(&beta()).await;
+    let batches = peer.batches(4).await;
+    assert!(batches.iter().all(|count| *count <= 64), "{batches:?}");
+    assert_eq!(batches.iter().sum::<usize>(), 200);
+}
+
+#[tokio::test]
 async fn a_peer_that_calls_is_tried_at_once() {
     let peer = Peer::new([Err(FailureClass::TlsExpired)]);
     let bench = Bench::new(&peer);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use postrider_common::limits::MAX_ENVELOPE_BYTES;
 use postrider_common::{Domain, Failure, FailureClass, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -45,7 +46,16 @@ pub(super) struct Worker {
     pub(super) lookout: Option<Lookout>,
     /// Counts the changes of the back-off: of several batches that one outage ends, only the first is a failure.
     epoch: u64,
-    pub(super) under_way: FuturesUnordered<BoxFuture<'static, Attempt>>,
+    /// Batches that are on their way, or being settled.
+    pub(super) under_way: FuturesUnordered<BoxFuture<'static, Step>>,
+}
+
+/// How far a batch that is under way has come.
+pub(super) enum Step {
+    /// It was sent, or could not be.
+    Tried(Attempt),
+    /// What came of it is durable, unless the store has failed.
+    Settled(Result<(), StoreError>),
 }
 
 /// What the worker waits for, apart from being woken.
@@ -100,7 +110,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = &mut hurrying => return,
-                Some(attempt) = self.under_way.next() => self.settle_or_wait(attempt).await,
+                Some(step) = self.under_way.next() => self.go_on(step).await,
                 () = self.wake.woken() => {}
                 () = &mut stopping, if !is_stopping => {}
                 () = self.delivery.0.clock.sleep(pause), if !matches!(next, Next::Attempt | Next::Operator) => {
@@ -134,7 +144,12 @@ impl Worker {
                 return self.next_item().await;
             }
             self.delivery.note_waiting(&self.destination);
+            let is_all = is_certainly_all(&items, window);
             self.send(items, memory);
+            // What has come since has woken the worker again.
+            if is_all {
+                return self.next_item().await;
+            }
         }
         Ok(Next::Attempt)
     }
@@ -171,7 +186,10 @@ impl Worker {
     /// destinations that are slow take nothing from the others but speed.
     fn room(&self) -> Option<(Window, Option<OwnedSemaphorePermit>)> {
         let Shared { settings, budget, .. } = &*self.delivery.0;
-        let full = Window { count: self.pace.envelopes(settings.batch.count), ..settings.batch };
+        let is_alone = self.delivery.workers().len() == 1;
+        let most =
+            if is_alone { settings.batch.count } else { settings.shared_batch.min(settings.batch.count) };
+        let full = Window { count: self.pace.envelopes(most), ..settings.batch };
         match Arc::clone(budget).try_acquire_many_owned(kib(full.bytes)) {
             Ok(memory) => Some((full, Some(memory))),
             Err(_) if self.under_way.is_empty() => {
@@ -226,11 +244,15 @@ impl Worker {
         }
         let shared = Arc::clone(&self.delivery.0);
         let attempt = attempt(shared, self.destination.clone(), self.epoch, items, memory);
-        self.under_way.push(Box::pin(attempt));
+        self.under_way.push(Box::pin(async { Step::Tried(attempt.await) }));
     }
 
-    async fn settle_or_wait(&mut self, attempt: Attempt) {
-        if let Err(error) = self.settle(attempt).await {
+    async fn go_on(&mut self, step: Step) {
+        let done = match step {
+            Step::Tried(attempt) => self.settle(attempt).await,
+            Step::Settled(done) => done,
+        };
+        if let Err(error) = done {
             // The leases lapse by themselves; what was delivered is offered again and answered as a duplicate.
             if SAID.is_due(&error.to_string()) {
                 tracing::error!("a delivery cannot be settled: {error}");
@@ -239,6 +261,8 @@ impl Worker {
         }
     }
 
+    /// Begins to make durable what came of a batch. The next one does not wait for that: the store takes its time about
+    /// what nobody waits for.
     async fn settle(&mut self, attempt: Attempt) -> Result<(), StoreError> {
         let now = self.delivery.0.clock.now();
         let Attempt { epoch, items, result, _memory } = attempt;
@@ -283,7 +307,11 @@ impl Worker {
         let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
         let ends = items.iter().zip(verdicts);
         let settlements = ends.map(|(item, verdict)| Settlement { item: item.item, verdict }).collect();
-        self.delivery.settle(&self.destination, settlements, now).await
+        let (delivery, destination) = (self.delivery.clone(), self.destination.clone());
+        self.under_way.push(Box::pin(async move {
+            Step::Settled(delivery.settle(&destination, settlements, now).await)
+        }));
+        Ok(())
     }
 
     pub(super) const fn moves(&self) -> Moves<'_> {
@@ -369,6 +397,12 @@ impl Worker {
             self.delivery.nudge(self.destination.clone());
         }
     }
+}
+
+/// Whether a lease of `window` that got these has left nothing behind: it had room for any envelope more.
+fn is_certainly_all(items: &[Leased], window: Window) -> bool {
+    let bytes: usize = items.iter().map(|item| item.envelope.encoded().len()).sum();
+    items.len() < window.count && bytes + MAX_ENVELOPE_BYTES <= window.bytes
 }
 
 /// In the unit of the common memory, rounded up.

@@ -21,9 +21,8 @@ use super::kv::{Key, Kv, Write};
 #[cfg(feature = "simulation")]
 use super::lanes::Taker;
 use super::lanes::{Job, Lanes, Load};
-use super::leases::Leases;
+use super::leases::{self, Leases};
 use super::marks::Marks;
-use super::queue::lock;
 use super::records;
 use super::space::Space;
 use super::view::View;
@@ -354,7 +353,7 @@ impl<K: Kv> Store for Engine<K> {
         until: Timestamp,
     ) -> Answer<'_, Vec<Leased>> {
         let leases = Arc::clone(&self.leases);
-        Box::pin(self.read(move |view| lock(&leases).lease(view.kv(), &destination, window, now, until)))
+        Box::pin(self.read(move |view| leases::lease(&leases, view.kv(), &destination, window, now, until)))
     }
 
     fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()> {

@@ -23,11 +23,12 @@ const GROUP_BYTES: usize = 4 << 20;
 /// An operation on more envelopes is a long one,
 const SHORT: usize = 16;
 /// and a group with a short one has no long ones with more than this together, unless one has more by itself.
-const BESIDE_SHORT: usize = 256;
+const BESIDE_SHORT: usize = 64;
 /// As much as this is worth a flush, even if nobody waits for it.
 const WORTH_A_FLUSH: usize = 64;
-/// How long an operation waits for others when nobody waits for it.
-const PATIENCE: Duration = Duration::from_millis(2);
+/// How long an operation waits for others when nobody waits for it: longer than one envelope that follows another takes to
+/// come here, so that the end of the one shares the flush of the next, and does not make it wait for one of its own.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// How much an operation has to do, and how soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

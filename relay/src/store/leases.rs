@@ -6,6 +6,7 @@
 //! at the beginning, and each item is passed at most once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use postrider_common::{Domain, Timestamp, backoff};
 
 use super::keys;
 use super::kv::{Key, Kv};
+use super::queue::lock;
 use super::records::{self, ItemRecord};
 use super::{ItemId, Leased, StoreError, Window};
 
@@ -56,16 +58,62 @@ struct Line {
     ends: BTreeSet<(Timestamp, ItemId)>,
 }
 
+/// Takes items for delivery until `until`. Everything that `kv` shows is durable.
+///
+/// The envelopes are read when the lock is free again: the writer and all other destinations need it too.
+pub(crate) fn lease<K: Kv>(
+    leases: &Mutex<Leases>,
+    kv: &K,
+    domain: &Domain,
+    window: Window,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Vec<Leased>, StoreError> {
+    loop {
+        let items = lock(leases).take(kv, domain, window, now, until)?;
+        let read = items.iter().map(|(item, record)| read(kv, domain, *item, record));
+        match read.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>() {
+            // Whatever was taken has ended meanwhile. There may be others.
+            Ok(leased) if leased.is_empty() && !items.is_empty() => {}
+            Ok(leased) => return Ok(leased),
+            Err(error) => {
+                lock(leases).give_back(domain, items.iter().map(|(item, _)| *item));
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// An item with its envelope, unless it has ended.
+fn read<K: Kv>(
+    kv: &K,
+    domain: &Domain,
+    item: ItemId,
+    record: &ItemRecord,
+) -> Result<Option<Leased>, StoreError> {
+    let body = keys::item_body(domain, item);
+    let pieces = (0..records::pieces(record.bytes)?)
+        .map(|piece| kv.get(&keys::piece(&body, piece)))
+        .collect::<Result<Option<Vec<_>>, _>>()?;
+    let Some(pieces) = pieces else {
+        return match kv.get(&keys::item(domain, item))? {
+            None => Ok(None),
+            Some(_) => Err(StoreError::Damaged("a queued envelope lacks a part".into())),
+        };
+    };
+    let ItemRecord { tracking, attempts, onward, .. } = *record;
+    Ok(Some(Leased { item, tracking, envelope: records::assemble(&pieces)?, attempts, onward }))
+}
+
 impl Leases {
-    /// Takes items for delivery until `until`. Everything that `kv` shows is durable.
-    pub(crate) fn lease<K: Kv>(
+    fn take<K: Kv>(
         &mut self,
         kv: &K,
         domain: &Domain,
         window: Window,
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<Leased>, StoreError> {
+    ) -> Result<Vec<(ItemId, ItemRecord)>, StoreError> {
         if let Some(error) = &self.refused {
             return Err(error.clone());
         }
@@ -77,11 +125,11 @@ impl Leases {
         line.lapse(now);
         let mut take = Take { kv, domain, window, bytes: 0, taken: Vec::new() };
         let result = line.fill(&mut take, now);
-        let items: Vec<_> = take.taken.iter().map(|leased| leased.item).collect();
+        let items = take.taken.iter().map(|(item, _)| *item);
         match result {
             Ok(()) => {
-                line.ends.extend(items.iter().map(|item| (until, *item)));
-                line.leased.extend(items.iter().map(|item| (*item, until)));
+                line.ends.extend(items.clone().map(|item| (until, item)));
+                line.leased.extend(items.map(|item| (item, until)));
                 Ok(take.taken)
             }
             Err(error) => {
@@ -89,6 +137,17 @@ impl Leases {
                 Err(error)
             }
         }
+    }
+
+    /// Ends leases that nobody makes use of.
+    fn give_back(&mut self, domain: &Domain, items: impl Iterator<Item = ItemId>) {
+        self.with(domain, |line| {
+            for item in items {
+                if line.end(item) {
+                    line.returned.insert(item);
+                }
+            }
+        });
     }
 
     /// Hands out nothing from now on.
@@ -259,7 +318,7 @@ struct Take<'a, K> {
     domain: &'a Domain,
     window: Window,
     bytes: usize,
-    taken: Vec<Leased>,
+    taken: Vec<(ItemId, ItemRecord)>,
 }
 
 impl<K: Kv> Take<'_, K> {
@@ -273,23 +332,10 @@ impl<K: Kv> Take<'_, K> {
         if !self.taken.is_empty() && (self.taken.len() >= self.window.count || bytes > self.window.bytes) {
             return Ok(false);
         }
-        if self.taken.iter().any(|taken| taken.item == item) {
+        if self.taken.iter().any(|(taken, _)| *taken == item) {
             return Ok(true);
         }
-        let body = keys::item_body(self.domain, item);
-        let pieces = (0..records::pieces(record.bytes)?)
-            .map(|piece| self.kv.get(&keys::piece(&body, piece)))
-            .collect::<Result<Option<Vec<_>>, _>>()?;
-        let Some(pieces) = pieces else {
-            return match self.kv.get(&keys::item(self.domain, item))? {
-                // It has expired meanwhile.
-                None => Ok(true),
-                Some(_) => Err(StoreError::Damaged("a queued envelope lacks a part".into())),
-            };
-        };
-        let ItemRecord { tracking, attempts, onward, .. } = record;
-        let envelope = records::assemble(&pieces)?;
-        self.taken.push(Leased { item, tracking, envelope, attempts, onward });
+        self.taken.push((item, record));
         self.bytes = bytes;
         Ok(true)
     }
