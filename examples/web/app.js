@@ -14,19 +14,28 @@ const me = await keep.identity();
 if (me) await enter(me);
 else offer();
 
-// The form for a first visit; a link may fill it in: #url=…&domain=…
+// The form for a first visit. A link may fill it in (#url=…&domain=…), and so does an invite that is put into it.
 function offer() {
   const form = $("#join");
-  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
-    if (form.elements[name]) form.elements[name].value = value;
-  }
+  const fill = (pairs) => {
+    for (const [name, value] of new URLSearchParams(pairs)) {
+      if (form.elements[name]) form.elements[name].value = value;
+    }
+  };
+  fill(location.hash.slice(1));
+  form.elements.url.oninput = ({ target }) => {
+    const [relay, pairs] = target.value.trim().split("/invite#");
+    if (!pairs) return;
+    target.value = relay;
+    fill(pairs);
+  };
   onSubmit(form, async () => {
-    const { url, domain } = form.elements;
+    const { url, domain, secret } = form.elements;
     const relay = new Relay(url.value, domain.value.trim());
     const info = await relay.info().catch(() => { throw new Error("There is no relay that this page may call."); });
     if (info.domain !== relay.domain) throw new Error(`This is the relay of ${info.domain}.`);
     const made = await makeIdentity(relay.url, relay.domain);
-    await (await relay.signIn(made)).register();
+    await (await relay.signIn(made)).register(secret.value);
     await keep.keepIdentity(made);
     await enter(made);
   });

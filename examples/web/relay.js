@@ -62,7 +62,11 @@ class Session {
   #relay; #token;
   constructor(relay, token) { this.#relay = relay; this.#token = token; }
 
-  register() { return this.#relay.json("PUT", "/v1/mailbox", undefined, undefined, this.#token); }
+  // A new mailbox takes an invite's secret at most relays; one that exists takes none.
+  register(invite) {
+    const document = invite ? [JSON.stringify({ invite }), "application/json"] : [undefined, undefined];
+    return this.#relay.json("PUT", "/v1/mailbox", ...document, this.#token);
+  }
 
   // Receives until the stream ends. An entry is acknowledged when `take` is done with it: then it is stored here.
   // `opened` is called once the relay has agreed.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from postrider import wire
 from postrider.identity import Binding, Identity, binding_bytes, from_base32, session_proof, to_base32
+from postrider.invite import Invite
 
 VECTORS = Path(__file__).parents[2] / "docs" / "vectors"
 
@@ -103,6 +104,26 @@ class Signatures(unittest.TestCase):
         for other in (text.upper(), text[:-1] + "b", text[:-1], text + "===="):
             with self.assertRaises(ValueError, msg=other):
                 from_base32(other)
+
+
+class Invites(unittest.TestCase):
+    def test_the_documents_example_is_read(self) -> None:
+        document = (VECTORS.parent / "protocol.md").read_text()
+        (line,) = [line for line in document.splitlines() if line.startswith("https://relay.alpha.example/invite#")]
+        invite = Invite.parse(line)
+        self.assertEqual((invite.url, invite.domain), ("https://relay.alpha.example", "alpha.example"))
+        self.assertEqual(invite.secret, "aaaqeayeaudaocajbifqydiob4")
+        self.assertEqual(len(invite.pin or ""), 64)
+        more = Invite.parse("https://[::1]:8443/invite#new=1&secret=s&domain=d.example")
+        self.assertEqual(more, Invite("https://[::1]:8443", "d.example", "s", None))
+        for other in (
+            "",
+            "http://a.example/invite#domain=a&secret=s",
+            "https://a.example/#domain=a&secret=s",
+            "https://a.example/invite#domain=a",
+        ):
+            with self.assertRaises(ValueError, msg=other):
+                Invite.parse(other)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 from . import wire
 from .connection import Connection, Place
 from .identity import Binding, Identity, from_base32, to_base32
+from .invite import Invite
 from .problem import Problem, Unanswered
 from .stream import Stream
 
@@ -100,9 +101,14 @@ class Session:
     token: str
     expires_at: int
 
-    def register(self) -> bool:
-        """Registers the mailbox with this device, or the device. Whether the mailbox is new."""
-        return bool(json.loads(self._call("PUT", "/v1/mailbox"))["created"])
+    def register(self, invite: Invite | None = None) -> bool:
+        """Registers the mailbox with this device, or the device. A new mailbox takes an invite at most relays, which say
+        `invite-needed`. Whether it is new."""
+        if invite is None:
+            answer = self._call("PUT", "/v1/mailbox")
+        else:
+            answer = self.relay.call_json("PUT", "/v1/mailbox", {"invite": invite.secret}, self.token)
+        return bool(json.loads(answer)["created"])
 
     def delete(self) -> None:
         """Deletes the mailbox with everything in it."""
