@@ -42,8 +42,6 @@ async fn run() -> Result<(), Box<dyn Error>> {
         ("bye", "Goodbye."),
     ];
     let ask = async {
-        // Whoever is not known cannot be answered either: the bot has no key to seal for.
-        alice.send(&bot_card, "sum 2 3 4").await?;
         for (question, expected) in &questions {
             alice.send(&bot_card, question).await?;
             let answer = alice.next().await?;
@@ -78,6 +76,7 @@ impl Bot {
                 // The sender is proven by the signature, and the card is the sender's: it is theirs to give.
                 self.1.insert(sender.clone(), card);
             }
+            // Whoever is not known cannot be answered: there is no key to seal for.
             let Some(card) = self.1.get(&sender) else {
                 println!("(the bot does not know {})", sender.domain);
                 continue;

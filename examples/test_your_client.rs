@@ -84,6 +84,7 @@ async fn show() -> Result<(), Box<dyn Error>> {
         return Err("the envelope should be on its way".into());
     };
     hears(&bob, "once").await?;
+    link.wait_for(|traffic| traffic.dropped_response_bytes > 0).await;
     link.heal();
     println!("tracking says: {:?}", alice.outcome(tracking).await?.state);
     if !bob.waiting().await?.is_empty() {
