@@ -39,6 +39,7 @@ function offer() {
     await keep.keepIdentity(made);
     await enter(made);
   });
+  form.querySelector("button").disabled = false;
 }
 
 async function enter(me) {

@@ -36,7 +36,7 @@ async fn open<'a>(browser: &'a Browser, site: &Site, cluster: &Cluster, domain: 
 
 /// Makes a mailbox, and returns the card to write to it.
 async fn join(page: &Page<'_>, domain: &str) -> String {
-    page.wait("document.querySelector('#join').onsubmit").await;
+    page.wait("!!document.querySelector('#join button:enabled')").await;
     page.run("document.querySelector('#join').requestSubmit()").await;
     assert_eq!(page.wait(CONNECTED).await, format!("connected to {domain}"));
     page.wait("document.querySelector('#card').textContent").await.as_str().unwrap().to_owned()
@@ -95,7 +95,7 @@ async fn a_page_that_the_administrator_does_not_know_is_kept_out() {
     let cluster = cluster(&[&known]).await;
     let browser = browser(program, &cluster).await;
     let page = open(&browser, &stranger, &cluster, ALPHA).await;
-    page.wait("document.querySelector('#join').onsubmit").await;
+    page.wait("!!document.querySelector('#join button:enabled')").await;
     page.run("document.querySelector('#join').requestSubmit()").await;
     let told = page.wait("document.querySelector('#join .error').textContent").await;
     assert_eq!(told, "There is no relay that this page may call.");
