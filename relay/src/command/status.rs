@@ -29,10 +29,10 @@ fn shown(style: Style, status: &Status) -> String {
     };
     let queue_line = queue.as_ref().map(|queue| {
         format!(
-            "{} envelopes, {}, for {} relays; {} fail, {} paused",
-            queue.envelopes,
+            "{}, {}, for {} (failing: {}, paused: {})",
+            counted(queue.envelopes, "envelope"),
             size(queue.bytes),
-            queue.destinations,
+            counted(queue.destinations as u64, "relay"),
             queue.failing,
             queue.paused
         )
@@ -59,8 +59,11 @@ fn shown(style: Style, status: &Status) -> String {
         (
             "connections",
             Some(format!(
-                "{} clients, {} devices, {} relays in, {} relays out",
-                connections.clients, connections.devices, connections.relays_in, connections.relays_out
+                "{}, {}, {} in, {} out",
+                counted(connections.clients, "client"),
+                counted(connections.devices as u64, "device"),
+                counted(connections.relays_in, "relay"),
+                counted(connections.relays_out as u64, "relay"),
             )),
         ),
         (
@@ -80,9 +83,13 @@ fn shown(style: Style, status: &Status) -> String {
 
 fn line(style: Style, certificate: &Certificate) -> String {
     let Certificate { of, expires_at, days_left } = certificate;
-    let end = format!("{days_left} days left, until {}", time(*expires_at));
+    let end = format!("{} left, until {}", counted(*days_left, "day"), time(*expires_at));
     let tone = if *days_left < FEW_DAYS { Tone::Odd } else { Tone::Good };
     format!("certificate of {}: {}\n", one_line(of), style.paint(tone, &end))
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// In the two largest units that there are.
@@ -130,8 +137,8 @@ state:         ready
 running since: 2027-01-14T07:00:00Z (1 d 1 h)
 store:         1.5 KiB
 disk:          5.0 GiB free, of which 256.0 MiB stay free
-queue:         7 envelopes, 2.0 KiB, for 2 relays; 1 fail, 0 paused
-connections:   5 clients, 4 devices, 1 relays in, 2 relays out
+queue:         7 envelopes, 2.0 KiB, for 2 relays (failing: 1, paused: 0)
+connections:   5 clients, 4 devices, 1 relay in, 2 relays out
 certificate of this relay, as other relays see it: 3650 days left, until 2037-01-12T08:00:00Z
 certificate of beta.example: 9 days left, until 2027-01-24T08:00:00Z
 ";
