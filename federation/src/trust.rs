@@ -77,7 +77,7 @@ pub enum Trust {
         roots: CaRoots,
     },
     /// For those whom nobody has listed: as with `Dane` where the domain publishes secure TLSA records, and as with
-    /// `WebPki` where it is proven, or was never known otherwise, that it does not.
+    /// `WebPki` where it is proven that it does not. Where neither is known, they wait.
     Public {
         /// The authorities.
         roots: CaRoots,

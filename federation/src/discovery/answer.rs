@@ -12,7 +12,7 @@ pub enum Proof {
     Secure,
     /// It is proven that nobody signs it.
     Insecure,
-    /// Nobody has looked: DNSSEC cannot be checked here, or the answer is an old one.
+    /// Nobody has looked: DNSSEC cannot be checked here, or the answer is an old one that was signed.
     Unchecked,
 }
 

@@ -144,7 +144,12 @@ impl Entry {
             (Trouble::Failed(_), Some(held))
                 if kind != Kind::Tlsa && !held.reply.records.is_empty() && now < held.until + STALE =>
             {
-                let mut stale = Answer::new(held.reply.records.clone(), Proof::Unchecked, life);
+                // Nor was it proven for longer than its time that they are signed. That they are not takes nothing from anybody.
+                let proof = match held.reply.proof {
+                    Proof::Insecure => Proof::Insecure,
+                    Proof::Secure | Proof::Unchecked => Proof::Unchecked,
+                };
+                let mut stale = Answer::new(held.reply.records.clone(), proof, life);
                 stale.is_stale = true;
                 Ok(stale)
             }
@@ -333,6 +338,14 @@ mod tests {
         assert_eq!(bench.ask(&question).await.1, stale);
         bench.pass(24 * 3600);
         assert_eq!(bench.ask(&question).await, (true, Err(Trouble::Failed("no answer".into()))));
+
+        // Of whom it was known that nobody signs what he says, that much is still known.
+        let unsigned = Question::srv("u.example");
+        bench.replies(srv(60).map(|reply| Reply { proof: Proof::Insecure, ..reply }));
+        let _ = bench.ask(&unsigned).await;
+        bench.pass(60);
+        bench.replies(down());
+        assert_eq!(bench.ask(&unsigned).await, (true, Ok((1, Proof::Insecure, true))));
 
         // That there is none is not stretched: somebody may be waiting for the opposite. Nor is what trust rests on.
         let tlsa = Question { owner: "_443._tcp.b.example.".into(), kind: Kind::Tlsa };

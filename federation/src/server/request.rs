@@ -1,6 +1,5 @@
 //! One request: who asks, whether they may, what they bring.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +25,8 @@ pub(super) struct Session {
     chain: Vec<CertificateDer<'static>>,
     key_exchange: String,
     proof: Mutex<Option<Proof>>,
-    /// How many origins were looked up in DNS for this connection and refused.
-    refused: AtomicU32,
+    /// The origins that were claimed on this connection, of whom DNS is being asked or has not proven them.
+    claimed: Mutex<Vec<Domain>>,
 }
 
 /// A verdict, and under which circumstances it was given.
@@ -40,7 +39,7 @@ struct Proof {
 }
 
 /// How many origins one connection may claim in vain, if DNS has to be asked about them.
-const CLAIMS: u32 = 8;
+const CLAIMS: usize = 8;
 /// When a caller is asked back of whom DNS could not say who it is.
 const RETRY_DNS: Duration = Duration::from_secs(60);
 
@@ -52,7 +51,7 @@ impl Session {
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             key_exchange: tls::key_exchange(tls),
             proof: Mutex::new(None),
-            refused: AtomicU32::new(0),
+            claimed: Mutex::default(),
         }
     }
 
@@ -159,20 +158,35 @@ impl Session {
             let detail = format!("{origin} can only be proven with the help of DNS, which is not asked here");
             return Err(Failure::new(FailureClass::DiscoveryFailed, detail));
         };
-        // Whoever is known by one name may try some others, and not make us ask for as many as it can invent.
-        if self.refused.load(Ordering::Relaxed) >= CLAIMS {
-            let detail = "too many origins were claimed in vain on this connection";
-            return Err(Failure::new(FailureClass::RateLimited, detail));
-        }
+        self.claim(origin)?;
         let Ok(_permit) = self.shared.look_ups.try_acquire() else {
             let detail = "too many callers are being looked up at the moment";
             return Err(Failure::new(FailureClass::Unavailable, detail));
         };
         let judged = self.judge_by_dns(witness, origin, trust, now).await;
-        if judged.is_err() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        if judged.is_ok() {
+            self.claimed().retain(|claimed| claimed != origin);
         }
         judged
+    }
+
+    /// Counted before anything is asked: whoever is known by one name may try some others, and not make us ask for as many
+    /// as it can invent, one after the other or all at once. What is asked about one name again costs nothing new.
+    fn claim(&self, origin: &Domain) -> Result<(), Failure> {
+        let mut claimed = self.claimed();
+        if claimed.contains(origin) {
+            return Ok(());
+        }
+        if claimed.len() >= CLAIMS {
+            let detail = "too many origins were claimed in vain on this connection";
+            return Err(Failure::new(FailureClass::RateLimited, detail));
+        }
+        claimed.push(origin.clone());
+        Ok(())
+    }
+
+    fn claimed(&self) -> MutexGuard<'_, Vec<Domain>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn judge_by_dns(

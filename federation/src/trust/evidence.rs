@@ -1,12 +1,11 @@
 //! What DNS says about a domain's keys, asked for the modes of trust that need it.
 //!
-//! A mode that was seen strong is not weakened by silence: a domain with secure TLSA records is judged by them until its
-//! own DNS says, provably, that there are none. A look-up that fails, a forged answer, or a resolver that cannot check
-//! any more mean that the peer has to wait.
+//! That there is no key is believed only where DNS proves it: by a denial that is signed, or by the zone above, which says
+//! that this one is not. A look-up that fails, a forged answer, an old one, or a resolver that cannot check mean that the
+//! peer has to wait. So there is nothing to remember about who has had a key, and nothing for an attacker to have forgotten.
 
-use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -14,10 +13,7 @@ use postrider_common::{Domain, Failure, FailureClass};
 
 use super::{REMEMBERED, Trust};
 use crate::certificate::Pin;
-use crate::discovery::{Answer, Proof, Resolve, SrvRecord, Target, order, tlsa_owner};
-
-/// How many domains with DANE are remembered.
-const MOST: usize = 10_000;
+use crate::discovery::{Answer, Proof, Resolve, SrvRecord, Target, Tlsa, order, tlsa_owner};
 
 /// What DNS says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,24 +40,26 @@ pub struct Testimony {
     pub life: Duration,
 }
 
-/// Asks DNS on behalf of trust, and remembers who was seen with DANE. Clones share it.
+/// Asks DNS on behalf of trust. Clones share the resolver.
 #[derive(Clone)]
 pub struct Witness {
     resolver: Arc<dyn Resolve>,
-    seen: Arc<Mutex<Seen>>,
 }
 
-/// The domains whose secure TLSA records were seen, the oldest first.
-#[derive(Default)]
-struct Seen {
-    domains: HashSet<Domain>,
-    order: VecDeque<Domain>,
+/// What one target has.
+enum Standing {
+    /// These keys, in secure records.
+    Keys(Vec<Pin>),
+    /// Secure records, of which none is of the kind that is used.
+    Unusable,
+    /// Provably none that is secure.
+    None(Proof),
 }
 
 impl Witness {
     /// One that asks this resolver.
-    pub fn new(resolver: Arc<dyn Resolve>) -> Self {
-        Self { resolver, seen: Arc::default() }
+    pub const fn new(resolver: Arc<dyn Resolve>) -> Self {
+        Self { resolver }
     }
 
     /// The resolver.
@@ -82,7 +80,28 @@ impl Witness {
             Trust::WebPki { .. } => {
                 Ok(Testimony::hosts(secure_hosts(srv, std::slice::from_ref(target)), srv.life))
             }
-            Trust::Dane | Trust::Public { .. } => self.standing(domain, trust, srv, target).await,
+            Trust::Dane | Trust::Public { .. } if srv.proof == Proof::Secure => {
+                let (standing, life) = self.standing(target).await?;
+                let life = life.min(srv.life);
+                match standing {
+                    Standing::Keys(pins) => {
+                        Ok(Testimony { evidence: Evidence::Keys { pins, incomplete: None }, life })
+                    }
+                    Standing::Unusable => Err(unusable(domain, target)),
+                    Standing::None(proof) if matches!(trust, Trust::Dane) => {
+                        Err(lacking(domain, target, proof))
+                    }
+                    // Where another target has a key, this one is to show a key of the domain's too.
+                    Standing::None(_) => {
+                        let known = self.about_domain(domain, trust, srv).await?;
+                        Ok(match known.evidence {
+                            Evidence::Hosts(_) => Testimony::hosts(vec![target.host.clone()], known.life),
+                            _ => known,
+                        })
+                    }
+                }
+            }
+            Trust::Dane | Trust::Public { .. } => self.about_domain(domain, trust, srv).await,
         }
     }
 
@@ -95,38 +114,73 @@ impl Witness {
             Trust::Dane | Trust::Public { .. } => {}
         }
         let srv = self.resolver.srv(domain).await?;
+        self.about_domain(domain, trust, &srv).await
+    }
+
+    /// What all targets of a domain have together.
+    async fn about_domain(
+        &self,
+        domain: &Domain,
+        trust: &Trust,
+        srv: &Answer<SrvRecord>,
+    ) -> Result<Testimony, Failure> {
+        let must = matches!(trust, Trust::Dane);
+        let what = || format!("the SRV records of {domain}");
+        match srv.proof {
+            Proof::Unchecked => return Err(unproven(&what(), must, srv.is_stale)),
+            Proof::Insecure if must => return Err(unsigned(&what())),
+            Proof::Insecure => return Ok(Testimony::hosts(Vec::new(), srv.life)),
+            Proof::Secure => {}
+        }
         let targets = match order(domain, &srv.records, &mut rand::rng()) {
             Ok(targets) => targets,
             // Who publishes no target, or none that can be used, publishes no key either.
-            Err(_) => return self.without_tlsa(domain, trust, &srv, None, srv.life),
+            Err(_) if must => {
+                let detail = format!("{domain} publishes no SRV target, which trust = \"dane\" needs");
+                return Err(Failure::new(FailureClass::TlsDaneMismatch, detail));
+            }
+            Err(_) => return Ok(Testimony::hosts(Vec::new(), srv.life)),
         };
-        let standings = targets.iter().map(|target| self.standing(domain, trust, &srv, target));
         let mut life = srv.life;
-        let (mut keys, mut known, mut failed) = (None::<Vec<Pin>>, None, None);
-        for standing in join_all(standings).await {
+        let (mut keys, mut failed, mut without) = (None::<Vec<Pin>>, None, None);
+        let mut is_unusable = None;
+        let standings = join_all(targets.iter().map(|target| self.standing(target))).await;
+        for (target, standing) in targets.iter().zip(standings) {
             match standing {
-                Ok(Testimony { evidence, life: other }) => {
+                Err(failure) => failed = failed.or(Some(failure)),
+                Ok((standing, other)) => {
                     life = life.min(other);
-                    match evidence {
-                        Evidence::Keys { pins, .. } => keys.get_or_insert_default().extend(pins),
-                        other => known = Some(other),
+                    match standing {
+                        Standing::Keys(pins) => keys.get_or_insert_default().extend(pins),
+                        Standing::Unusable => is_unusable = is_unusable.or(Some(target)),
+                        Standing::None(proof) => without = without.or(Some((target, proof))),
                     }
                 }
-                Err(failure) => failed = failed.or(Some(failure)),
             }
         }
-        match (keys, failed, known) {
-            (Some(pins), incomplete, _) => {
-                // What is no more than an absence at one of the targets takes nothing from the others.
-                let incomplete = incomplete.filter(|failure| failure.class != FailureClass::TlsDaneMismatch);
+        match (keys, failed, is_unusable, without) {
+            // What is no more than an absence at one of the targets takes nothing from the others.
+            (Some(pins), incomplete, _, _) => {
                 Ok(Testimony { evidence: Evidence::Keys { pins, incomplete }, life })
             }
-            (None, Some(failure), _) => Err(failure),
-            (None, None, Some(Evidence::Hosts(_))) => {
-                Ok(Testimony::hosts(secure_hosts(&srv, &targets), life))
-            }
-            (None, None, _) => self.without_tlsa(domain, trust, &srv, None, life),
+            (None, Some(failure), _, _) => Err(failure),
+            (None, None, Some(target), _) => Err(unusable(domain, target)),
+            (None, None, None, Some((target, proof))) if must => Err(lacking(domain, target, proof)),
+            (None, None, None, _) => Ok(Testimony::hosts(secure_hosts(srv, &targets), life)),
         }
+    }
+
+    async fn standing(&self, target: &Target) -> Result<(Standing, Duration), Failure> {
+        let tlsa = self.resolver.tlsa(target).await?;
+        let standing = match tlsa.proof {
+            Proof::Unchecked => return Err(unproven(&records_at(target), false, tlsa.is_stale)),
+            Proof::Secure if !tlsa.records.is_empty() => {
+                let pins: Vec<_> = tlsa.records.iter().filter_map(Tlsa::pin).collect();
+                if pins.is_empty() { Standing::Unusable } else { Standing::Keys(pins) }
+            }
+            proof => Standing::None(proof),
+        };
+        Ok((standing, tlsa.life))
     }
 
     /// What is known now of the target of a connection that there is already.
@@ -168,92 +222,37 @@ impl Witness {
         let targets = order(domain, &srv.records, &mut rand::rng()).unwrap_or_default();
         Ok(Testimony::hosts(secure_hosts(&srv, &targets), srv.life))
     }
+}
 
-    /// Whether secure TLSA records of this domain were seen, and nothing that revokes them.
-    pub fn has_seen_dane(&self, domain: &Domain) -> bool {
-        self.seen().domains.contains(domain)
-    }
+fn records_at(target: &Target) -> String {
+    format!("the TLSA records at {}", tlsa_owner(target))
+}
 
-    async fn standing(
-        &self,
-        domain: &Domain,
-        trust: &Trust,
-        srv: &Answer<SrvRecord>,
-        target: &Target,
-    ) -> Result<Testimony, Failure> {
-        if srv.proof != Proof::Secure {
-            return self.without_tlsa(domain, trust, srv, None, srv.life);
-        }
-        let tlsa = self.resolver.tlsa(target).await?;
-        let life = srv.life.min(tlsa.life);
-        if tlsa.proof != Proof::Secure || tlsa.records.is_empty() {
-            let (owner, proof) = (tlsa_owner(target), tlsa.proof);
-            let hosts = secure_hosts(srv, std::slice::from_ref(target));
-            let answer = Answer { proof, ..srv.clone() };
-            let testimony = self.without_tlsa(domain, trust, &answer, Some(&owner), life)?;
-            return Ok(Testimony { evidence: Evidence::Hosts(hosts), ..testimony });
-        }
-        self.seen().insert(domain);
-        let pins: Vec<_> = tlsa.records.iter().filter_map(crate::discovery::Tlsa::pin).collect();
-        if pins.is_empty() {
-            let owner = tlsa_owner(target);
-            let detail = format!("{domain} publishes TLSA records at {owner}, but none of them is `3 1 1`");
-            return Err(Failure::new(FailureClass::TlsDaneMismatch, detail));
-        }
-        Ok(Testimony { evidence: Evidence::Keys { pins, incomplete: None }, life })
-    }
+/// Whether `what` is there or not, nobody knows.
+fn unproven(what: &str, must: bool, is_stale: bool) -> Failure {
+    let why = if is_stale { "only old ones are known" } else { "DNSSEC cannot be checked here" };
+    let because = if must { "trust = \"dane\" needs proof" } else { "nothing weaker counts without proof" };
+    Failure::new(FailureClass::DiscoveryFailed, format!("{what} are not proven ({why}), and {because}"))
+}
 
-    /// What it means that there are no secure TLSA records: for SRV records that are not secure, or at `owner`.
-    fn without_tlsa(
-        &self,
-        domain: &Domain,
-        trust: &Trust,
-        answer: &Answer<SrvRecord>,
-        owner: Option<&str>,
-        life: Duration,
-    ) -> Result<Testimony, Failure> {
-        let must = matches!(trust, Trust::Dane);
-        let what = owner.map_or_else(
-            || format!("the SRV records of {domain}"),
-            |owner| format!("the TLSA records at {owner}"),
-        );
-        match answer.proof {
-            Proof::Unchecked if must || self.has_seen_dane(domain) => {
-                let why =
-                    if answer.is_stale { "only old ones are known" } else { "DNSSEC cannot be checked here" };
-                let because = if must {
-                    "trust = \"dane\" needs proof".to_owned()
-                } else {
-                    format!("{domain} has had its key in DNS")
-                };
-                let detail = format!("{what} are not proven ({why}), and {because}");
-                Err(Failure::new(FailureClass::DiscoveryFailed, detail))
-            }
-            Proof::Unchecked => Ok(Testimony::hosts(Vec::new(), life)),
-            Proof::Insecure if must => {
-                let detail = format!("{what} are not signed with DNSSEC, which trust = \"dane\" needs");
-                Err(Failure::new(FailureClass::TlsUntrusted, detail))
-            }
-            Proof::Secure if must => {
-                let detail = match owner {
-                    Some(owner) => {
-                        format!("{domain} publishes no TLSA record at {owner}, which trust = \"dane\" needs")
-                    }
-                    None => format!("{domain} publishes no SRV target, which trust = \"dane\" needs"),
-                };
-                Err(Failure::new(FailureClass::TlsDaneMismatch, detail))
-            }
-            // The domain itself has said so, or whoever is above it.
-            Proof::Insecure | Proof::Secure => {
-                self.seen().remove(domain);
-                Ok(Testimony::hosts(Vec::new(), life))
-            }
-        }
-    }
+fn unsigned(what: &str) -> Failure {
+    let detail = format!("{what} are not signed with DNSSEC, which trust = \"dane\" needs");
+    Failure::new(FailureClass::TlsUntrusted, detail)
+}
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn lacking(domain: &Domain, target: &Target, proof: Proof) -> Failure {
+    if proof != Proof::Secure {
+        return unsigned(&records_at(target));
     }
+    let owner = tlsa_owner(target);
+    let detail = format!("{domain} publishes no TLSA record at {owner}, which trust = \"dane\" needs");
+    Failure::new(FailureClass::TlsDaneMismatch, detail)
+}
+
+fn unusable(domain: &Domain, target: &Target) -> Failure {
+    let owner = tlsa_owner(target);
+    let detail = format!("{domain} publishes TLSA records at {owner}, but none of them is `3 1 1`");
+    Failure::new(FailureClass::TlsDaneMismatch, detail)
 }
 
 impl Testimony {
@@ -263,25 +262,6 @@ impl Testimony {
 
     const fn hosts(hosts: Vec<String>, life: Duration) -> Self {
         Self { evidence: Evidence::Hosts(hosts), life }
-    }
-}
-
-impl Seen {
-    fn insert(&mut self, domain: &Domain) {
-        if self.domains.insert(domain.clone()) {
-            self.order.push_back(domain.clone());
-        }
-        while self.order.len() > MOST {
-            if let Some(oldest) = self.order.pop_front() {
-                self.domains.remove(&oldest);
-            }
-        }
-    }
-
-    fn remove(&mut self, domain: &Domain) {
-        if self.domains.remove(domain) {
-            self.order.retain(|other| other != domain);
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use postrider_common::{Domain, Draft, Envelope, Failure, MailboxId, Timestamp};
 use postrider_federation::discovery::{Answer, Proof, SrvRecord, Target, Tlsa};
 use postrider_federation::{Direction, Identity, Peer, PeerLimits, Pin, Policy, PolicyMode, Resolve, Trust};
+use tokio::sync::Semaphore;
 
 pub(crate) use authority::{Authority, Certificate};
 pub(crate) use caller::{Caller, problem};
@@ -58,12 +59,14 @@ pub(crate) fn envelope(body: &[u8]) -> Envelope {
 
 /// DNS from a table: each domain is served by relays on this machine, in the order given. What it says about keys is
 /// set by the test; nothing is signed unless it says so.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     zones: Mutex<HashMap<Domain, Zone>>,
     /// The look-ups for SRV and TLSA records.
     pub(crate) asked: AtomicUsize,
     pub(crate) doubted: Mutex<Vec<Domain>>,
+    /// Every answer needs a permit.
+    pub(crate) gate: Arc<Semaphore>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -71,14 +74,24 @@ struct Zone {
     addresses: Vec<SocketAddr>,
     proof: Option<Proof>,
     tlsa: Option<Result<Answer<Tlsa>, Failure>>,
+    /// At targets with these ports, instead.
+    tlsa_at: HashMap<u16, Result<Answer<Tlsa>, Failure>>,
 }
 
 /// For how long an answer of the table lives.
 pub(crate) const LIFE: Duration = Duration::from_secs(60);
 
 impl Table {
+    /// The permits that there are.
+    pub(crate) const GATE: u32 = 1000;
+
     pub(crate) fn new<const N: usize>(entries: [(&str, SocketAddr); N]) -> Arc<Self> {
-        let table = Self::default();
+        let table = Self {
+            zones: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            doubted: Mutex::default(),
+            gate: Arc::new(Semaphore::new(Self::GATE as usize)),
+        };
         for (name, address) in entries {
             table.set(name, address);
         }
@@ -106,6 +119,11 @@ impl Table {
     /// What is answered for TLSA records at every target of the domain.
     pub(crate) fn answer_tlsa(&self, name: &str, answer: Result<Answer<Tlsa>, Failure>) {
         self.zones.lock().unwrap().entry(domain(name)).or_default().tlsa = Some(answer);
+    }
+
+    /// The same at the target with this port.
+    pub(crate) fn answer_tlsa_at(&self, name: &str, port: u16, answer: Result<Answer<Tlsa>, Failure>) {
+        self.zones.lock().unwrap().entry(domain(name)).or_default().tlsa_at.insert(port, answer);
     }
 
     /// SRV records that are secure, and TLSA records for these keys that are, too.
@@ -136,7 +154,10 @@ impl Resolve for Table {
         };
         let records = (0..=u16::MAX).zip(zone.addresses).map(record).collect();
         let proof = zone.proof.unwrap_or(Proof::Insecure);
-        Box::pin(async move { Ok(Answer::new(records, proof, LIFE)) })
+        Box::pin(async move {
+            let _permit = self.gate.acquire().await;
+            Ok(Answer::new(records, proof, LIFE))
+        })
     }
 
     fn addresses<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, Result<Answer<IpAddr>, Failure>> {
@@ -147,7 +168,8 @@ impl Resolve for Table {
     fn tlsa<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<Answer<Tlsa>, Failure>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let zone = self.zone(&domain(target.host.strip_prefix("relay.").unwrap()));
-        let answer = zone.tlsa.unwrap_or(Ok(Answer::new(Vec::new(), Proof::Insecure, LIFE)));
+        let at = zone.tlsa_at.get(&target.port).cloned();
+        let answer = at.or(zone.tlsa).unwrap_or(Ok(Answer::new(Vec::new(), Proof::Insecure, LIFE)));
         Box::pin(async { answer })
     }
 

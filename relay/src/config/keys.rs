@@ -111,9 +111,9 @@ keys! {
     /// entry in `[[federation.peers]]` makes an exception for a domain below.
     FEDERATION_DENY = "federation.deny", Texts("domains"), Default("[]");
     /// With `policy = "open"`: how relays that are not listed prove their domain. `public`: by the key in the domain's TLSA
-    /// records where DNSSEC proves them, else by a certificate of a public authority; a domain that was seen with such records
-    /// is not believed without them until its DNS proves that they are gone. `dane`: by TLSA records only. `webpki`: by a
-    /// certificate of a public authority only.
+    /// records where DNSSEC proves them, and by a certificate of a public authority where it proves that there are none, or
+    /// that the domain is not signed; where neither can be proven, a relay waits. `dane`: by TLSA records only. `webpki`: by
+    /// a certificate of a public authority only.
     FEDERATION_UNLISTED = "federation.unlisted_trust", Choice(&["public", "dane", "webpki"]), Default(r#""public""#);
     /// The public authorities, for `webpki` and `public`. `bundled`: those of Mozilla's list of the day this version was
     /// made. `system`: those of this machine, which its administrator keeps up to date. Else a file in PEM.
@@ -183,8 +183,8 @@ keys! {
     /// (`federation.peers.addresses` does without).
     DNS_HOSTS = "dns.hosts", Texts("host=address"), Default("[]");
     /// `auto`: signatures are checked here, as soon as the DNS servers pass them on. That is made sure of at the start and
-    /// every five minutes, and the log says when it changes; behind servers that strip signatures there is no `dane`.
-    /// `off`: never.
+    /// every five minutes, and the log says when it changes; behind servers that strip signatures nobody is proven by `dane`
+    /// or `public`. `off`: never.
     DNS_DNSSEC = "dns.dnssec", Choice(&["auto", "off"]), Default(r#""auto""#);
     /// A file with the keys that checking begins at, as DNSKEY records in a zone file's form. They stand in place of the
     /// root's: for a private root.

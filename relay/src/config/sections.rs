@@ -153,8 +153,16 @@ fn without_dnssec(
         let domain = &peer.domain;
         reader.problem(&DNS_DNSSEC, format!("is \"off\", but the peer {domain} has trust = \"dane\""));
     }
-    if policy == FederationPolicy::Open && unlisted == UnlistedTrust::Dane {
-        reader.problem(&DNS_DNSSEC, "is \"off\", but federation.unlisted_trust is \"dane\"");
+    match (policy, unlisted) {
+        (FederationPolicy::Open, UnlistedTrust::Dane) => {
+            reader.problem(&DNS_DNSSEC, "is \"off\", but federation.unlisted_trust is \"dane\"");
+        }
+        (FederationPolicy::Open, UnlistedTrust::Public) => reader.problem(
+            &DNS_DNSSEC,
+            "is \"off\", but federation.unlisted_trust is \"public\", which has to know whether there are TLSA records; \
+             without DNSSEC there is \"webpki\"",
+        ),
+        _ => {}
     }
 }
 

@@ -259,7 +259,7 @@ async fn without_signatures_dane_waits_and_nothing_weaker_stands_in() {
     let zones = [Zone { name: "signed", signing: Signing::Signed, records }];
     let Some(mut lab) = Lab::start(&zones).await else { return };
     let relay = Relay::serve(listener, &b, &policy(&b, "a.example", pinned(&a)), None);
-    // For those who are not listed, who are believed with less where nothing was ever signed.
+    // For those who are not listed, who are believed with less where it is proven that nothing is signed.
     let public = || Trust::Public { roots: CaRoots::of_the_web() };
     let (dns, clock) = lab.ask();
     let callers =
@@ -271,7 +271,7 @@ async fn without_signatures_dane_waits_and_nothing_weaker_stands_in() {
     lab.strip_signatures(&zones).await;
     clock.advance(Duration::from_secs(301));
     for (caller, because) in
-        callers.iter().zip(["trust = \"dane\" needs proof", "b.signed has had its key in DNS"])
+        callers.iter().zip(["trust = \"dane\" needs proof", "nothing weaker counts without proof"])
     {
         let failure = caller.send().await.unwrap_err();
         let detail = format!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::dnssec::Proof as HickoryProof;
-use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::op::{DnsResponse, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 use crate::discovery::SrvRecord;
@@ -40,9 +40,9 @@ pub(super) fn reply(
             Ok(Reply { records, ttl: Duration::from_secs(ttl.into()), proof })
         }
         Err(NetError::Dns(DnsError::DnssecBogus)) => Err(Trouble::Bogus),
-        // Signed with more effort than anybody should have to check: as good as not signed.
+        // Signed with more effort than anybody should have to check: as good as not signed, if it is this zone that says so.
         Err(NetError::Dns(DnsError::Nsec { proof: HickoryProof::Insecure, response, .. })) => {
-            Ok(none(response.negative_ttl(), Proof::Insecure))
+            unchecked_denial(&response, owner)
         }
         // "There is none" is an answer only from a server that knows: NXDOMAIN, or an empty answer with the zone's SOA.
         Err(NetError::Dns(DnsError::NoRecordsFound(NoRecords {
@@ -56,9 +56,7 @@ pub(super) fn reply(
         {
             let proof = match authorities.as_deref().filter(|records| is_checked && !records.is_empty()) {
                 // Nor is it that another zone has no such name.
-                Some(records) if !records.iter().any(|record| is_zone_of(record, owner)) => {
-                    return Err(Trouble::Bogus);
-                }
+                Some(records) if !is_word_of_zone(records, owner) => return Err(Trouble::Bogus),
                 Some(records) => {
                     proof(records.iter().filter(|record| record.record_type() != RecordType::RRSIG))?
                 }
@@ -69,6 +67,15 @@ pub(super) fn reply(
             Ok(none(ttl, proof))
         }
         Err(error) => Err(Trouble::Failed(error.to_string())),
+    }
+}
+
+/// A denial that nobody has checked to its end.
+fn unchecked_denial(response: &DnsResponse, owner: &Name) -> Result<Reply, Trouble> {
+    if is_word_of_zone(&response.authorities, owner) {
+        Ok(none(response.negative_ttl(), Proof::Insecure))
+    } else {
+        Err(Trouble::Bogus)
     }
 }
 
@@ -89,9 +96,21 @@ fn names(owner: &Name, records: &[Record]) -> Vec<Name> {
     names
 }
 
-/// Whether the record says of which zone it is, and `owner` is in that.
-fn is_zone_of(record: &Record, owner: &Name) -> bool {
-    record.record_type() == RecordType::SOA && record.name.to_lowercase().zone_of(&owner.to_lowercase())
+/// Whether what denies something about `owner` is all of one zone, and that is the zone of `owner`. A denial by another one
+/// is as well signed, and no denial.
+fn is_word_of_zone(authorities: &[Record], owner: &Name) -> bool {
+    let mut zones = authorities.iter().filter(|record| record.record_type() == RecordType::SOA);
+    let Some(zone) = zones.next().map(|record| record.name.to_lowercase()) else { return false };
+    let belongs = |record: &Record| {
+        let name = record.name.to_lowercase();
+        match record.record_type() {
+            RecordType::SOA => name == zone,
+            RecordType::NSEC => zone.zone_of(&name),
+            RecordType::NSEC3 => name.base_name() == zone,
+            _ => true,
+        }
+    };
+    zone.zone_of(&owner.to_lowercase()) && authorities.iter().all(belongs)
 }
 
 fn none(ttl: Option<u32>, proof: Proof) -> Reply {
@@ -142,7 +161,9 @@ fn host_name(name: &Name) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hickory_resolver::proto::op::Query;
+    use hickory_resolver::proto::dnssec::Nsec3HashAlgorithm;
+    use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, NSEC, NSEC3};
+    use hickory_resolver::proto::op::{Message, OpCode, Query};
     use hickory_resolver::proto::rr::rdata::{CNAME, SOA, SRV};
 
     use super::*;
@@ -173,14 +194,55 @@ mod tests {
         assert!(answered(vec![srv(other), alias(own, other)]).is_ok_and(|reply| reply.records.len() == 1));
     }
 
+    fn soa(zone: &str) -> Record {
+        let soa = SOA::new(name("ns.example."), name("admin.example."), 1, 2, 3, 4, 5);
+        secure(zone, RData::SOA(soa))
+    }
+
+    fn nsec3(owner: &str, iterations: u16) -> Record {
+        let kinds = [RecordType::SRV];
+        let nsec3 = NSEC3::new(Nsec3HashAlgorithm::SHA1, false, iterations, vec![], vec![0; 20], kinds);
+        secure(owner, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)))
+    }
+
+    fn nsec(owner: &str) -> Record {
+        let nsec = NSEC::new(name(owner), [RecordType::SRV]);
+        secure(owner, RData::DNSSEC(DNSSECRData::NSEC(nsec)))
+    }
+
     #[test]
     fn a_zone_speaks_for_what_is_in_it() {
-        let soa = SOA::new(name("ns.example."), name("admin.example."), 1, 2, 3, 4, 5);
-        let zone = secure("Victim.example.", RData::SOA(soa));
-        assert!(is_zone_of(&zone, &name("_443._tcp.relay.victim.example.")));
-        assert!(is_zone_of(&zone, &name("victim.example.")));
-        assert!(!is_zone_of(&zone, &name("example.")));
-        assert!(!is_zone_of(&zone, &name("other.example.")));
+        let denies = |records: &[Record], owner: &str| is_word_of_zone(records, &name(owner));
+        let victim = [soa("Victim.example."), nsec3("abcd.victim.example.", 1)];
+        assert!(denies(&victim, "_443._tcp.relay.victim.example."));
+        assert!(denies(&victim, "victim.example."));
+        assert!(denies(&[soa("victim.example."), nsec("relay.victim.example.")], "victim.example."));
+        assert!(!denies(&victim, "example."));
+        assert!(!denies(&victim, "other.example."));
+        assert!(!denies(&victim[1..], "victim.example."), "nobody says whose word it is");
+        for evil in [
+            vec![soa("evil.example."), nsec3("abcd.evil.example.", 1)],
+            vec![soa("victim.example."), nsec3("abcd.evil.example.", 1)],
+            vec![soa("victim.example."), soa("evil.example."), nsec3("abcd.evil.example.", 1)],
+            vec![soa("evil.example."), soa("victim.example."), nsec("evil.example.")],
+            vec![soa("victim.example."), nsec("evil.example.")],
+        ] {
+            assert!(!denies(&evil, "_postrider._tcp.victim.example."), "{evil:?}");
+        }
+    }
+
+    /// Whoever has a signed zone can sign denials that are too costly to check, and say them of anybody.
+    #[test]
+    fn a_denial_that_is_too_costly_counts_for_the_zone_that_signed_it() {
+        let owner = name("_postrider._tcp.victim.example.");
+        let denied = |zone: &str| {
+            let mut response = Message::response(7, OpCode::Query);
+            let costly = nsec3(&format!("abcd.{zone}"), 200);
+            response.authorities = vec![soa(zone), costly];
+            unchecked_denial(&DnsResponse::from_message(response).unwrap(), &owner)
+        };
+        assert_eq!(denied("victim.example.").unwrap().proof, Proof::Insecure);
+        assert_eq!(denied("evil.example."), Err(Trouble::Bogus));
     }
 
     #[test]

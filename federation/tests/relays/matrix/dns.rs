@@ -30,6 +30,10 @@ const UNPROVEN: Verdict = Some((
     FailureClass::DiscoveryFailed,
     "the SRV records of NAME are not proven (DNSSEC cannot be checked here), and trust = \"dane\" needs proof",
 ));
+const NEITHER_PROVEN: Verdict = Some((
+    FailureClass::DiscoveryFailed,
+    "the SRV records of NAME are not proven (DNSSEC cannot be checked here), and nothing weaker counts without proof",
+));
 const FORGED: Verdict = Some((FailureClass::DiscoveryBogus, "forged"));
 const FAILED: Verdict = Some((FailureClass::DiscoveryFailed, "no answer"));
 
@@ -127,7 +131,7 @@ const ZONES: [Zone; 11] = [
             table.answer_tlsa(name, tlsa_answer(&[key], Proof::Unchecked));
         },
         dane: UNPROVEN,
-        public: GOOD,
+        public: NEITHER_PROVEN,
     },
     Zone {
         says: "secure, this key, in a certificate that nobody vouches for",
@@ -170,39 +174,115 @@ async fn dns_decides_where_it_can_and_nothing_weaker_stands_in() {
     }
 }
 
+/// B judges A, whom nobody has listed: what becomes of a call by each of these, every one on a connection of its own.
+async fn called<const N: usize>(
+    table: &Arc<Table>,
+    ours: &Authority,
+    callers: [&Arc<Identity>; N],
+) -> [Result<(), Failure>; N] {
+    let b = identity("b.example");
+    let public = Trust::Public { roots: ours.ca_roots() };
+    let resolver = Arc::clone(table) as Arc<dyn postrider_federation::Resolve>;
+    let relay = Relay::start_asking(&b, allow(&b, [peer("a.example", public)]), resolver).await;
+    table.set("b.example", relay.address);
+    let mut results = Vec::new();
+    for caller in callers {
+        let calling = client(caller, allow(caller, [peer("b.example", pinned(&b))]), table.clone(), |_| {});
+        results.push(calling.client.forward(&domain("b.example"), &[envelope(b"x")]).await.map(drop));
+    }
+    results.try_into().unwrap()
+}
+
 #[tokio::test]
-async fn who_was_seen_with_dane_is_not_believed_with_less() {
+async fn a_key_in_dns_is_not_replaced_by_less_before_its_absence_is_proven() {
     let ours = Authority::new("Our CA");
-    let (a, b) = (ours.identity("a.example"), identity("b.example"));
+    let a = ours.identity("a.example");
     let forged = ours.identity("a.example");
     let table = Table::new([("a.example", ([127, 0, 0, 1], 9).into())]);
     table.sign("a.example", &[a.pin()]);
-    let public = || Trust::Public { roots: ours.ca_roots() };
-    let resolver = Arc::clone(&table) as Arc<dyn postrider_federation::Resolve>;
-    let relay = Relay::start_asking(&b, allow(&b, [peer("a.example", public())]), resolver).await;
-    table.set("b.example", relay.address);
-    // Every call on a connection of its own, so that each is judged anew.
-    let call = async |caller: &Arc<Identity>| {
-        let calling = client(caller, allow(caller, [peer("b.example", pinned(&b))]), table.clone(), |_| {});
-        calling.client.forward(&domain("b.example"), &[envelope(b"x")]).await.map(drop)
-    };
-    call(&a).await.unwrap();
-    let mismatch = call(&forged).await.unwrap_err();
-    assert_eq!(mismatch.class, FailureClass::TlsOurCertificateRefused, "{mismatch}");
+    let [right, wrong] = called(&table, &ours, [&a, &forged]).await;
+    right.unwrap();
+    assert_eq!(wrong.unwrap_err().class, FailureClass::TlsOurCertificateRefused);
 
-    // Whoever can take DNSSEC away from us gains nothing by it.
+    // Whoever can take DNSSEC away from us gains nothing by it, at a relay that has never heard of A either.
     table.prove("a.example", Proof::Unchecked);
     let detail = "b.example asks us to come back: the SRV records of a.example are not proven (DNSSEC cannot be checked \
-                  here), and a.example has had its key in DNS";
-    for caller in [&a, &forged] {
-        let failure = call(caller).await.unwrap_err();
+                  here), and nothing weaker counts without proof";
+    for failure in called(&table, &ours, [&a, &forged]).await.map(Result::unwrap_err) {
         assert_eq!((failure.class, failure.detail.as_str()), (FailureClass::RemoteBusy, detail));
     }
-    // Its own DNS can say that the records are gone.
+    // Its own DNS can say that the records are gone, or whoever is above it that nothing is signed.
     table.sign("a.example", &[]);
-    call(&forged).await.unwrap();
-    table.prove("a.example", Proof::Unchecked);
-    call(&forged).await.unwrap();
+    let [gone] = called(&table, &ours, [&forged]).await;
+    gone.unwrap();
+    table.prove("a.example", Proof::Insecure);
+    let [unsigned] = called(&table, &ours, [&forged]).await;
+    unsigned.unwrap();
+}
+
+#[tokio::test]
+async fn a_target_without_a_key_takes_none_from_the_others() {
+    let ours = Authority::new("Our CA");
+    let a = ours.identity("a.example");
+    let forged = ours.identity("a.example");
+    let table = Table::new([]);
+    table.set_all("a.example", vec![([127, 0, 0, 1], 9).into(), ([127, 0, 0, 1], 10).into()]);
+    table.sign("a.example", &[]);
+    table.answer_tlsa_at("a.example", 10, tlsa_answer(&[a.pin()], Proof::Secure));
+    // In either direction: who calls, and whom we call at the target that has none.
+    let [right, wrong] = called(&table, &ours, [&a, &forged]).await;
+    right.unwrap();
+    assert_eq!(wrong.unwrap_err().class, FailureClass::TlsOurCertificateRefused);
+    let b = identity("b.example");
+    for (shown, expected) in [(&a, None), (&forged, Some(FailureClass::TlsDaneMismatch))] {
+        let relay = Relay::start(shown, allow(shown, [peer("b.example", pinned(&b))])).await;
+        table.set_all("a.example", vec![relay.address, ([127, 0, 0, 1], 10).into()]);
+        let public = Trust::Public { roots: ours.ca_roots() };
+        let calling = client(&b, allow(&b, [peer("a.example", public)]), table.clone(), |_| {});
+        let failure = calling.client.forward(&domain("a.example"), &[envelope(b"x")]).await.err();
+        assert_eq!(failure.map(|failure| failure.class), expected);
+    }
+    // Whether the other one has a key is not known: so nothing is.
+    table.answer_tlsa_at("a.example", 10, Err(Failure::new(FailureClass::DiscoveryFailed, "no answer")));
+    let [unknown] = called(&table, &ours, [&forged]).await;
+    assert_eq!(unknown.unwrap_err().class, FailureClass::RemoteBusy);
+}
+
+#[tokio::test]
+async fn origins_that_are_claimed_all_at_once_are_counted_before_dns_is_asked() {
+    let ours = Authority::new("Our CA");
+    let b = ours.identity("b.example");
+    let table = Table::new([]);
+    let unlisted = Unlisted {
+        trust: Trust::Public { roots: ours.ca_roots() },
+        limits: PeerLimits::default(),
+        denied: Vec::new(),
+    };
+    let policy = Arc::new(Policy::new(PolicyMode::Open(unlisted), &b, []).unwrap());
+    let resolver = Arc::clone(&table) as Arc<dyn postrider_federation::Resolve>;
+    let relay = Relay::start_asking(&b, policy, resolver).await;
+    let (certificate, key) = ours.pems("a.example");
+    let own = Some((certificate.as_str(), key.as_str()));
+    let stream = Caller::handshake(relay.address, "b.example", ours.roots(), own).await.unwrap();
+    let caller = Caller::new(stream).await;
+    // DNS answers nobody until the last claim has been heard.
+    let closed = table.gate.clone().acquire_many_owned(Table::GATE).await.unwrap();
+    let claims = (0..12).map(|n| caller.send(Caller::batch(&format!("n{n}.example"), "b.example", &[])));
+    let mut refused = 0;
+    let mut claims: futures_util::stream::FuturesUnordered<_> = claims.collect();
+    while refused < 4 {
+        let answer = futures_util::StreamExt::next(&mut claims).await.unwrap();
+        assert_eq!(problem(&answer).0, 429);
+        refused += 1;
+    }
+    assert_eq!(table.asked.load(Ordering::SeqCst), 8);
+    drop(closed);
+    while let Some(answer) = futures_util::StreamExt::next(&mut claims).await {
+        assert_eq!(problem(&answer).0, 403);
+    }
+    // Who it really is may still be said on this connection, and a name that was in vain may be tried again.
+    let again = problem(&caller.send(Caller::batch("n3.example", "b.example", &[])).await);
+    assert_eq!((again.0, again.1.as_str()), (403, "tls-name-mismatch"));
 }
 
 #[tokio::test]

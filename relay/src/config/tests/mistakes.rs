@@ -245,6 +245,11 @@ fn trust_and_policy_go_together_or_it_is_said() {
             "3: dns.dnssec is \"off\", but federation.unlisted_trust is \"dane\"",
         ),
         (
+            "[dns]\ndnssec = \"off\"\n[federation]\npolicy = \"open\"".to_owned(),
+            "3: dns.dnssec is \"off\", but federation.unlisted_trust is \"public\", which has to know whether there are \
+             TLSA records; without DNSSEC there is \"webpki\"",
+        ),
+        (
             format!("[federation]\npolicy = \"open\"\ndeny = [\"beta.example\"]\n{peer}trust = \"dane\""),
             "4: federation.deny has beta.example, which is listed as a peer; keep one of them",
         ),
