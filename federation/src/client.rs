@@ -228,27 +228,31 @@ impl Client {
     /// One request and its whole answer.
     ///
     /// A connection that was open before may have died unnoticed, for instance with the peer's restart, so a request that
-    /// is lost on one is sent once more on a new one. All requests may be repeated.
+    /// is lost on one is sent once more. All requests may be repeated.
     async fn attempt(&self, destination: &Domain, call: Call) -> Result<Answered, Failure> {
         let config = self.pool.config();
-        config.policy.borrow().admit(destination, Direction::Out)?;
-        let request = || call.request(config.identity.domain(), destination);
-        if let Some(connection) = self.pool.kept(destination).await {
-            match connection.exchange(request(), call.answer_limit).await {
+        let mut was_lost = false;
+        loop {
+            config.policy.borrow().admit(destination, Direction::Out)?;
+            let (connection, is_kept) = match self.pool.kept(destination).await {
+                Some(connection) => (connection, true),
+                None => (self.pool.connected(destination).await?, false),
+            };
+            let request = call.request(config.identity.domain(), destination);
+            match connection.exchange(request, call.answer_limit, &config.policy).await {
                 Ok(answered) => return Ok(self.heeded(destination, &connection, answered)),
-                Err(lost @ Lost::TimedOut(_)) => return Err(lost.failure(destination)),
-                Err(Lost::Broken(reason)) => {
+                // Whoever is at the other end is judged anew.
+                Err(Lost::Outdated) => {}
+                Err(lost @ Lost::TimedOut(_)) if is_kept => return Err(lost.failure(destination)),
+                Err(Lost::Broken(reason)) if is_kept && !was_lost => {
                     tracing::debug!(target: LOG, peer = %destination, reason, "a kept connection was lost");
                     self.pool.discard(destination, connection.id());
+                    was_lost = true;
                 }
-            }
-        }
-        let connection = self.pool.connected(destination).await?;
-        match connection.exchange(request(), call.answer_limit).await {
-            Ok(answered) => Ok(self.heeded(destination, &connection, answered)),
-            Err(lost) => {
-                self.pool.discard(destination, connection.id());
-                Err(lost.failure(destination))
+                Err(lost) => {
+                    self.pool.discard(destination, connection.id());
+                    return Err(lost.failure(destination));
+                }
             }
         }
     }

@@ -136,6 +136,12 @@ impl Identity {
         self.shown.replace(Arc::clone(&other.key));
     }
 
+    /// Whether this is the fingerprint of the key with which it began, or of the one that handshakes show.
+    pub(crate) fn is_ours(&self, pin: Pin) -> bool {
+        let shown = self.shown.current();
+        pin == self.pin || shown.end_entity_cert().and_then(Pin::of).is_ok_and(|shown| shown == pin)
+    }
+
     /// What handshakes show.
     pub const fn shown(&self) -> &CertificateInForce {
         &self.shown

@@ -238,15 +238,18 @@ impl Attempt<'_> {
             || self.config.hosts.values().any(|fixed| fixed.contains(&reached.ip()))
     }
 
-    /// TLS, and the verdict.
+    /// TLS, and the verdict: by the policy of that moment, which may be another one than when the attempt began.
     async fn prove(&self, stream: TcpStream, place: &Place) -> Result<Proven, Failure> {
         let domain = self.domain;
         let stream = handshake(&self.connector.tls, domain, stream, self.config.handshake_timeout).await?;
         let (_, session) = stream.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
         self.is_another(chain)?;
-        let (trust, evidence) = (self.terms.trust, &place.testimony.evidence);
-        let peer = judge(chain, domain, trust, evidence, self.connector.clock.now()).inspect_err(|distrust| {
+        let policy = Arc::clone(&self.config.policy.borrow());
+        let testimony = self.known_under(&policy, place).await?;
+        let trust = policy.admit(domain, Direction::Out)?.trust;
+        let now = self.connector.clock.now();
+        let peer = judge(chain, domain, trust, &testimony.evidence, now).inspect_err(|distrust| {
             tracing::warn!(target: LOG, peer = %domain, class = distrust.class.slug(), "a peer was refused: {}", distrust.detail);
         })?;
         self.config.expiries.note(&peer, chain);
@@ -262,17 +265,30 @@ impl Attempt<'_> {
         Ok(Proven {
             stream,
             peer,
-            policy: Arc::clone(self.policy),
+            policy,
             target: place.target.clone(),
-            life: place.testimony.life.min(REMEMBERED),
+            life: testimony.life.min(REMEMBERED),
         })
+    }
+
+    /// What is known of a place that another policy may have led to, or have asked less about.
+    async fn known_under(&self, policy: &Arc<Policy>, place: &Place) -> Result<Testimony, Failure> {
+        if Arc::ptr_eq(policy, self.policy) {
+            return Ok(place.testimony.clone());
+        }
+        let terms = policy.admit(self.domain, Direction::Out)?;
+        if terms.addresses != self.terms.addresses {
+            let detail = format!("the addresses of {} were changed while it was called", self.domain);
+            return Err(Failure::new(FailureClass::ConnectFailed, detail));
+        }
+        self.config.witness.about_kept(self.domain, terms.trust, place.target.as_ref()).await
     }
 
     /// A domain that is not ours and leads to us would have us send envelopes in a circle.
     fn is_another(&self, chain: &[CertificateDer<'_>]) -> Result<(), Failure> {
         let own = &self.config.identity;
         let presented = chain.first().and_then(|leaf| Pin::of(leaf).ok());
-        if self.domain != own.domain() && presented == Some(own.pin()) {
+        if self.domain != own.domain() && presented.is_some_and(|pin| own.is_ours(pin)) {
             let detail = format!("{} leads back to this relay, which is {}", self.domain, own.domain());
             return Err(Failure::new(FailureClass::Loop, detail));
         }

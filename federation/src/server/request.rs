@@ -114,16 +114,22 @@ impl Session {
     /// this very connection (a resumed session, which could lack them, is never offered). A verdict may be reused as
     /// long as the origin and the policy are the same, since it depends on nothing else but the time.
     async fn prove(&self, origin: &Domain) -> Result<(PeerId, PeerLimits), Failure> {
-        let policy = Arc::clone(&self.shared.config.policy.borrow());
         let now = self.shared.clock.now();
-        if let Some(known) = self.proof().as_ref()
-            && known.holds(origin, &policy, now)
-        {
-            return Ok((known.peer.clone(), known.limits));
-        }
-        // Policy first: a caller that it does not admit costs no cryptography, and no look-up.
-        let terms = policy.admit(origin, Direction::In)?;
-        let (peer, life) = self.judge(origin, terms.trust, now).await?;
+        let (policy, peer, life) = loop {
+            let policy = Arc::clone(&self.shared.config.policy.borrow());
+            if let Some(known) = self.proof().as_ref()
+                && known.holds(origin, &policy, now)
+            {
+                return Ok((known.peer.clone(), known.limits));
+            }
+            // Policy first: a caller that it does not admit costs no cryptography, and no look-up.
+            let trust = policy.admit(origin, Direction::In)?.trust;
+            let (peer, life) = self.judge(origin, trust, now).await?;
+            // What was asked of DNS may have taken longer than that policy counted.
+            if Arc::ptr_eq(&policy, &self.shared.config.policy.borrow()) {
+                break (policy, peer, life);
+            }
+        };
         self.shared.config.expiries.note(&peer, &self.chain);
         tracing::debug!(
             target: LOG,
@@ -134,14 +140,9 @@ impl Session {
             trust = %peer.mode(),
             "TLS agreed"
         );
-        let limits = terms.limits;
-        *self.proof() = Some(Proof {
-            peer: peer.clone(),
-            limits,
-            policy: Arc::clone(&policy),
-            at: now,
-            life: life.min(REMEMBERED),
-        });
+        let limits = policy.admit(origin, Direction::In)?.limits;
+        *self.proof() =
+            Some(Proof { peer: peer.clone(), limits, policy, at: now, life: life.min(REMEMBERED) });
         Ok((peer, limits))
     }
 
@@ -260,6 +261,8 @@ impl Session {
         let mut share = self.shared.bodies.share();
         let (limit, timeout) = (config.limits.batch_bytes, config.body_timeout);
         let body = body::read(request.into_body(), limit, timeout, &mut share).await?;
+        // Whom the policy has dropped while that came brings nothing any more.
+        self.prove(peer.domain()).await.map_err(|failure| self.refused(peer.domain(), failure))?;
         let batch = forward::decode_request(&body)?;
         if batch.len() > config.limits.batch_envelopes {
             return Err(Refusal::too_large(format!(

@@ -15,6 +15,7 @@ mod matrix;
 mod names;
 mod places;
 mod refusals;
+mod reloads;
 mod requests;
 mod support;
 mod verdicts;

@@ -16,6 +16,13 @@ async fn a_domain_that_leads_back_to_us_is_a_circle() {
     let failure = calling.client.forward(&domain("b.example"), &[envelope(b"x")]).await.unwrap_err();
     let detail = "b.example leads back to this relay, which is a.example";
     assert_eq!(failure, Failure::new(FailureClass::Loop, detail));
+
+    // By a key that has replaced the first one, too.
+    let next = identity("a.example");
+    a.show(&next);
+    calling.policy.send_replace(allow(&a, [peer("b.example", pinned(&next))]));
+    let failure = calling.client.forward(&domain("b.example"), &[envelope(b"x")]).await.unwrap_err();
+    assert_eq!(failure, Failure::new(FailureClass::Loop, detail));
 }
 
 #[tokio::test]

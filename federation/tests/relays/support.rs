@@ -106,6 +106,13 @@ impl Table {
         self.zones.lock().unwrap().entry(domain(name)).or_default().addresses = addresses;
     }
 
+    /// Waits until it is asked for anything.
+    pub(crate) async fn is_asked(&self) {
+        while self.asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The port of the domain's first target.
     pub(crate) fn port(&self, name: &str) -> u16 {
         self.zone(&domain(name)).addresses[0].port()

@@ -16,7 +16,7 @@ use postrider_common::clock::SharedClock;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{Domain, Failure, FailureClass, Timestamp};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::super::ClientConfig;
 use super::super::answer::Answered;
@@ -68,6 +68,8 @@ pub(in super::super) enum Lost {
     Broken(String),
     /// The peer took too long.
     TimedOut(Duration),
+    /// Nothing was sent: since the peer was judged, the policy has become another one.
+    Outdated,
 }
 
 impl Connection {
@@ -166,14 +168,19 @@ impl Connection {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request and reads the whole answer, of at most `limit` bytes.
+    /// Sends a request and reads the whole answer, of at most `limit` bytes. Nothing is sent to whom the `policy` of that
+    /// moment has not judged: the wait for a turn may be long.
     pub(in super::super) async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
         limit: usize,
+        policy: &watch::Receiver<Arc<Policy>>,
     ) -> Result<Answered, Lost> {
         // Never closed, so that this only waits.
         let _permit = self.usage.permits.acquire().await;
+        if !Arc::ptr_eq(&self.judged().policy, &policy.borrow()) {
+            return Err(Lost::Outdated);
+        }
         let _used = Used(&self.usage);
         let mut sender = self.sender.clone();
         let exchange = async {
@@ -221,6 +228,7 @@ impl Lost {
         let detail = match self {
             Self::Broken(reason) => format!("the connection to {peer} broke before it answered: {reason}"),
             Self::TimedOut(limit) => format!("{peer} did not answer within {} ms", limit.as_millis()),
+            Self::Outdated => format!("the policy changed while {peer} was called"),
         };
         Failure::new(FailureClass::RemoteFailed, detail)
     }
