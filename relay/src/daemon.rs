@@ -183,6 +183,7 @@ impl Daemon {
             reload: reload.clone(),
         });
         core.expire(move || api.tidy());
+        reload.catch_up();
         admin::open(socket, administration, &supervisor);
         let mut addresses = Vec::new();
         for (listener, bound) in listeners {

@@ -20,28 +20,32 @@
 
 mod log;
 mod node;
+mod pinned;
 mod user;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use postrider_client::{Identity, Relay};
+use postrider_client::Relay;
 use postrider_common::clock::{Clock, SharedClock, SystemClock};
 use postrider_common::{Domain, DomainError};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::Command;
 use tokio::time::timeout;
 use tracing::Dispatch;
 
 use crate::authority::{Authority, AuthorityError, Certified, Leaf};
 use crate::dns::{Dns, NotAName, View};
 use crate::link::Link;
-use node::{Node, NodeFiles};
+use node::{Node, NodeFiles, Peers};
+use pinned::Identity;
 
 pub use log::Log;
 pub use node::Stopped;
@@ -85,6 +89,7 @@ pub struct Builder {
     certificate: Option<CertificateFor>,
     log: Option<LogFor>,
     directory: Option<PathBuf>,
+    pinned: bool,
 }
 
 type CertificateFor = Box<dyn Fn(&Domain, &Authority) -> Result<Certified, AuthorityError> + Send + Sync>;
@@ -159,19 +164,20 @@ impl Cluster {
             certificate: None,
             log: None,
             directory: None,
+            pinned: false,
         }
     }
 
     /// A new user with a registered mailbox at a relay.
     pub async fn user(&self, domain: &str) -> Result<User, ClusterError> {
         let domain = self.domain(domain)?;
-        let user = self.connect(&Identity::generate(domain))?;
+        let user = self.connect(&postrider_client::Identity::generate(domain))?;
         user.session().await?.register().await?;
         Ok(user)
     }
 
     /// An app of a user who may or may not be registered yet.
-    pub fn connect(&self, identity: &Identity) -> Result<User, ClusterError> {
+    pub fn connect(&self, identity: &postrider_client::Identity) -> Result<User, ClusterError> {
         let relay = self.client(identity.domain().as_str())?;
         Ok(User::new(identity.clone(), relay, Arc::clone(&self.clock)))
     }
@@ -306,6 +312,21 @@ impl Cluster {
         self.member(domain)?.node.lock().await.ended().await
     }
 
+    /// Runs a command of the relay's program about it, such as `peer list`: `--config` is added. Only for processes.
+    pub async fn command(&self, domain: &str, arguments: &[&str]) -> Result<Output, ClusterError> {
+        let member = self.member(domain)?;
+        let no_process = || ClusterError::Start(format!("{domain} is no process"));
+        let binary = member.node.lock().await.binary().ok_or_else(no_process)?.to_owned();
+        let running = Command::new(binary)
+            .args(arguments)
+            .arg("--config")
+            .arg(&member.files.config)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        Ok(timeout(PATIENCE, running).await.map_err(|_| ClusterError::Patience("the end of a command"))??)
+    }
+
     /// What the relay's process finds in its environment from its next start on, beside what this process has.
     /// Nothing for a relay in this process.
     pub async fn set_environment(
@@ -412,6 +433,13 @@ impl Builder {
         self
     }
 
+    /// Has the relays know one another by the pins of their keys, each with an identity in its data directory and its
+    /// peers imported, instead of by certificates of the cluster's authority. Clients see those all the same.
+    pub fn pinned(mut self) -> Self {
+        self.pinned = true;
+        self
+    }
+
     /// Where everything is written to, instead of into a temporary directory. It stays there.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
@@ -430,6 +458,15 @@ impl Builder {
         let authority = Authority::new("Cluster authority")?;
         let root = authority.write_root(place, "authority")?;
         let dns = Dns::new();
+        let mut identities = Vec::new();
+        if self.pinned {
+            let now = self.clock.now();
+            identities = domains.iter().map(|domain| Identity::new(domain, now)).collect::<Result<_, _>>()?;
+        }
+        let peers = match self.pinned {
+            true => Peers::Imported,
+            false => Peers::Certified { all: &domains, authority: &root },
+        };
 
         let mut nodes = BTreeMap::new();
         for domain in &domains {
@@ -439,14 +476,22 @@ impl Builder {
                 None => authority.issue(&Leaf::new(domain, self.clock.now()))?,
             };
             let more = format!(
-                "[registration]\npolicy = \"{}\"\n\n[submission]\n{}\n\n{}",
+                "[registration]
+policy = \"{}\"
+
+[submission]
+{}
+
+{}",
                 self.registration,
                 self.submission,
                 (self.configure)(domain)
             );
-            let configuration =
-                node::configuration(domain, &domains, &root, view.address(), &self.listen, &more);
+            let configuration = node::configuration(domain, &peers, view.address(), &self.listen, &more);
             let files = NodeFiles::write(place, domain, &certified, &configuration)?;
+            if let Some(own) = identities.iter().find(|own| own.domain == *domain) {
+                own.write(&identities, &files.directory.join("data"))?;
+            }
             let dispatch = self.log.as_ref().map(|log| log(domain));
             let mut node = match &self.binary {
                 Some(binary) => Node::process(binary.clone()),

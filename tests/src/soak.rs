@@ -3,7 +3,9 @@
 //! Relays run as processes. Senders at each of them submit batches to users at all of them, and submit again whatever
 //! they got no answer for, under the same ids. Devices connect and disconnect, write down what they get, and
 //! acknowledge it afterwards. Meanwhile relays are killed and started again, the ways between relays and to clients
-//! are cut, slowed, or made to lose requests or answers, and DNS fails or falls silent for one relay or another. Then
+//! are cut, slowed, or made to lose requests or answers, and DNS fails or falls silent for one relay or another. Keys
+//! are changed too, if that is asked for, with the commands that administrators have: announced, imported by the peers,
+//! which know one another by pins then, and used. Then
 //! everything is mended, the queues drain, every device takes what waits for it, every relay is killed once more, and the
 //! books are closed:
 //!
@@ -18,6 +20,8 @@
 //!   a later entry. That an entry comes again on another connection before that, under the same entry id, is what
 //!   "at least once until it is acknowledged" means, and no duplicate.
 //!
+//! A change of keys that goes right is noticed by nobody: no relay refuses another for its key.
+//!
 //! The seed decides when what breaks, and what is sent to whom; how it falls together is up to the machine.
 
 mod chaos;
@@ -26,6 +30,7 @@ mod letter;
 mod plan;
 mod receiver;
 mod report;
+mod rotation;
 mod sender;
 
 use std::ops::Range;
@@ -72,6 +77,8 @@ pub struct Options {
     pub kills: usize,
     /// How often a way is broken, or a relay's DNS.
     pub cuts: usize,
+    /// How often a relay's key is changed.
+    pub rotations: usize,
     /// Decides everything that is left to chance.
     pub seed: u64,
 }
@@ -100,12 +107,15 @@ pub struct Progress {
     pub kills: usize,
     /// Ways that were broken and mended.
     pub cuts: usize,
+    /// Keys that were changed.
+    pub rotations: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     kills: usize,
     cuts: usize,
+    rotations: usize,
 }
 
 /// What all tasks share.
@@ -121,6 +131,8 @@ struct World {
     over: watch::Sender<Option<String>>,
     /// For each relay, the right to kill it.
     turns: Vec<tokio::sync::Mutex<()>>,
+    /// And the right to change its key.
+    rotations: Vec<tokio::sync::Mutex<()>>,
 }
 
 /// Runs a soak with the `postrider` binary, from time to time telling `progress` how far it is.
@@ -135,7 +147,10 @@ pub async fn run(
     let plan = plan::plan(options, &mut dice);
     let relays: Vec<String> = (1..=options.relays).map(|number| format!("relay{number}.example")).collect();
     let directory = TempDir::with_prefix("postrider-soak-")?;
-    let builder = Cluster::builder(relays.clone()).processes(binary).directory(directory.path());
+    let mut builder = Cluster::builder(relays.clone()).processes(binary).directory(directory.path());
+    if options.rotations > 0 {
+        builder = builder.pinned();
+    }
     let world = Arc::new(World::new(Box::pin(builder.start()).await?, relays)?);
     for relay in &world.relays {
         world.cluster.view(relay)?.records().set_ttl(DNS_TTL);
@@ -199,6 +214,7 @@ impl World {
             counts: watch::Sender::new(Counts::default()),
             over: watch::Sender::new(None),
             turns: relays.iter().map(|_| tokio::sync::Mutex::default()).collect(),
+            rotations: relays.iter().map(|_| tokio::sync::Mutex::default()).collect(),
             relays,
             users,
         })
@@ -265,9 +281,9 @@ impl World {
     }
 
     fn progress(&self, started: Instant) -> Progress {
-        let Counts { kills, cuts } = *self.counts.borrow();
+        let Counts { kills, cuts, rotations } = *self.counts.borrow();
         let (accepted, open) = (self.ledger.count_accepted(), *self.ledger.open().borrow());
-        Progress { elapsed: started.elapsed(), accepted, open, kills, cuts }
+        Progress { elapsed: started.elapsed(), accepted, open, kills, cuts, rotations }
     }
 
     /// It cannot go on: a relay does not come back.

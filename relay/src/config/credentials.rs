@@ -54,12 +54,12 @@ impl Credentials {
         (key_key, key_file): (&Key, PathBuf),
         hint: &str,
     ) -> Option<Self> {
-        let certificate_pem = read(reader, certificate_key, &certificate_file, hint);
+        let (certificate_pem, key_pem) =
+            read_both(reader, (certificate_key, &certificate_file), (key_key, &key_file), hint);
         let chain = certificate_pem.as_deref().and_then(|pem| {
             let check = |one: &CertificateDer<'_>| ParsedCertificate::try_from(one).map(|_| ());
             certificates(reader, certificate_key, &certificate_file, pem, check)
         });
-        let key_pem = read(reader, key_key, &key_file, hint).map(Zeroizing::new);
         let key = key_pem.as_deref().and_then(|pem| private_key(reader, key_key, &key_file, pem));
         let (certificate_pem, key_pem) = (certificate_pem?, key_pem?);
         let certified = match CertifiedKey::from_der(chain?, key?, &default_provider()) {
@@ -104,6 +104,25 @@ pub(super) fn read_authority(reader: &mut Reader<'_, '_>, key: &Key, file: &Path
     // What an authority's certificate has to be is less than what a relay's has to be.
     certificates(reader, key, file, &pem, |one| RootCertStore::empty().add(one.clone()))?;
     Some(pem)
+}
+
+/// Both files as they were at one time, certificate and key: another pair may be put in their place meanwhile.
+fn read_both(
+    reader: &mut Reader<'_, '_>,
+    (certificate_key, certificate_file): (&Key, &Path),
+    (key_key, key_file): (&Key, &Path),
+    hint: &str,
+) -> (Option<Vec<u8>>, Option<Zeroizing<Vec<u8>>>) {
+    const TIMES: usize = 3;
+    for _ in 1..TIMES {
+        let certificate = fs::read(certificate_file).ok();
+        let key = fs::read(key_file).ok().map(Zeroizing::new);
+        if certificate.is_some() && key.is_some() && fs::read(certificate_file).ok() == certificate {
+            return (certificate, key);
+        }
+    }
+    let certificate = read(reader, certificate_key, certificate_file, hint);
+    (certificate, read(reader, key_key, key_file, hint).map(Zeroizing::new))
 }
 
 fn read(reader: &mut Reader<'_, '_>, key: &Key, file: &Path, hint: &str) -> Option<Vec<u8>> {

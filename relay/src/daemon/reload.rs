@@ -96,7 +96,22 @@ impl Reload {
             Ok(_) => self.0.counts.done.add(1),
             Err(_) => self.0.counts.refused.add(1),
         }
-        match &reloaded {
+        Self::log(&reloaded);
+        reloaded
+    }
+
+    /// Reads again what may have been written while the relay was opening: whoever wrote it found nobody listening, and
+    /// was told that it counts from the next start. To be called once there is a socket to be asked at, and before
+    /// anything is served.
+    pub(super) fn catch_up(&self) {
+        let reloaded = self.apply();
+        if !reloaded.as_ref().is_ok_and(|done| done.changes.is_empty() && done.after_restart.is_empty()) {
+            Self::log(&reloaded);
+        }
+    }
+
+    fn log(reloaded: &Result<Reloaded, ReloadError>) {
+        match reloaded {
             Ok(done) => {
                 for warning in &done.warnings {
                     tracing::warn!("{}", warning);
@@ -121,7 +136,6 @@ impl Reload {
                 }
             }
         }
-        reloaded
     }
 
     /// Where clients reach the relay, as far as it knows: its host by custom, and the port that it listens on.

@@ -19,7 +19,7 @@ use postrider_tests::soak::{self, Options, Progress};
 #[command(
     name = "soak",
     after_help = "It ends with one line:
-  accepted=… delivered=… expired=… lost=0 duplicated=0 kills=… cuts=…
+  accepted=… delivered=… expired=… lost=0 duplicated=0 kills=… cuts=… rotations=…
 and with exit code 1 if anything was lost, duplicated or otherwise broken."
 )]
 struct Args {
@@ -38,6 +38,9 @@ struct Args {
     /// How often a link between relays, a relay's door to its clients, or its DNS breaks for a while
     #[arg(long, default_value_t = 10)]
     cuts: usize,
+    /// How often a relay's key is changed; with any, relays know one another by pins
+    #[arg(long, default_value_t = 0)]
+    rotations: usize,
     /// Decides what breaks when, and what is sent to whom; a random one by default
     #[arg(long)]
     seed: Option<u64>,
@@ -52,6 +55,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         duration: Duration::from_secs(args.seconds),
         kills: args.kills,
         cuts: args.cuts,
+        rotations: args.rotations,
         seed: args.seed.unwrap_or_else(|| u64::from_be_bytes(random_bytes())),
     };
     let mut err = io::stderr();
@@ -59,12 +63,13 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let is_terminal = err.is_terminal();
     let show = |progress: Progress| {
         if is_terminal {
-            let Progress { elapsed, accepted, open, kills, cuts } = progress;
+            let Progress { elapsed, accepted, open, kills, cuts, rotations } = progress;
             let elapsed = elapsed.as_secs();
             // A terminal that is gone is no reason to stop.
             let _ = write!(
                 io::stderr(),
-                "\r{elapsed} of {} s, accepted {accepted}, under way {open}, kills {kills}, cuts {cuts}   ",
+                "\r{elapsed} of {} s, accepted {accepted}, under way {open}, kills {kills}, cuts {cuts}, \
+                 rotations {rotations}   ",
                 args.seconds
             );
         }

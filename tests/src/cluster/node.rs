@@ -39,6 +39,15 @@ pub enum Stopped {
     Otherwise(String),
 }
 
+/// How a relay is told of the others.
+#[derive(Debug)]
+pub(super) enum Peers<'a> {
+    /// They have certificates of one authority.
+    Certified { all: &'a [Domain], authority: &'a Path },
+    /// They have been imported.
+    Imported,
+}
+
 /// A relay that runs or does not.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -97,11 +106,11 @@ impl NodeFiles {
     }
 }
 
-/// What a relay of the cluster is told: every other one is a peer whose certificate the cluster's authority issued.
+/// What a relay of the cluster is told: every other one is a peer whose certificate the cluster's authority issued; or
+/// it has its peers, and its identity, in its data directory.
 pub(super) fn configuration(
     own: &Domain,
-    all: &[Domain],
-    authority: &Path,
+    peers: &Peers<'_>,
     dns: SocketAddr,
     listen: &str,
     more: &str,
@@ -124,17 +133,18 @@ allow_networks = ["127.0.0.0/8"]
 
 [federation]
 policy = "allow-list"
-certificate = "relay.pem"
-key = "relay.key"
 "#
     );
-    for peer in all.iter().filter(|peer| *peer != own) {
-        // Writing to a string does not fail.
-        let _ = write!(
-            text,
-            "\n[[federation.peers]]\ndomain = \"{peer}\"\ntrust = \"private-ca\"\nca = \"{}\"\n",
-            authority.display()
-        );
+    if let Peers::Certified { all, authority } = peers {
+        text.push_str("certificate = \"relay.pem\"\nkey = \"relay.key\"\n");
+        for peer in all.iter().filter(|peer| *peer != own) {
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
+                "\n[[federation.peers]]\ndomain = \"{peer}\"\ntrust = \"private-ca\"\nca = \"{}\"\n",
+                authority.display()
+            );
+        }
     }
     text.push('\n');
     text.push_str(more);
@@ -168,6 +178,14 @@ impl Node {
         match &self.running.as_ref()?.engine {
             Engine::Process { child, .. } => child.id(),
             Engine::InProcess { .. } => None,
+        }
+    }
+
+    /// The program that it runs, if it is a process.
+    pub(super) fn binary(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Process { binary } => Some(binary),
+            Kind::InProcess { .. } => None,
         }
     }
 

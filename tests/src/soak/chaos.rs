@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::World;
 use super::plan::{Event, Fault};
+use super::{World, rotation};
 use crate::cluster::ClusterError;
 use crate::link::Link;
 
@@ -20,6 +20,7 @@ pub(super) async fn happen(world: Arc<World>, started: Instant, event: Event) {
 async fn break_and_mend(world: &World, event: &Event) -> Result<(), ClusterError> {
     let (link, condition) = match event.fault {
         Fault::Kill(relay) => return kill(world, relay, event.lasts).await,
+        Fault::Rotation(relay) => return rotation::rotate(world, relay, event.lasts).await,
         Fault::Dns { relay, trouble } => {
             let view = world.cluster.view(&world.relays[relay])?;
             view.set_trouble(Some(trouble));

@@ -29,6 +29,8 @@ pub(super) enum Fault {
     Door { relay: usize, condition: Condition },
     /// A relay's DNS says so to every question.
     Dns { relay: usize, trouble: Trouble },
+    /// A relay's key is changed: announced at the beginning, used from the end on. Nothing should break.
+    Rotation(usize),
 }
 
 /// All faults, in the order of their beginnings.
@@ -39,10 +41,14 @@ pub(super) fn plan(options: &Options, dice: &mut Dice) -> Vec<Event> {
     let longest = span.div_f64(4.0).min(Duration::from_secs(4));
     let longest = usize::try_from(longest.as_millis()).unwrap_or(usize::MAX).max(100);
     let mut events: Vec<Event> = Vec::new();
-    for number in 0..options.kills + options.cuts {
-        let is_kill = number < options.kills;
+    let (kills, cuts) = (options.kills, options.kills + options.cuts);
+    for number in 0..cuts + options.rotations {
         let (at, lasts) = (margin + dice.part_of(span), dice.millis(50, longest));
-        let fault = if is_kill { Fault::Kill(dice.below(options.relays)) } else { cut(options.relays, dice) };
+        let fault = match number {
+            _ if number < kills => Fault::Kill(dice.below(options.relays)),
+            _ if number < cuts => cut(options.relays, dice),
+            _ => Fault::Rotation(dice.below(options.relays)),
+        };
         events.push(Event { at, lasts, fault });
     }
     events.sort_by_key(|event| event.at);
@@ -82,7 +88,8 @@ mod tests {
     use super::*;
 
     fn options(seed: u64) -> Options {
-        Options { relays: 3, senders: 1, duration: Duration::from_secs(100), kills: 40, cuts: 60, seed }
+        let duration = Duration::from_secs(100);
+        Options { relays: 3, senders: 1, duration, kills: 40, cuts: 60, rotations: 20, seed }
     }
 
     #[test]
@@ -96,7 +103,8 @@ mod tests {
     fn there_is_as_much_of_everything_as_was_asked_for() {
         let events = plan(&options(1), &mut Dice::new(1));
         let kills = events.iter().filter(|event| matches!(event.fault, Fault::Kill(0..3))).count();
-        assert_eq!((kills, events.len()), (40, 100));
+        let rotations = events.iter().filter(|event| matches!(event.fault, Fault::Rotation(0..3))).count();
+        assert_eq!((kills, rotations, events.len()), (40, 20, 120));
         for event in &events {
             let Fault::Link { from, to, .. } = event.fault else { continue };
             assert!(from != to && from < 3 && to < 3, "{event:?}");

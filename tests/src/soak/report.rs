@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_common::wire::control::TrackingState;
-use postrider_common::{EnvelopeId, TrackingId};
+use postrider_common::{EnvelopeId, FailureClass, TrackingId};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -36,6 +36,8 @@ pub struct Report {
     pub kills: usize,
     /// Ways that were broken and mended.
     pub cuts: usize,
+    /// Keys that were changed.
+    pub rotations: usize,
     /// Whatever else went wrong, such as a relay that ended by itself.
     pub broken: usize,
     /// What was lost, duplicated or broken, one line each.
@@ -65,11 +67,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accepted, delivered, expired, lost, duplicated, kills, cuts, .. } = self;
+        let Self { accepted, delivered, expired, lost, duplicated, kills, cuts, rotations, .. } = self;
         write!(
             f,
             "accepted={accepted} delivered={delivered} expired={expired} lost={lost} duplicated={duplicated} \
-             kills={kills} cuts={cuts}"
+             kills={kills} cuts={cuts} rotations={rotations}"
         )
     }
 }
@@ -86,6 +88,7 @@ pub(super) async fn close(
         delivered: world.ledger.count_delivered(),
         kills: counts.kills,
         cuts: counts.cuts,
+        rotations: counts.rotations,
         ..Report::default()
     };
     match ended {
@@ -94,6 +97,11 @@ pub(super) async fn close(
         Ok(()) => account_for_the_rest(&world, &mut report).await,
     }
     world.ledger.faults().into_iter().for_each(|fault| report.add(fault));
+    for relay in &world.relays {
+        let log = world.cluster.log(relay).await?;
+        let refusals = log.lines().filter(|line| line.contains(FailureClass::TlsPinMismatch.slug()));
+        refusals.for_each(|line| report.add(Fault::Broken(format!("{relay} refused a key: {line}"))));
+    }
     if report.is_clean() {
         // Tasks that are over hold nothing.
         if let Some(world) = Arc::into_inner(world) {
@@ -188,9 +196,14 @@ mod tests {
 
     #[test]
     fn the_line_says_it_all() {
-        let report = Report { accepted: 5, delivered: 4, expired: 1, kills: 2, cuts: 3, ..Report::default() };
+        let (kills, cuts, rotations) = (2, 3, 1);
+        let report =
+            Report { accepted: 5, delivered: 4, expired: 1, kills, cuts, rotations, ..Report::default() };
         assert!(report.is_clean());
-        assert_eq!(report.to_string(), "accepted=5 delivered=4 expired=1 lost=0 duplicated=0 kills=2 cuts=3");
+        assert_eq!(
+            report.to_string(),
+            "accepted=5 delivered=4 expired=1 lost=0 duplicated=0 kills=2 cuts=3 rotations=1"
+        );
     }
 
     #[test]
@@ -228,7 +241,10 @@ mod tests {
         arrive(3, &twice);
 
         let report = close(Arc::clone(&world), directory, Ok(())).await.unwrap();
-        assert_eq!(report.to_string(), "accepted=4 delivered=2 expired=1 lost=1 duplicated=1 kills=0 cuts=0");
+        assert_eq!(
+            report.to_string(),
+            "accepted=4 delivered=2 expired=1 lost=1 duplicated=1 kills=0 cuts=0 rotations=0"
+        );
         assert!(!report.is_clean());
         assert_eq!(report.details.len(), 2, "{:?}", report.details);
         let kept = report.kept.unwrap();
