@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod identity;
 pub mod init;
 pub mod invite;
+mod owner;
 pub mod peer;
 pub mod place;
 pub mod queue;

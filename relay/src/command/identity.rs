@@ -16,6 +16,7 @@ use postrider_common::clock::{Clock, SystemClock};
 use postrider_federation::{Identity, IdentityError};
 
 use super::announcement::{Host, block};
+use super::owner::become_owner;
 use super::queue::AdminCommandError;
 use super::show::facts;
 use crate::config::{Config, ConfigErrors};
@@ -32,7 +33,8 @@ pub enum IdentityCommand {
     ///
     /// The first call makes the next key, to be announced: hand the output of `identity export` to your peers, and publish what
     /// `postrider dns` prints. The second call puts it in the current one's place, and is refused before
-    /// `federation.key_announcement` is over, since peers that do not know the next key yet would refuse this relay.
+    /// `federation.key_announcement` is over, since peers that do not know the next key yet would refuse this relay. Called by
+    /// root, it goes on as the user whose the data directory is.
     Rotate(RotateArgs),
     /// Print what another relay's administrator needs: domain, records, and the pins of the current and the next key.
     Export(ExportArgs),
@@ -163,6 +165,8 @@ fn show(args: &IdentityArgs, out: &mut dyn Write) -> Result<(), IdentityCommandE
 
 fn rotate(args: &RotateArgs, clock: &dyn Clock, out: &mut dyn Write) -> Result<(), IdentityCommandError> {
     let config = Config::load(&args.place.config)?;
+    become_owner(&config.data_dir)
+        .map_err(|error| IdentityCommandError::File { path: config.data_dir.clone(), error })?;
     let now = clock.now();
     let Some(next) = Next::of(&config)? else {
         let next = Next::make(&config, now)?;

@@ -11,6 +11,7 @@ use postrider_common::Domain;
 use serde::Serialize;
 
 use super::identity::{ExportArgs, IdentityCommandError, export, tell_running_relay};
+use super::owner::become_owner;
 use super::queue::AdminCommandError;
 use super::show::{Cell, Style, facts, table};
 use crate::config::{
@@ -34,7 +35,9 @@ pub enum PeerCommand {
     /// Take another administrator's block: its relay is a peer from then on.
     ///
     /// It is checked like the configuration and written into a file of its own in the data directory, in place of one about
-    /// the same domain; a running relay reads it at once. What the configuration file itself lists is changed there.
+    /// the same domain; a running relay reads it at once. What the configuration file itself lists is changed there. All that
+    /// was taken is shown. What says more than `peer export` does, such as an address or an authority, is taken only with
+    /// `--beyond-pins`. Called by root, it goes on as the user whose the data directory is.
     Import(ImportArgs),
     /// Take a peer out again that was imported. A running relay closes its connections at once.
     Remove(OneArgs),
@@ -71,6 +74,9 @@ pub struct ImportArgs {
     /// The file with the block; `-` for standard input.
     #[arg(value_name = "BLOCK")]
     block: PathBuf,
+    /// Take what is trusted more than the keys in the block: another mode of trust, an authority, addresses, limits.
+    #[arg(long)]
+    beyond_pins: bool,
 }
 
 /// Why the command failed.
@@ -97,6 +103,19 @@ pub enum PeerCommandError {
         file: PathBuf,
         /// How many there are.
         count: usize,
+    },
+    /// It asks for more than another administrator can be expected to.
+    #[error(
+        "{}: {domain} asks for more than to be known by its key: {}. Whoever has looked at that takes it with `--beyond-pins`",
+        file.display(), more.join("; ")
+    )]
+    Beyond {
+        /// Where it was read from.
+        file: PathBuf,
+        /// Which peer.
+        domain: Domain,
+        /// What it asks for, such as `trust = "webpki"`.
+        more: Vec<String>,
     },
     /// The peer is not there.
     #[error("{0} is no peer")]
@@ -135,7 +154,7 @@ impl PeerCommandError {
         match self {
             Self::Config(errors) => errors.exit(),
             Self::Export(error) => error.exit(),
-            Self::Block { .. } | Self::Count { .. } => Exit::Data,
+            Self::Block { .. } | Self::Count { .. } | Self::Beyond { .. } => Exit::Data,
             Self::NoSuchPeer(_) => Exit::Unavailable,
             Self::Listed { .. } => Exit::CannotCreate,
             Self::File { error, .. } if error.kind() == io::ErrorKind::NotFound => Exit::Unavailable,
@@ -213,23 +232,54 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), PeerCommandError> {
 fn show(args: &OneArgs, out: &mut dyn Write) -> Result<(), PeerCommandError> {
     let config = Config::load(&args.config)?;
     let peer = find(&config, &args.domain)?;
-    let shown = document(&config, peer);
+    Ok(out.write_all(described(&config, peer).as_bytes())?)
+}
+
+/// Everything that is set for a peer.
+fn described(config: &Config, peer: &PeerConfig) -> String {
+    let shown = document(config, peer);
     let ca = match &peer.trust {
         TrustConfig::PrivateCa { ca, .. } => Some(ca.display().to_string()),
         _ => None,
     };
     let file = if shown.imported { peer_file(&config.data_dir, &peer.domain) } else { config.file.clone() };
     let joined = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
-    let shown = facts([
+    facts([
         ("domain", Some(shown.domain.to_string())),
         ("direction", Some(shown.direction.to_owned())),
         ("trust", Some(shown.trust.to_owned())),
         ("pins", joined(&shown.pins)),
         ("authority", ca),
         ("addresses", joined(&shown.addresses)),
+        ("batches in flight", peer.batches_in_flight.map(|count| count.to_string())),
+        ("envelopes per second", peer.envelopes_per_second.map(|count| count.to_string())),
         ("listed in", Some(file.display().to_string())),
-    ]);
-    Ok(out.write_all(shown.as_bytes())?)
+    ])
+}
+
+/// What a peer asks for beyond being known by its key, and that could do harm: whose word counts for it, where it is sent
+/// to, how much it may bring.
+fn beyond_pins(peer: &PeerConfig) -> Vec<String> {
+    let mut more = Vec::new();
+    match &peer.trust {
+        TrustConfig::Pinned { .. } => {}
+        TrustConfig::PrivateCa { ca, .. } => {
+            more.push(format!("trust = \"private-ca\" with ca = \"{}\"", ca.display()));
+        }
+        TrustConfig::Dane => more.push("trust = \"dane\"".into()),
+        TrustConfig::WebPki => more.push("trust = \"webpki\"".into()),
+    }
+    if !peer.addresses.is_empty() {
+        let addresses: Vec<_> = peer.addresses.iter().map(|address| format!("\"{address}\"")).collect();
+        more.push(format!("addresses = [{}]", addresses.join(", ")));
+    }
+    if let Some(count) = peer.batches_in_flight {
+        more.push(format!("batches_in_flight = {count}"));
+    }
+    if let Some(count) = peer.envelopes_per_second {
+        more.push(format!("envelopes_per_second = {count}"));
+    }
+    more
 }
 
 fn import(args: &ImportArgs, input: &mut dyn Read, out: &mut dyn Write) -> Result<(), PeerCommandError> {
@@ -247,9 +297,15 @@ fn import(args: &ImportArgs, input: &mut dyn Read, out: &mut dyn Write) -> Resul
     if is_known && !path.exists() {
         return Err(PeerCommandError::Listed { domain: peer.domain.clone(), file: config.file });
     }
+    let more = beyond_pins(peer);
+    if !args.beyond_pins && !more.is_empty() {
+        return Err(PeerCommandError::Beyond { file, domain: peer.domain.clone(), more });
+    }
+    become_owner(&config.data_dir).map_err(|error| failed(&config.data_dir, error))?;
     write(&directory, &path, &text)?;
     let word = if is_known { "is changed" } else { "is a peer" };
-    writeln!(out, "{} {word}: {}", peer.domain, path.display())?;
+    writeln!(out, "{} {word}: {}\n", peer.domain, path.display())?;
+    writeln!(out, "{}", described(&config, peer))?;
     if config.federation.policy == FederationPolicy::Closed {
         writeln!(
             out,
@@ -263,6 +319,7 @@ fn import(args: &ImportArgs, input: &mut dyn Read, out: &mut dyn Write) -> Resul
 fn remove(args: &OneArgs, out: &mut dyn Write) -> Result<(), PeerCommandError> {
     let config = Config::load(&args.config)?;
     find(&config, &args.domain)?;
+    become_owner(&config.data_dir).map_err(|error| failed(&config.data_dir, error))?;
     let path = peer_file(&config.data_dir, &args.domain);
     match fs::remove_file(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

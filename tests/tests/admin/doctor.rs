@@ -7,6 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
+use postrider::config::peer_file;
 use postrider_common::clock::{Clock, SystemClock};
 use postrider_tests::authority::{Authority, AuthorityError, Certified, Leaf, Usage, self_signed};
 use postrider_tests::cluster::Cluster;
@@ -119,6 +120,18 @@ async fn each_case_is_told_apart() {
     tell("no record", examined(&cluster).await);
     let (code, _, error) = ask_anyhow(&cluster, &["queue", "list"]).await;
     assert_eq!(code, Some(0), "the relay was not touched: {error}");
+    cluster.shut_down().await.unwrap();
+
+    let cluster = Cluster::builder([ALPHA, BETA]).pinned().start().await.unwrap();
+    tell("pinned", examined(&cluster).await);
+    let data = cluster.directory(ALPHA).unwrap().join("data");
+    let known = peer_file(&data, &BETA.parse().unwrap());
+    let other = fs::read_to_string(&known)
+        .unwrap()
+        .replace("pins = [\"", &format!("pins = [\"{}\", \"", "0a".repeat(32)));
+    let (kept, _) = other.rsplit_once(", ").unwrap();
+    fs::write(&known, format!("{kept}]\n")).unwrap();
+    tell("another key", examined(&cluster).await);
     cluster.shut_down().await.unwrap();
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/admin/doctor.txt");

@@ -162,6 +162,85 @@ async fn a_block_that_is_none_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_block_that_asks_for_more_than_its_key_is_taken_with_open_eyes_only() {
+    let (alpha, beta) = (Made::new(ALPHA).await, Made::new(BETA).await);
+    let certificate = beta.config.with_file_name("data").join("identity/certificate.pem");
+    let certificate = alpha.write("beta-ca.pem", &fs::read_to_string(certificate).unwrap());
+    let entry = "[[federation.peers]]\ndomain = \"beta.example\"\n";
+    let pins = format!("pins = [\"{}\"]\n", "0a".repeat(32));
+    for (more, shown) in [
+        (format!("{pins}addresses = [\"10.0.0.1:443\"]\n"), "addresses = [\"10.0.0.1:443\"]".to_owned()),
+        (
+            format!("trust = \"private-ca\"\nca = \"{certificate}\"\n"),
+            format!("trust = \"private-ca\" with ca = \"{certificate}\""),
+        ),
+        ("trust = \"webpki\"\n".to_owned(), "trust = \"webpki\"".to_owned()),
+        ("trust = \"dane\"\n".to_owned(), "trust = \"dane\"".to_owned()),
+        (format!("{pins}envelopes_per_second = 70\n"), "envelopes_per_second = 70".to_owned()),
+    ] {
+        let file = alpha.write("block", &format!("{entry}{more}"));
+        let (code, out, error) = alpha.ask(&["peer", "import", &file]).await;
+        assert_eq!((code, out.as_str()), (Some(65), ""), "{error}");
+        assert!(error.contains(&format!("asks for more than to be known by its key: {shown}. ")), "{error}");
+        assert_eq!(alpha.told(&["peer", "list"]).await, "no peer is listed\n");
+        let said = alpha.told(&["peer", "import", "--beyond-pins", &file]).await;
+        let value = shown.rsplit(" = ").next().unwrap().trim_matches(['[', ']', '"']).to_owned();
+        assert!(said.contains(&value), "{value}: {said}");
+        alpha.told(&["peer", "remove", BETA]).await;
+    }
+}
+
+/// Files in a directory belong to whoever could put a link there: root does not follow it.
+#[tokio::test]
+async fn root_writes_nothing_through_links_that_the_relays_user_has_made() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can be led astray like that");
+    }
+    let (alpha, beta) = (Made::new(ALPHA).await, Made::new(BETA).await);
+    let block = alpha.write("beta.block", &beta.told(&["peer", "export"]).await);
+    let home = alpha.config.parent().unwrap();
+    let data = home.join("data");
+    let of_nobody =
+        std::process::Command::new("chown").arg("-R").arg("65534:65534").arg(home).status().unwrap();
+    assert!(of_nobody.success());
+    for path in [home, home.parent().unwrap()] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let outside = tempfile::tempdir().unwrap();
+    let precious = outside.path().join("precious");
+    fs::write(&precious, "of root's").unwrap();
+    fs::set_permissions(&precious, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let link = |from: &std::path::Path, to: &std::path::Path| std::os::unix::fs::symlink(to, from).unwrap();
+    fs::create_dir(data.join("peers.d")).unwrap();
+    assert!(
+        std::process::Command::new("chown")
+            .arg("65534:65534")
+            .arg(data.join("peers.d"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    link(&data.join("peers.d/beta.example.new"), &precious);
+    link(&data.join("identity-next"), outside.path());
+    for arguments in [&["peer", "import", &block][..], &["identity", "rotate"]] {
+        let (code, _, error) = alpha.ask(arguments).await;
+        assert_eq!(code, Some(77), "{arguments:?}: {error}");
+    }
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "of root's");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+
+    // Without the links, what root has done is the relay's.
+    fs::remove_file(data.join("peers.d/beta.example.new")).unwrap();
+    fs::remove_file(data.join("identity-next")).unwrap();
+    alpha.told(&["peer", "import", &block]).await;
+    alpha.told(&["identity", "rotate"]).await;
+    for file in ["peers.d/beta.example.toml", "identity-next/key.pem"] {
+        let file = fs::metadata(data.join(file)).unwrap();
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&file), 65_534);
+    }
+}
+
+#[tokio::test]
 async fn the_next_key_is_told_with_the_current_one() {
     let alpha = Made::new(ALPHA).await;
     let (code, _, error) = alpha.ask(&["identity", "rotate"]).await;

@@ -2,11 +2,12 @@
 //!
 //! `identity-next/` has its certificate, its key, and since when it is announced. To use it, the two directories change
 //! places in one step; the current one's then goes to `identity-previous/`. Whenever that is interrupted, there is a whole
-//! identity in `identity/`.
+//! identity in `identity/`, and none that was used is ever taken for the next one: since when it is announced stands in the
+//! next one's directory only.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use postrider_common::Timestamp;
@@ -81,7 +82,6 @@ impl Next {
         write(&directory.join("key.pem"), generated.key_pem.as_bytes(), 0o600)?;
         // The last one: without it the others are nothing.
         write(&directory.join(SINCE), format!("{}\n", now.as_secs()).as_bytes(), 0o644)?;
-        hand_over(config, &directory)?;
         sync(&directory)?;
         sync(&config.data_dir)?;
         Self::of(config)?.ok_or_else(|| failed(&directory, io::Error::other("is not there")))
@@ -90,11 +90,12 @@ impl Next {
     /// Puts it in the current one's place.
     pub(super) fn use_it(&self, config: &Config) -> Result<(), IdentityCommandError> {
         let (current, next) = (current(config), next(config));
+        // From an earlier change that was interrupted: it would go with the current one to the next one's place.
+        forget_announcement(&current)?;
         renameat_with(CWD, &next, CWD, &current, RenameFlags::EXCHANGE)
             .map_err(|error| failed(&current, error.into()))?;
         sync(&config.data_dir)?;
-        let since = current.join(SINCE);
-        fs::remove_file(&since).map_err(|error| failed(&since, error))?;
+        forget_announcement(&current)?;
         put_away(config)
     }
 }
@@ -113,18 +114,14 @@ fn put_away(config: &Config) -> Result<(), IdentityCommandError> {
     sync(&config.data_dir)
 }
 
-/// Gives the files to whoever has the current ones: the command may be run by root, and the relay by another.
-fn hand_over(config: &Config, directory: &Path) -> Result<(), IdentityCommandError> {
-    let key = current(config).join("key.pem");
-    let owner = fs::metadata(&key).map_err(|error| failed(&key, error))?;
-    let files = ["certificate.pem", "key.pem", SINCE].map(|name| directory.join(name));
-    for path in files.iter().chain([&directory.to_owned()]) {
-        let own = fs::metadata(path).map_err(|error| failed(path, error))?;
-        if (own.uid(), own.gid()) != (owner.uid(), owner.gid()) {
-            chown(path, Some(owner.uid()), Some(owner.gid())).map_err(|error| failed(path, error))?;
-        }
+/// Takes the announcement away from an identity that is not the next one any more, however it came to have it.
+fn forget_announcement(directory: &Path) -> Result<(), IdentityCommandError> {
+    let since = directory.join(SINCE);
+    match fs::remove_file(&since) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(|error| failed(&since, error))?,
     }
-    Ok(())
+    sync(directory)
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityCommandError> {

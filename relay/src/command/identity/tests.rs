@@ -84,6 +84,31 @@ fn a_change_that_was_interrupted_leaves_a_whole_identity() {
 }
 
 #[test]
+fn a_key_that_was_used_never_comes_back() {
+    let (_dir, file) = made();
+    let clock = ManualClock::new(START);
+    let mut used = pins(&file);
+    rotated(&file, &clock, true).0.unwrap();
+    let data = Config::load(&file).unwrap().data_dir;
+    let (current, next) = (data.join("identity"), data.join("identity-next"));
+    // The directories have changed places, and the announcement is still with what is the current one now.
+    let aside = data.join("aside");
+    for (from, to) in [(&current, &aside), (&next, &current), (&aside, &next)] {
+        fs::rename(from, to).unwrap();
+    }
+    assert!(current.join("announced-since").exists());
+    for _ in 0..3 {
+        used.push(pins(&file).remove(0));
+        rotated(&file, &clock, true).0.unwrap();
+        let announced = pins(&file);
+        assert_eq!(announced.len(), 2);
+        assert!(!used.contains(&announced[1]), "{announced:?} after {used:?}");
+        rotated(&file, &clock, true).0.unwrap();
+        assert_eq!(pins(&file), announced[1..], "and nothing else is announced");
+    }
+}
+
+#[test]
 fn what_the_administrator_keeps_elsewhere_is_left_to_him() {
     let (dir, file) = made();
     let data = Config::load(&file).unwrap().data_dir;
