@@ -24,19 +24,24 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use postrider_common::MailboxId;
 use postrider_common::secret::Secret;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::control::RelayInfo;
 use postrider_federation::TaskExecutor;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, ClientAddress};
 use crate::exchange::Exchange;
 use crate::store::Window;
 use auth::Authenticator;
 use body::Bodies;
 use origins::Origins;
 use rate::RateLimit;
+
+/// How often a mailbox may say where it is kept: so many times a second, and so many at once. Each may set going whatever
+/// the mailbox holds.
+const BINDINGS: (u32, u32) = (1, 10);
 
 /// How the client edge behaves.
 #[derive(Debug, Clone)]
@@ -78,7 +83,9 @@ struct Shared {
     authenticator: Authenticator,
     bodies: Bodies,
     origins: Origins,
-    rate: RateLimit,
+    rate: RateLimit<ClientAddress>,
+    /// How often each mailbox says where it is kept.
+    bindings: RateLimit<MailboxId>,
     supervisor: Supervisor,
 }
 
@@ -99,8 +106,10 @@ impl Api {
         let bodies = Bodies::new(settings.body_memory, settings.body_timeout);
         let rate = RateLimit::new(settings.rate_per_second, settings.burst);
         let origins = Origins::new(settings.allowed_origins.clone());
+        let (per_second, burst) = BINDINGS;
+        let bindings = RateLimit::new(per_second, burst);
         let supervisor = supervisor.clone();
-        Self(Arc::new(Shared { exchange, settings, authenticator, bodies, origins, rate, supervisor }))
+        Self(Arc::new(Shared { exchange, settings, authenticator, bodies, origins, rate, bindings, supervisor }))
     }
 
     /// Serves one connection, HTTP/1.1 or HTTP/2, until it ends; when the process stops, until the requests that
@@ -166,6 +175,7 @@ impl Api {
     /// Forgets the addresses that have been quiet. To be called now and then.
     pub fn tidy(&self) {
         self.0.rate.tidy();
+        self.0.bindings.tidy();
     }
 }
 

@@ -57,7 +57,14 @@ impl Session {
         }
         let (here_now, there_now) = (self.binding().await?, there.binding().await?);
         let highest = here_now.iter().chain(&there_now).map(Binding::serial).max().unwrap_or_default();
-        let is_it = |binding: &Binding| *binding.domain() == domain && binding.serial() == highest;
+        // One with the serial of another that the old relay has would never be taken there: two devices have moved the
+        // mailbox to two relays at once.
+        let is_taken = |binding: &Binding| {
+            here_now.as_ref().is_some_and(|here| here != binding && here.serial() >= binding.serial())
+        };
+        let is_it = |binding: &Binding| {
+            *binding.domain() == domain && binding.serial() == highest && !is_taken(binding)
+        };
         let binding = match there_now.filter(is_it) {
             // From a time before, when something went wrong after this.
             Some(binding) => binding,

@@ -1,5 +1,6 @@
-//! How much one client address may ask for without saying who it is.
+//! How much one client address may ask for without saying who it is, and how often a mailbox may be moved.
 
+use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -7,30 +8,29 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
 use super::problem::ApiError;
-use crate::admission::ClientAddress;
 
-/// A token bucket for each client address.
+/// A token bucket for each client address, or for each of something else.
 #[derive(Debug)]
-pub(super) struct RateLimit {
-    buckets: DefaultKeyedRateLimiter<ClientAddress>,
+pub(super) struct RateLimit<K: Hash + Eq + Clone> {
+    buckets: DefaultKeyedRateLimiter<K>,
     burst: u32,
 }
 
-impl RateLimit {
+impl<K: Hash + Eq + Clone> RateLimit<K> {
     pub(super) fn new(per_second: u32, burst: u32) -> Self {
         let at_least_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
         Self { buckets: DefaultKeyedRateLimiter::keyed(quota), burst: burst.max(1) }
     }
 
-    /// Takes `count` from the client's bucket. A count above the burst, which could never be had, empties it.
-    pub(super) fn take(&self, client: ClientAddress, count: usize) -> Result<(), ApiError> {
+    /// Takes `count` from the bucket of `whom`. A count above the burst, which could never be had, empties it.
+    pub(super) fn take(&self, whom: K, count: usize) -> Result<(), ApiError> {
         let count = u32::try_from(count).unwrap_or(u32::MAX).min(self.burst);
         let Some(count) = NonZeroU32::new(count) else {
             return Ok(());
         };
         let limited = |wait| ApiError::RateLimited { retry_after: wait };
-        match self.buckets.check_key_n(&client, count) {
+        match self.buckets.check_key_n(&whom, count) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(not_until)) => Err(limited(not_until.wait_time_from(DefaultClock::default().now()))),
             // Not reached: the count is at most the burst.
@@ -48,6 +48,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::admission::ClientAddress;
 
     fn client(text: &str) -> ClientAddress {
         text.parse::<IpAddr>().unwrap().into()

@@ -20,6 +20,9 @@ use super::{
 
 /// More than an envelope goes on: what is told of one in a ring of moves has an end.
 const MOST_MOVES: usize = 16;
+/// What mailboxes that have moved hold gets no more than one part in so many of a destination's queue: whoever can fill
+/// mailboxes and move them must not keep everybody else's envelopes out. It stays where it is meanwhile.
+const HELD_SHARE: u64 = 2;
 /// How many keys are looked at together.
 const PAGE: usize = 64;
 
@@ -101,8 +104,9 @@ impl<K: Kv> Group<'_, K> {
         let mut record = self.destination_or_new(domain, now)?;
         let bytes = length(envelope)?;
         let limits = &self.rules.limits;
-        if record.items >= limits.queue_items
-            || record.bytes.saturating_add(bytes.into()) > limits.queue_bytes
+        let share = if onward.is_some_and(|onward| onward.is_held) { HELD_SHARE } else { 1 };
+        if record.items >= limits.queue_items.div_ceil(share)
+            || record.bytes.saturating_add(bytes.into()) > limits.queue_bytes / share
         {
             return Ok(Enqueued::QueueFull);
         }

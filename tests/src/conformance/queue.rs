@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::store::{
-    Backoff, Destination, Enqueued, Leased, QUARANTINE_ITEMS, Quarantined, Settlement, Store, StoreLimits,
-    TrackingEnd, Verdict, Window,
+    Backoff, Destination, Enqueued, Leased, Onward, QUARANTINE_ITEMS, Quarantined, SentOn, Settlement,
+    Source, Store, StoreLimits, TrackingEnd, Verdict, Window,
 };
 use postrider_common::backoff::MAX_RETRY_AFTER;
-use postrider_common::{Domain, Draft, Envelope, FailureClass, Timestamp, TrackingId};
+use postrider_common::{Domain, Draft, EntryId, Envelope, FailureClass, Timestamp, TrackingId};
 
 use super::{ALL, DAY, HOUR, NOW, Subject, domain, envelope, leased_bodies, mailbox, open};
 
@@ -261,6 +261,25 @@ pub async fn bounds_a_destination(subject: &impl Subject) {
     settle(&store, &b, &held[0], Verdict::Delivered, NOW).await;
     let third = store.enqueue(b, batch[2..].into(), NOW).await.unwrap();
     assert!(matches!(third[..], [Enqueued::Queued(_)]));
+}
+
+/// What mailboxes that have moved hold leaves room for the others.
+pub async fn leaves_room_beside_what_was_held(subject: &impl Subject) {
+    let store = subject.open(StoreLimits { queue_items: 4, ..StoreLimits::default() }).unwrap();
+    let b = domain("b.example");
+    let onward = Onward { moves: 0, is_held: true };
+    let sent_on = |number: u64| {
+        let source = Source::Held { entry: EntryId(number), serial: 1 };
+        SentOn { envelope: envelope(1, &number.to_string()), onward, source }
+    };
+    let held = store.enqueue_onward(b.clone(), (0..3).map(sent_on).collect(), NOW).await.unwrap();
+    assert!(matches!(held[..], [Enqueued::Queued(_), Enqueued::Queued(_), Enqueued::QueueFull]), "{held:?}");
+    let batch = ["a", "b", "c"].map(|body| envelope(1, body));
+    let others = store.enqueue(b, batch.into(), NOW).await.unwrap();
+    assert!(
+        matches!(others[..], [Enqueued::Queued(_), Enqueued::Queued(_), Enqueued::QueueFull]),
+        "{others:?}"
+    );
 }
 
 /// A destination is listed while it has items or a back-off; a back-off stays until it is cleared, across restarts.

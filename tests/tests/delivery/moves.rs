@@ -156,6 +156,26 @@ async fn an_old_binding_is_refused() {
 }
 
 #[tokio::test]
+async fn two_devices_that_move_a_mailbox_to_two_relays_at_once_do_not_block_each_other() {
+    let cluster = cluster().await;
+    let bob = cluster.user(BETA).await.unwrap();
+    // Both have found out the same serial; the other one was faster at the old relay.
+    let there = register_at(&cluster, &bob, GAMMA).await;
+    register_at(&cluster, &bob, ALPHA).await;
+    bind(&there, GAMMA, 1).await;
+    bind(&bob, ALPHA, 1).await;
+    let session = bob.session().await.unwrap();
+    session.move_to(&cluster.client(GAMMA).unwrap()).await.unwrap();
+    let gamma = bob.identity().at(GAMMA.parse().unwrap());
+    assert_eq!(session.binding().await.unwrap(), Some(gamma.binding(2)));
+    // What was interrupted after the new relay was told goes on with the same.
+    bind(&there, GAMMA, 9).await;
+    session.move_to(&cluster.client(GAMMA).unwrap()).await.unwrap();
+    assert_eq!(session.binding().await.unwrap(), Some(gamma.binding(9)));
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test]
 async fn going_round_in_circles_ends() {
     let cluster = Cluster::start([ALPHA, BETA, GAMMA, DELTA]).await.unwrap();
     let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(BETA).await.unwrap());

@@ -289,6 +289,15 @@ async fn a_mailbox_that_is_not_there_and_a_device_too_many_are_said() {
         let answer = alpha.call_as(&owner, "PUT /v1/mailbox/binding", headers, body.as_bytes()).await;
         answer.assert_problem(what, status, slug);
     }
+    let mut statuses = Vec::new();
+    for _ in 0..30 {
+        let answer = alpha.call_as(&owner, "PUT /v1/mailbox/binding", &[JSON], unsigned.as_bytes()).await;
+        statuses.push(answer.status.as_u16());
+        if answer.status == 429 {
+            answer.assert_problem("again and again", 429, "rate-limited");
+        }
+    }
+    assert!(statuses.contains(&429), "{statuses:?}");
     for query in ["wait=x", "wait=-1", "after=1.5", "after="] {
         let line = format!("GET /v1/mailbox/entries?{query}");
         alpha.call_as(&owner, &line, &[], b"").await.assert_problem(query, 400, "malformed");

@@ -1,12 +1,14 @@
 //! What DNS says, as the resolver understands it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use postrider_common::FailureClass;
 use postrider_federation::Resolve;
 use postrider_federation::discovery::{Proof, Target, Validation, order};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use super::lab::Lab;
 use super::relay::domain;
@@ -117,14 +119,22 @@ async fn targets_come_in_their_order() {
     let (dns, _) = lab.ask();
     let many = domain("many.signed");
     let srv = dns.srv(&many).await.unwrap();
-    let mut firsts = BTreeSet::new();
-    for _ in 0..1000 {
-        let targets = order(&many, &srv.records, &mut rand::rng()).unwrap();
+    let mut firsts = BTreeMap::<u16, u32>::new();
+    let mut random = StdRng::seed_from_u64(7);
+    // In an order of their own: DNS gives them in any.
+    let mut records = srv.records.clone();
+    records.sort_by_key(|record| record.port);
+    for _ in 0..10_000 {
+        let targets = order(&many, &records, &mut random).unwrap();
         let ports: Vec<_> = targets.iter().map(|target| target.port).collect();
         assert_eq!((ports.len(), ports[3]), (4, 4), "the higher number comes last");
-        firsts.insert(ports[0]);
+        *firsts.entry(ports[0]).or_default() += 1;
     }
-    assert!(firsts.contains(&2) && firsts.contains(&3), "{firsts:?}");
+    // RFC 2782: of the numbers from 0 to 100 one is the first one's that has no weight, ten are the second one's.
+    for (port, share) in [(1, 1), (2, 10), (3, 90)] {
+        let (count, expected) = (firsts[&port], 10_000 * share / 101);
+        assert!(count.abs_diff(expected) < 150, "{port} came first {count} times, not about {expected}");
+    }
     let declined = domain("declined.signed");
     let failure = order(&declined, &dns.srv(&declined).await.unwrap().records, &mut rand::rng()).unwrap_err();
     assert_eq!(failure.class, FailureClass::DiscoveryDeclined);

@@ -169,14 +169,15 @@ impl Checkpoints {
         let base = Arc::clone(&self.shared.tables().base);
         let expected = self.copied.expected(base.bytes()).max(self.copied.failed_at);
         let least = expected.saturating_mul(growth.of) / growth.over;
-        let file_bytes = base.file_bytes()?;
+        let Ok(file_bytes) = base.file_bytes() else { return Ok(()) };
         if file_bytes <= least.max(self.shared.sizes.base_bytes) {
             return Ok(());
         }
         match self.shared.copy(&base) {
             Ok(Some((name, copy))) => {
                 recovery::point_to(&self.shared.path, &name)?;
-                self.copied = Copied { bytes: copy.bytes(), file_bytes: copy.file_bytes()?, failed_at: 0 };
+                let copied_bytes = copy.file_bytes().unwrap_or(file_bytes);
+                self.copied = Copied { bytes: copy.bytes(), file_bytes: copied_bytes, failed_at: 0 };
                 self.shared.write_tables().base = Arc::new(copy);
                 base.retire();
             }
