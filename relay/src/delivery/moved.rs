@@ -57,7 +57,7 @@ impl Moves<'_> {
                 newest.insert(*answered.mailbox(), binding);
             }
             let Some(newest) = newest.get(answered.mailbox()) else { continue };
-            let Onward { moves, is_held } = item.onward.unwrap_or(Onward { moves: 0, is_held: false });
+            let Onward { moves, held } = item.onward.unwrap_or(Onward { moves: 0, held: None });
             match follow(&self.delivery.0.domain, self.destination, answered, newest, moves) {
                 Follow::Again => {}
                 Follow::Loop => {
@@ -66,7 +66,7 @@ impl Moves<'_> {
                 Follow::Local | Follow::Remote(_) => moving.push(Moving {
                     item,
                     binding: newest.clone(),
-                    onward: Onward { moves: moves + 1, is_held },
+                    onward: Onward { moves: moves + 1, held },
                 }),
             }
         }
@@ -83,16 +83,21 @@ impl Moves<'_> {
     ) -> Result<BTreeMap<ItemId, Verdict>, StoreError> {
         let mut moving = Vec::new();
         for item in items {
-            let Some(onward @ Onward { is_held: true, moves }) = item.onward else { continue };
-            // Where it was sent may know better than its owner has told here: it is not sent round and round.
-            if moves >= MAX_MOVES {
-                continue;
-            }
+            let Some(Onward { moves, held: Some(followed) }) = item.onward else { continue };
             let state = self.delivery.0.store.mailbox(*item.envelope.mailbox()).await?;
             let binding = state.and_then(|state| state.binding);
-            if let Some(binding) = binding.filter(|binding| binding.domain() != self.destination) {
-                moving.push(Moving { item, binding, onward: Onward { moves: moves + 1, ..onward } });
-            }
+            let Some(binding) = binding.filter(|binding| binding.domain() != self.destination) else {
+                continue;
+            };
+            // What its owner has said since it was sent on begins it all anew. But where it was sent may know better than
+            // its owner has told here: it is not sent round and round.
+            let moves = match binding.serial() > followed {
+                true => 0,
+                false if moves < MAX_MOVES => moves + 1,
+                false => continue,
+            };
+            let held = Some(followed.max(binding.serial()));
+            moving.push(Moving { item, binding, onward: Onward { moves, held } });
         }
         let mut verdicts = BTreeMap::new();
         self.send_on(moving, now, &mut verdicts).await?;

@@ -6,7 +6,7 @@ mod waiting;
 use std::time::Duration;
 
 use postrider_common::clock::Clock;
-use postrider_common::{Draft, EntryId, FailureClass, MailboxId, Outcome};
+use postrider_common::{Binding, DeviceId, Draft, EntryId, FailureClass, MailboxId, Outcome};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -306,7 +306,7 @@ async fn what_is_held_outlives_a_destination_that_is_given_up() {
             let draft = Draft::new(MailboxId::from_bytes([1; 32]), START + 30 * DAY, vec![number]);
             SentOn {
                 envelope: draft.finish().unwrap(),
-                onward: Onward { moves: 0, is_held: true },
+                onward: Onward { moves: 0, held: Some(1) },
                 source: Source::Held { entry: EntryId(number.into()), serial: 1 },
             }
         })
@@ -324,6 +324,38 @@ async fn what_is_held_outlives_a_destination_that_is_given_up() {
         bench.pass(Duration::from_secs(60)).await;
     }
     assert!(bench.clock.now() < START + DAY, "it was tried again");
+}
+
+#[tokio::test]
+async fn what_is_held_follows_each_word_of_its_owners_however_often_it_has_been_sent_on() {
+    let refused = Ok(Outcome::reject(FailureClass::NoSuchMailbox));
+    let peer = Peer::new(vec![refused; 1000]);
+    let bench = Bench::new(&peer);
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let mailbox = MailboxId::from_bytes(key.verifying_key().to_bytes());
+    bench.store.register(mailbox, DeviceId::from_bytes([1; 32]), START).await.unwrap();
+    let here = |serial| Binding::sign(&key, bench.delivery.0.domain.clone(), serial);
+    bench.store.put_binding(here(7), true).await.unwrap();
+    // One has followed what its owner has said last, and the others that it has been sent to: it stays where it is.
+    for (number, held) in [(1, 7), (2, 6)] {
+        let draft = Draft::new(mailbox, START + 30 * DAY, vec![number]);
+        let sent_on = SentOn {
+            envelope: draft.finish().unwrap(),
+            onward: Onward { moves: crate::route::MAX_MOVES, held: Some(held) },
+            source: Source::Held { entry: EntryId(number.into()), serial: held },
+        };
+        bench.store.enqueue_onward(bench.destination.clone(), vec![sent_on], START).await.unwrap();
+    }
+    let entries = async || bench.store.mailbox(mailbox).await.unwrap().unwrap().entries;
+    while entries().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(entries().await, 1);
+    bench.store.put_binding(here(8), true).await.unwrap();
+    while entries().await < 2 {
+        bench.pass(Duration::from_secs(60)).await;
+    }
+    assert!(bench.clock.now() < START + DAY);
 }
 
 #[tokio::test]

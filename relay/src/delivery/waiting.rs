@@ -105,7 +105,7 @@ impl Worker {
             self.delivery.note_nothing_waits(&self.destination);
             return Ok(Next::At(until));
         }
-        let is_held = |item: &Leased| item.onward.is_some_and(|onward| onward.is_held);
+        let is_held = |item: &Leased| item.onward.is_some_and(|onward| onward.held.is_some());
         let verdict = |item: &Leased| match item.envelope.expires_at() > now {
             // Behind everything else, so that it is in nobody's way.
             true if is_held(item) => Verdict::Retry { reason: class, not_before: now + MAX_RETRY_AFTER },

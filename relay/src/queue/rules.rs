@@ -58,7 +58,7 @@ pub fn spare(
     };
     let is_not_yet = matches!(reason, FailureClass::NoSuchMailbox | FailureClass::NoSuchDevice)
         && attempts < MOVED_ATTEMPTS;
-    if onward.is_held || is_not_yet {
+    if onward.held.is_some() || is_not_yet {
         come_again(reason, Duration::ZERO, envelope, attempts, now, jitter)
     } else {
         verdict

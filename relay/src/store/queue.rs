@@ -104,7 +104,7 @@ impl<K: Kv> Group<'_, K> {
         let mut record = self.destination_or_new(domain, now)?;
         let bytes = length(envelope)?;
         let limits = &self.rules.limits;
-        let share = if onward.is_some_and(|onward| onward.is_held) { HELD_SHARE } else { 1 };
+        let share = if onward.is_some_and(|onward| onward.held.is_some()) { HELD_SHARE } else { 1 };
         if record.items >= limits.queue_items.div_ceil(share)
             || record.bytes.saturating_add(bytes.into()) > limits.queue_bytes / share
         {

@@ -16,7 +16,7 @@ use serde_bytes::ByteArray;
 use super::{Backoff, Met, Onward, StoreError, Tracking, TrackingEnd};
 
 /// The format that this version writes and reads. No release had another one.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// The most bytes of an envelope under one key.
 pub(crate) const PIECE_BYTES: usize = 16 << 10;
 /// A piece with more bytes is no copy.

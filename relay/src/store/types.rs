@@ -152,10 +152,11 @@ pub struct ItemId(pub u64);
 /// How an envelope has come to be queued that has followed a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Onward {
-    /// How many destinations have answered that its mailbox has moved.
+    /// How many destinations have answered that its mailbox has moved, since it has last followed its owner.
     pub moves: u8,
-    /// Whether it was in a mailbox here, so that nobody holds a tracking id: it is not given up before its time is over.
-    pub is_held: bool,
+    /// Present if it was in a mailbox here: the serial of the newest binding that its owner has given this relay and that it
+    /// has followed. Nobody holds a tracking id of it, so it is not given up before its time is over.
+    pub held: Option<u64>,
 }
 
 /// An envelope that follows a binding.

@@ -13,7 +13,7 @@ use postrider_common::{
 
 use super::{ALL, DAY, HOUR, NOW, Subject, device, domain, open};
 
-const ONCE: Onward = Onward { moves: 1, is_held: false };
+const ONCE: Onward = Onward { moves: 1, held: None };
 
 fn key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])
@@ -203,7 +203,7 @@ pub async fn remembers_where_other_mailboxes_are_kept(subject: &impl Subject) {
 pub async fn queues_once_what_goes_on(subject: &impl Subject) {
     let (store, to, once) = (open(subject), domain("b.example"), envelope(1, "once"));
     let held = |serial| Source::Held { entry: EntryId(5), serial };
-    let from_here = Onward { moves: 0, is_held: true };
+    let from_here = Onward { moves: 0, held: Some(1) };
     let plain = store.enqueue(to.clone(), vec![once.clone()], NOW).await.unwrap()[0];
     let Enqueued::Queued(plain) = plain else { unreachable!("it is new") };
     let Enqueued::Queued(first) = send_on(&store, &to, &once, from_here, held(1)).await else {
@@ -247,7 +247,7 @@ pub async fn tracks_an_envelope_that_goes_on(subject: &impl Subject) {
     };
     let (mut from, mut last) = (b.clone(), first);
     for (moves, to) in (1..).zip([&c, &a, &b]) {
-        let onward = Onward { moves, is_held: false };
+        let onward = Onward { moves, held: None };
         let Enqueued::Queued(next) = send_on(&store, to, &once, onward, Source::Item(last)).await else {
             unreachable!("it is new there, or comes from elsewhere")
         };

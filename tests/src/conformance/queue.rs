@@ -267,7 +267,7 @@ pub async fn bounds_a_destination(subject: &impl Subject) {
 pub async fn leaves_room_beside_what_was_held(subject: &impl Subject) {
     let store = subject.open(StoreLimits { queue_items: 4, ..StoreLimits::default() }).unwrap();
     let b = domain("b.example");
-    let onward = Onward { moves: 0, is_held: true };
+    let onward = Onward { moves: 0, held: Some(1) };
     let sent_on = |number: u64| {
         let source = Source::Held { entry: EntryId(number), serial: 1 };
         SentOn { envelope: envelope(1, &number.to_string()), onward, source }

@@ -81,7 +81,7 @@ fn another_mailboxes_binding_says_nothing() {
 fn what_has_followed_a_binding_is_not_given_up_so_soon() {
     let judged =
         |verdict, onward, attempts| spare(verdict, onward, &envelope(30 * 86_400), attempts, NOW, 0.5);
-    let follows = |is_held| Some(Onward { moves: 1, is_held });
+    let follows = |is_held: bool| Some(Onward { moves: 1, held: is_held.then_some(1) });
     let (nobody, full) = (FailureClass::NoSuchMailbox, FailureClass::MailboxFull);
     let failed = Verdict::Failed;
     let hour = |reason| Verdict::Retry { reason, not_before: at(3600) };

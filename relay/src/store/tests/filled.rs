@@ -88,7 +88,7 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
         store.enqueue(domain.clone(), envelopes, NOW).await.unwrap();
     }
     let leased = store.lease(b.clone(), ALL, NOW, NOW + DAY).await.unwrap();
-    let onward = Onward { moves: 1, is_held: false };
+    let onward = Onward { moves: 1, held: None };
     let source = Source::Item(leased[5].tracking);
     let sent_on = SentOn { envelope: envelope(one, 9, 5_000), onward, source };
     let sent_on = store.enqueue_onward(c.clone(), vec![sent_on], NOW).await.unwrap();
