@@ -75,7 +75,7 @@ macro_rules! store_conformance {
             takes_what_waits_by_a_clock_that_was_set_back
             queues_an_envelope_once_per_destination
             queues_a_failed_envelope_again
-            bounds_a_destination,
+            bounds_a_destination
             leaves_room_beside_what_was_held
             keeps_backoffs
             expires_queued_items_but_not_leased_ones

@@ -292,7 +292,7 @@ async fn a_mailbox_that_is_not_there_and_a_device_too_many_are_said() {
     let mut statuses = Vec::new();
     for _ in 0..30 {
         let answer = alpha.call_as(&owner, "PUT /v1/mailbox/binding", &[JSON], unsigned.as_bytes()).await;
-        statuses.push(answer.status.as_u16());
+        statuses.push(answer.status);
         if answer.status == 429 {
             answer.assert_problem("again and again", 429, "rate-limited");
         }
