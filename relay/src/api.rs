@@ -109,7 +109,16 @@ impl Api {
         let (per_second, burst) = BINDINGS;
         let bindings = RateLimit::new(per_second, burst);
         let supervisor = supervisor.clone();
-        Self(Arc::new(Shared { exchange, settings, authenticator, bodies, origins, rate, bindings, supervisor }))
+        Self(Arc::new(Shared {
+            exchange,
+            settings,
+            authenticator,
+            bodies,
+            origins,
+            rate,
+            bindings,
+            supervisor,
+        }))
     }
 
     /// Serves one connection, HTTP/1.1 or HTTP/2, until it ends; when the process stops, until the requests that

@@ -36,7 +36,7 @@ pub(super) async fn devices(api: &Shared, session: Session) -> Answer {
 }
 
 pub(super) async fn bind(api: &Shared, session: Session, statement: BindingStatement) -> Answer {
-    api.bindings.take(session.mailbox, 1)?;
+    api.bindings.take(&session.mailbox, 1)?;
     let binding = statement.of(session.mailbox).map_err(|_| ApiError::BindingRefused)?;
     api.exchange.bind(binding).await?;
     Ok(no_content())

@@ -24,13 +24,13 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
     }
 
     /// Takes `count` from the bucket of `whom`. A count above the burst, which could never be had, empties it.
-    pub(super) fn take(&self, whom: K, count: usize) -> Result<(), ApiError> {
+    pub(super) fn take(&self, whom: &K, count: usize) -> Result<(), ApiError> {
         let count = u32::try_from(count).unwrap_or(u32::MAX).min(self.burst);
         let Some(count) = NonZeroU32::new(count) else {
             return Ok(());
         };
         let limited = |wait| ApiError::RateLimited { retry_after: wait };
-        match self.buckets.check_key_n(&whom, count) {
+        match self.buckets.check_key_n(whom, count) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(not_until)) => Err(limited(not_until.wait_time_from(DefaultClock::default().now()))),
             // Not reached: the count is at most the burst.
@@ -57,18 +57,18 @@ mod tests {
     #[test]
     fn a_burst_is_allowed_and_then_refused_with_a_time() {
         let rate = RateLimit::new(1, 10);
-        rate.take(client("192.0.2.1"), 10).unwrap();
-        let Err(ApiError::RateLimited { retry_after }) = rate.take(client("192.0.2.1"), 5) else {
+        rate.take(&client("192.0.2.1"), 10).unwrap();
+        let Err(ApiError::RateLimited { retry_after }) = rate.take(&client("192.0.2.1"), 5) else {
             panic!("the bucket is empty")
         };
         assert!(retry_after > Duration::from_secs(3) && retry_after <= Duration::from_secs(5));
-        rate.take(client("192.0.2.2"), 10).unwrap();
+        rate.take(&client("192.0.2.2"), 10).unwrap();
     }
 
     #[test]
     fn a_batch_above_the_burst_takes_all_of_it() {
         let rate = RateLimit::new(1, 10);
-        rate.take(client("192.0.2.1"), 256).unwrap();
-        assert!(rate.take(client("192.0.2.1"), 1).is_err());
+        rate.take(&client("192.0.2.1"), 256).unwrap();
+        assert!(rate.take(&client("192.0.2.1"), 1).is_err());
     }
 }

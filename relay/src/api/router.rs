@@ -107,7 +107,7 @@ fn stream_session(api: &Shared, request: &Request<Incoming>) -> Result<Session, 
 
 async fn submit(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
     // One before the body is read, so that bodies of junk are not free; the others once they are counted.
-    api.rate.take(client.address(), 1)?;
+    api.rate.take(&client.address(), 1)?;
     expect_type(&request, wire::CONTENT_TYPE)?;
     let limits = api.exchange.limits();
     let body = api.bodies.read(request, limits.batch_bytes).await?;
@@ -115,18 +115,18 @@ async fn submit(api: &Shared, request: Request<Incoming>, client: &Arc<Admission
     if batch.len() > limits.batch_envelopes {
         return Err(ApiError::TooMany { limit: limits.batch_envelopes });
     }
-    api.rate.take(client.address(), batch.len().saturating_sub(1))?;
+    api.rate.take(&client.address(), batch.len().saturating_sub(1))?;
     let results = api.exchange.submit(batch).await;
     Ok(with_type(submit::encode_results(&results), wire::CONTENT_TYPE))
 }
 
 fn challenge(api: &Shared, client: &Admission) -> Answer {
-    api.rate.take(client.address(), 1)?;
+    api.rate.take(&client.address(), 1)?;
     Ok(json(&api.authenticator.challenge(api.exchange.now())))
 }
 
 async fn open_session(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
-    api.rate.take(client.address(), 1)?;
+    api.rate.take(&client.address(), 1)?;
     let request = read_json(api, request).await?;
     Ok(json(&api.authenticator.open_session(&request, api.exchange.now())?))
 }
@@ -138,7 +138,7 @@ async fn read_json<T: DeserializeOwned>(api: &Shared, request: Request<Incoming>
 }
 
 async fn tracking(api: &Shared, id: &str, client: &Admission) -> Answer {
-    api.rate.take(client.address(), 1)?;
+    api.rate.take(&client.address(), 1)?;
     let id: TrackingId = id.parse().map_err(|_| ApiError::UnknownTracking)?;
     let (tracking, waiting) = api.exchange.tracking(id).await?.ok_or(ApiError::UnknownTracking)?;
     Ok(json(&tracking_status(tracking, waiting)))
