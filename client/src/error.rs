@@ -10,7 +10,24 @@ use postrider_common::wire::WireError;
 use postrider_common::wire::control::Problem;
 use postrider_common::{Domain, FailureClass, Persistence};
 
-/// Why a call failed.
+/// Why a call failed, and whether to try again.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use postrider_client::{Relay, RelayInfo, Error};
+/// async fn patiently(relay: &Relay) -> Result<RelayInfo, Error> {
+///     let mut pause = Duration::from_millis(500);
+///     loop {
+///         match relay.info().await {
+///             Err(error) if error.is_retryable() => {
+///                 tokio::time::sleep(pause.max(error.retry_after().unwrap_or_default())).await;
+///                 pause = (pause * 2).min(Duration::from_secs(60));
+///             }
+///             other => return other,
+///         }
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -43,6 +60,16 @@ pub enum Error {
         address: SocketAddr,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// The proxy did not bring us to the relay.
+    #[error("the proxy at {proxy} does not connect us to the relay: {reason}")]
+    Proxy {
+        /// Its host and port.
+        proxy: String,
+        /// What it said, or what happened to the connection to it.
+        reason: String,
+        /// Whether it may be otherwise later.
+        is_temporary: bool,
     },
     /// Somebody answered who is not the relay that we trust.
     #[error("the relay at {host} is not trusted: expected {expected}, presented was {presented} ({reason})")]
@@ -122,6 +149,7 @@ impl Error {
                 Some(class) => class.persistence() == Persistence::Temporary,
                 None => StatusCode::from_u16(problem.status).is_ok_and(is_temporary),
             },
+            Self::Proxy { is_temporary, .. } => *is_temporary,
             Self::Status { status, retry_after } => retry_after.is_some() || is_temporary(*status),
             Self::Url { .. }
             | Self::Trust { .. }

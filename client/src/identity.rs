@@ -31,6 +31,18 @@ struct Keys {
 
 impl Identity {
     /// New keys and a new device for a mailbox at `domain`.
+    ///
+    /// ```
+    /// use postrider_client::{ContactCard, Identity};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let me = Identity::generate("example.org".parse()?);
+    /// // What others get: one line, signed, with nothing secret in it.
+    /// let card: ContactCard = me.card().to_string().parse()?;
+    /// assert_eq!(card.address(), me.address());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn generate(domain: Domain) -> Self {
         Self::from_parts(domain, &Secret::random(), Secret::random(), DeviceId::random())
     }

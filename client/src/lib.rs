@@ -46,7 +46,8 @@ pub use card::{CardError, ContactCard};
 pub use error::Error;
 pub use identity::{Identity, IdentityError};
 pub use relay::{
-    Delivery, KeyPin, KeyPinError, MailboxStream, Receiver, Relay, RelayBuilder, Session, Trust,
+    Delivery, KeyPin, KeyPinError, MailboxStream, Proxy, ProxyError, Receiver, Relay, RelayBuilder, Session,
+    Trust,
 };
 pub use seal::{OpenError, Opened, SIZE_CLASSES, SealError, SealOptions, max_message_bytes, seal, seal_at};
 

@@ -3,6 +3,7 @@
 mod builder;
 mod connection;
 mod moving;
+mod proxy;
 mod receiver;
 mod seen;
 mod session;
@@ -25,6 +26,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use builder::RelayBuilder;
+pub use proxy::{Proxy, ProxyError};
 pub use receiver::Receiver;
 pub use session::Session;
 pub use stream::{Delivery, MailboxStream};
@@ -82,7 +84,25 @@ impl Relay {
         Ok(results)
     }
 
-    /// Hands one envelope over. `domain` is the recipient's, for instance
+    /// Hands one envelope over, for instance of an app that does its own encryption:
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Relay, SubmitResult};
+    /// # use postrider_common::{Draft, Domain, MailboxId, Timestamp};
+    /// # async fn example(relay: Relay, mailbox: MailboxId, domain: Domain, tomorrow: Timestamp)
+    /// #     -> Result<(), Box<dyn std::error::Error>> {
+    /// let envelope = Draft::new(mailbox, tomorrow, &b"a ciphertext"[..]).finish()?;
+    /// match relay.submit_one(&domain, envelope).await? {
+    ///     SubmitResult::Stored => println!("in the mailbox"),
+    ///     SubmitResult::Queued { tracking } => println!("on its way: {:?}", relay.track(tracking).await?.state),
+    ///     SubmitResult::Refused { reason, retry_after: None } => println!("never: {reason}"),
+    ///     SubmitResult::Refused { reason, retry_after: Some(wait) } => println!("in {wait:?}: {reason}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// `domain` is the recipient's, for instance
     /// [`ContactCard::domain`](crate::ContactCard::domain).
     pub async fn submit_one(&self, domain: &Domain, envelope: Envelope) -> Result<SubmitResult, Error> {
         let results = self.submit(&[(domain.clone(), envelope)]).await?;

@@ -129,6 +129,19 @@ pub enum OpenError {
 }
 
 /// Encrypts and signs a message for the owner of a card.
+///
+/// ```
+/// use postrider_client::{Identity, SealOptions, seal};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = (Identity::generate("alpha.example".parse()?), Identity::generate("beta.example".parse()?));
+/// let envelope = seal(&alice, bob.card(), b"See you at eight.", &SealOptions::default())?;
+/// let opened = bob.open(&envelope)?;
+/// assert_eq!((opened.message, opened.sender), (b"See you at eight.".to_vec(), alice.address().clone()));
+/// assert!(alice.open(&envelope).is_err(), "it is for bob");
+/// # Ok(())
+/// # }
+/// ```
 pub fn seal(
     from: &Identity,
     to: &ContactCard,

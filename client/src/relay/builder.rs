@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
 use super::connection::{Connections, Target};
-use super::{Inner, KeyPin, Relay, Trust};
+use super::{Inner, KeyPin, Proxy, Relay, Trust};
 use crate::Error;
 
 /// Made by [`Relay::builder`].
@@ -21,6 +21,7 @@ pub struct RelayBuilder {
     url: String,
     trust: Trust,
     address: Option<SocketAddr>,
+    proxy: Option<Proxy>,
     connect_timeout: Duration,
     request_timeout: Duration,
     clock: SharedClock,
@@ -32,6 +33,7 @@ impl RelayBuilder {
             url,
             trust: Trust::default(),
             address: None,
+            proxy: None,
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             clock: Arc::new(SystemClock),
@@ -58,6 +60,12 @@ impl RelayBuilder {
     /// certificate must be for.
     pub fn address(mut self, address: SocketAddr) -> Self {
         self.address = Some(address);
+        self
+    }
+
+    /// Goes through this proxy, and never around it: when it fails, the call fails.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
         self
     }
 
@@ -99,6 +107,7 @@ impl RelayBuilder {
             port,
             authority: authority.clone(),
             address: self.address,
+            proxy: self.proxy,
             server_name,
             connect_timeout: self.connect_timeout,
             any_version: tls(&[b"h2", b"http/1.1"]),

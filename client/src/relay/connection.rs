@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::Proxy;
 use super::trust::Distrust;
 use crate::Error;
 
@@ -52,6 +53,7 @@ pub(super) struct Target {
     /// Host and port as they stand in a URL.
     pub(super) authority: String,
     pub(super) address: Option<SocketAddr>,
+    pub(super) proxy: Option<Proxy>,
     pub(super) server_name: ServerName<'static>,
     pub(super) connect_timeout: Duration,
     /// Offers HTTP/2 and HTTP/1.1.
@@ -234,7 +236,10 @@ impl Connections {
 impl Target {
     async fn connect(&self, tls: &TlsConnector) -> Result<TlsStream<TcpStream>, Error> {
         let connected = async {
-            let tcp = self.dial().await?;
+            let tcp = match &self.proxy {
+                Some(proxy) => proxy.connect(&self.host, self.port, self.address).await?,
+                None => self.dial().await?,
+            };
             tcp.set_nodelay(true).map_err(Error::lost)?;
             tls.connect(self.server_name.clone(), tcp).await.map_err(|error| self.tls_error(error))
         };

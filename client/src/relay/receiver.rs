@@ -1,30 +1,51 @@
-//! Receiving over as many streams as it takes.
+//! Receiving over as many streams as it takes, and by long poll where there is none to be had.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use postrider_common::EntryId;
 use postrider_common::secret::random_bytes;
+use postrider_common::wire::mailbox::Entry;
+use postrider_common::{EntryId, Timestamp};
 
+use super::seen::Arrival;
 use super::{Delivery, MailboxStream, Session};
 use crate::Error;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// After so many streams in a row that brought nothing, the network is taken for one in which WebSockets do not work.
+const FUTILE_STREAMS: u32 = 3;
+/// How long it is polled then, before a stream is tried again.
+const POLLING: Duration = Duration::from_secs(600);
+/// How long one poll waits: less than most proxies let a request stand.
+const POLL: Duration = Duration::from_secs(45);
 
 /// Hands out deliveries for as long as the app likes. When the stream breaks, or the relay closes it, it opens
 /// another after a pause that grows with each failure.
+///
+/// Where three streams in a row bring nothing, or something on the way refuses WebSockets, it goes on by long poll, and tries
+/// a stream again ten minutes later. Ephemeral envelopes come over streams only.
 pub struct Receiver {
     session: Session,
     stream: Option<MailboxStream>,
     pause: Option<BoxFuture<'static, ()>>,
     failures: u32,
+    polling: Option<Polling>,
+}
+
+/// While there is no stream to be had.
+struct Polling {
+    until: Timestamp,
+    after: Option<EntryId>,
+    /// Entries of the last answer that were not handed out yet.
+    waiting: VecDeque<Entry>,
 }
 
 impl Receiver {
     pub(super) fn new(session: Session) -> Self {
-        Self { session, stream: None, pause: None, failures: 0 }
+        Self { session, stream: None, pause: None, failures: 0, polling: None }
     }
 
     /// The next delivery, as soon as there is one. An error is one that waiting does not help against; calling
@@ -44,6 +65,11 @@ impl Receiver {
                 }
                 Ok(None) => None,
                 Err(error) if error.is_retryable() => Some(error),
+                Err(error) if self.polling.is_none() && is_of_websockets(&error) => {
+                    self.stream = None;
+                    self.poll_for_a_while();
+                    continue;
+                }
                 Err(error) => {
                     self.stream = None;
                     return Err(error);
@@ -51,6 +77,10 @@ impl Receiver {
             };
             self.stream = None;
             self.failures = self.failures.saturating_add(1);
+            // While the relay itself is away, polls fail as well, and the two ways are tried in turn.
+            if self.polling.take().is_none() && self.failures >= FUTILE_STREAMS {
+                self.poll_for_a_while();
+            }
             let asked = error.as_ref().and_then(Error::retry_after);
             let pause = pause(self.failures, asked, random_bytes::<1>()[0]);
             tracing::debug!(
@@ -90,12 +120,59 @@ impl Receiver {
         }
     }
 
+    fn poll_for_a_while(&mut self) {
+        let until = self.session.relay().clock().now() + POLLING;
+        self.polling = Some(Polling { until, after: None, waiting: VecDeque::new() });
+    }
+
     async fn try_next(&mut self) -> Result<Option<Delivery>, Error> {
+        if let Some(polling) = &mut self.polling {
+            if let Some(entry) = polling.next(&self.session).await? {
+                return Ok(Some(Delivery::Entry(entry)));
+            }
+            self.polling = None;
+        }
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => self.stream.insert(self.session.stream().await?),
         };
         stream.next().await.transpose()
+    }
+}
+
+impl Polling {
+    /// The next entry; none when it is time for a stream again.
+    ///
+    /// Cancel-safe: a poll whose answer is not read is asked anew.
+    async fn next(&mut self, session: &Session) -> Result<Option<Entry>, Error> {
+        loop {
+            while let Some(entry) = self.waiting.front() {
+                // Bound on its own: in the `match` itself the lock would be held while the relay is told.
+                let arrival = session.seen().arrival(entry);
+                match arrival {
+                    Arrival::New => session.seen().handed_out(entry),
+                    Arrival::Repeated => {}
+                    Arrival::Settled => session.acknowledge(&[entry.id]).await?,
+                }
+                let entry = self.waiting.pop_front();
+                if let (Some(entry), Arrival::New) = (entry, arrival) {
+                    return Ok(Some(entry));
+                }
+            }
+            if session.relay().clock().now() >= self.until {
+                return Ok(None);
+            }
+            self.waiting = session.entries(self.after, POLL).await?.into();
+            self.after = self.waiting.back().map(|entry| entry.id).or(self.after);
+        }
+    }
+}
+
+/// Whether an error can come of something on the way that knows no WebSockets.
+fn is_of_websockets(error: &Error) -> bool {
+    match error {
+        Error::Status { .. } | Error::Protocol { .. } => true,
+        other => other.slug() == Some("upgrade-required"),
     }
 }
 

@@ -89,7 +89,7 @@ impl Session {
     /// The entries that wait, oldest first, or those after `after`. Where there are none the relay answers as soon
     /// as one arrives, and at the latest after `wait` (in whole seconds; relays shorten long ones).
     ///
-    /// For networks where WebSockets die. What is not acknowledged comes again: nothing is dropped here.
+    /// For networks where WebSockets die; [`receive`](Self::receive) goes over to it by itself. What is not acknowledged comes again: nothing is dropped here.
     pub async fn entries(&self, after: Option<EntryId>, wait: Duration) -> Result<Vec<Entry>, Error> {
         let mut path = format!("/v1/mailbox/entries?wait={}", wait.as_secs());
         if let Some(after) = after {
@@ -120,6 +120,22 @@ impl Session {
     }
 
     /// Receives for as long as the app likes, over as many streams as it takes.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Delivery, Session};
+    /// # async fn example(session: Session) -> Result<(), postrider_client::Error> {
+    /// let mut receiver = session.receive();
+    /// loop {
+    ///     match receiver.next().await? {
+    ///         Delivery::Entry(entry) => {
+    ///             // Kept by the app, on its own disk; only then:
+    ///             receiver.acknowledge(&[entry.id]).await?;
+    ///         }
+    ///         Delivery::Ephemeral(envelope) => println!("somebody is typing: {} bytes", envelope.body().len()),
+    ///     }
+    /// }
+    /// # }
+    /// ```
     pub fn receive(&self) -> Receiver {
         Receiver::new(self.clone())
     }

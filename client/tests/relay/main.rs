@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod proxies;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod streams;

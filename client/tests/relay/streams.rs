@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_client::{Delivery, Error, MailboxStream, Session};
+use postrider_client::{Delivery, Error, MailboxStream, Receiver, Session};
 use postrider_common::clock::ManualClock;
 use postrider_common::{EntryId, Timestamp};
 
 use super::calls::{entry, envelope, identity};
-use super::server::{Server, Step};
+use super::server::{Server, Step, problem};
 
 async fn session(server: &Server) -> Session {
     server.relay().build().unwrap().session(&identity()).await.unwrap()
@@ -181,4 +181,53 @@ async fn a_receiver_goes_on_over_broken_streams_after_a_pause() {
     let mut acknowledged = server.state.acknowledged.subscribe();
     acknowledged.wait_for(|all| all.len() == 2).await.unwrap();
     receiver.close().await.unwrap();
+}
+
+/// What a receiver hands out next.
+async fn received(receiver: &mut Receiver) -> u64 {
+    match receiver.next().await.unwrap() {
+        Delivery::Entry(entry) => entry.id.0,
+        Delivery::Ephemeral(_) => panic!("an entry was expected"),
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_polls_where_something_on_the_way_knows_no_websockets() {
+    for (status, body) in [(501, "<html>".to_owned()), (426, problem("upgrade-required", 426))] {
+        let server = Server::start().await;
+        let session = session(&server).await;
+        session.register().await.unwrap();
+        server.state.entries.send_replace(vec![entry(1), entry(2)]);
+        server.answer(status, &[], body);
+        let mut receiver = session.receive();
+        assert_eq!(received(&mut receiver).await, 1);
+        receiver.acknowledge(&[EntryId(1)]).await.unwrap();
+        assert_eq!(received(&mut receiver).await, 2);
+        server.state.entries.send_modify(|entries| entries.push(entry(3)));
+        assert_eq!(received(&mut receiver).await, 3, "what arrives later comes too, and nothing twice");
+        assert_eq!(*server.state.acknowledged.borrow(), [EntryId(1)]);
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_polls_when_streams_bring_nothing_and_tries_them_again_later() {
+    let server = Server::start().await;
+    server.state.entries.send_replace(vec![entry(1)]);
+    for _ in 0..3 {
+        server.script(vec![Step::Drop]);
+    }
+    server.script(vec![Step::Push(vec![entry(1), entry(2)])]);
+    let clock = ManualClock::new(Timestamp::from_secs(1000));
+    let relay = server.relay().clock(Arc::new(clock.clone())).build().unwrap();
+    let mut receiver = relay.session(&identity()).await.unwrap().receive();
+    // Each broken stream is followed by a pause, which is over when the clock says so.
+    let first = loop {
+        match tokio::time::timeout(Duration::from_millis(20), received(&mut receiver)).await {
+            Ok(first) => break first,
+            Err(_) => clock.advance(Duration::from_secs(1)),
+        }
+    };
+    assert_eq!(first, 1, "by poll: no stream has brought it");
+    clock.advance(Duration::from_secs(600));
+    assert_eq!(received(&mut receiver).await, 2, "by stream: no poll has it");
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use postrider_client::{
-    CardError, ContactCard, Delivery, Entry, Error, Identity, IdentityError, Invite, KeyPin, Relay,
+    CardError, ContactCard, Delivery, Entry, Error, Identity, IdentityError, Invite, KeyPin, Proxy, Relay,
     SealError, SealOptions, Session, SubmitResult, TrackingState, Trust, max_message_bytes, seal,
 };
 use postrider_common::clock::{Clock, SystemClock};
@@ -157,6 +157,9 @@ struct RelayArgs {
     /// Connect to this address, instead of looking the relay's name up
     #[arg(long, value_name = "IP:PORT")]
     address: Option<SocketAddr>,
+    /// Go through this SOCKS5 proxy, for instance socks5://127.0.0.1:9050
+    #[arg(long, value_name = "URL")]
+    proxy: Option<Proxy>,
 }
 
 /// Why a command failed, as one sentence.
@@ -325,8 +328,10 @@ impl MoveArgs {
         if self.out.exists() {
             return Err(IdentityError::Exists { path: self.out }.into());
         }
+        // The same way to both, or the new relay would learn what the old one is not told.
+        let new = RelayArgs { proxy: self.relay.proxy.clone(), ..RelayArgs::from(self.to) }.build()?;
         let session = self.relay.build()?.session(&identity).await?;
-        let moved = session.move_to(&RelayArgs::from(self.to).build()?).await?;
+        let moved = session.move_to(&new).await?;
         moved.save(&self.out)?;
         print(out, &format!("{}\n", moved.card()))
     }
@@ -334,7 +339,7 @@ impl MoveArgs {
 
 impl From<NewRelayArgs> for RelayArgs {
     fn from(to: NewRelayArgs) -> Self {
-        Self { url: to.to_url, pin: to.to_pin, ca: to.to_ca, address: to.to_address }
+        Self { url: to.to_url, pin: to.to_pin, ca: to.to_ca, address: to.to_address, proxy: None }
     }
 }
 
@@ -345,11 +350,14 @@ impl RelayArgs {
             (None, Some(path)) => Trust::AuthorityFile(path),
             (None, None) => Trust::WebRoots,
         };
-        let builder = Relay::builder(self.url).trust(trust);
-        match self.address {
-            Some(address) => builder.address(address).build(),
-            None => builder.build(),
+        let mut builder = Relay::builder(self.url).trust(trust);
+        if let Some(address) = self.address {
+            builder = builder.address(address);
         }
+        if let Some(proxy) = self.proxy {
+            builder = builder.proxy(proxy);
+        }
+        builder.build()
     }
 }
 
