@@ -33,6 +33,11 @@ pub fn bytes_of<const N: usize>(random: &dyn Random) -> [u8; N] {
     bytes
 }
 
+/// A number from 0 to 1, both included: what spreads things over time that would otherwise happen together.
+pub fn fraction_of(random: &dyn Random) -> f64 {
+    f64::from(u32::from_be_bytes(bytes_of(random))) / f64::from(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

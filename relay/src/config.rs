@@ -5,6 +5,7 @@
 //! key is described once, in `keys.rs`; from there come its default, the suggestions for misspelt ones, the file that
 //! `init` writes and `docs/configuration.md`.
 
+mod acme;
 mod credentials;
 mod file;
 mod fragments;
@@ -37,6 +38,7 @@ use file::File;
 use problem::Findings;
 use sections::config;
 
+pub use acme::AcmeConfig;
 pub use credentials::{Credentials, pin};
 pub use fragments::{peer_file, peers_directory};
 pub use limits::Limits;
@@ -59,6 +61,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// What clients are shown; absent: [`FederationConfig::identity`].
     pub tls: Option<Credentials>,
+    /// What clients are shown instead, once it is there. Not together with `tls`.
+    pub acme: Option<AcmeConfig>,
     /// Dealings with other relays.
     pub federation: FederationConfig,
     /// How names are looked up.

@@ -22,6 +22,7 @@ use postrider_common::supervisor::{Supervisor, TaskFailure};
 use postrider_federation::{CertificateInForce, Client, Policy, PolicyInForce};
 use tokio::net::TcpListener;
 
+use crate::acme::{self, Challenges};
 use crate::admin;
 use crate::api::Api;
 use crate::config::{Config, ListenAddress};
@@ -97,7 +98,7 @@ pub enum RunError {
 /// The policy towards other relays that a configuration describes: what a reload puts in force
 /// ([`PolicyInForce::replace`]).
 pub fn policy(config: &Config) -> Result<Policy, StartError> {
-    parts::policy(config, &parts::identity(config)?)
+    parts::policy(config, &parts::identity(config, None)?)
 }
 
 impl Daemon {
@@ -114,9 +115,11 @@ impl Daemon {
         let socket = admin::Socket::bind(&config.data_dir)
             .map_err(|error| StartError::DataDir { path: admin::path(&config.data_dir), error })?;
         let session_key = parts::session_key(&config.data_dir)?;
-        let identity = Arc::new(parts::identity(&config)?);
+        let issued = parts::issued(&config);
+        let identity = Arc::new(parts::identity(&config, issued.as_ref())?);
         let policy = PolicyInForce::new(parts::policy(&config, &identity)?);
         let resolver = parts::resolver(&config, &clock, &supervisor)?;
+        let names = parts::names(&config, Arc::new(resolver.clone()));
 
         let client_config =
             parts::client_config(&config, &identity, policy.subscribe(), Arc::new(resolver.clone()));
@@ -132,20 +135,32 @@ impl Daemon {
             random: Arc::new(SystemRandom),
             supervisor: supervisor.clone(),
         });
-        let client_certificate = CertificateInForce::new(parts::shown_to_clients(&config));
+        let client_certificate = CertificateInForce::new(parts::shown_to_clients(&config, issued.as_ref()));
         let client_tls = parts::client_tls(client_certificate.clone())?;
         let mut shown = vec![Shown { to: "other relays", certificate: identity.shown().clone() }];
-        if config.tls.is_some() {
+        if config.tls.is_some() || config.acme.is_some() {
             shown.push(Shown { to: "clients", certificate: client_certificate.clone() });
         }
-        certificates::watch(shown.clone(), client_config.expiries.clone(), &clock, &supervisor);
         let reload = Reload::new(
             config.clone(),
             Arc::clone(&identity),
             policy.clone(),
             client_certificate,
             core.delivery().clone(),
+            issued,
         );
+        let challenges = Challenges::new().map_err(|error| StartError::Configuration(error.to_string()))?;
+        let reloaded = reload.clone();
+        let certificates = acme::Parts {
+            wanted: reload.wanted(),
+            show: Box::new(move |issued| reloaded.show(issued)),
+            challenges: challenges.clone(),
+            names,
+            data_dir: config.data_dir.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let expiries = client_config.expiries.clone();
+        certificates::watch(shown.clone(), expiries, reload.clone(), &clock, &supervisor);
         certificate_files::watch(reload.clone(), &clock, &supervisor);
         let administration = admin::Parts {
             reload: reload.clone(),
@@ -167,7 +182,14 @@ impl Daemon {
             &supervisor,
         );
         let api = Api::new(Arc::clone(&exchange), parts::api_settings(&config), &session_key, &supervisor);
-        let door = Door::new(parts::door_settings(&config), client_tls, api.clone(), federation, &supervisor);
+        let door = Door::new(
+            parts::door_settings(&config),
+            client_tls,
+            challenges,
+            api.clone(),
+            federation,
+            &supervisor,
+        );
 
         monitor.complete(monitor::Parts {
             data_dir: config.data_dir.clone(),
@@ -190,6 +212,8 @@ impl Daemon {
             door.open(listener, bound.audience);
             addresses.push(bound.address);
         }
+        // When the door is open, since that is where names are proven.
+        acme::start(certificates, &supervisor);
         core.delivery().greet(parts::greeted(&config));
         let drain = config.limits.drain_timeout;
         Ok(Self { domain: config.domain, addresses, supervisor, monitoring, store, reload, drain })
@@ -249,7 +273,7 @@ impl Daemon {
 
 /// A relay's way to others without the relay: for a command that looks whether it is open. Its tasks are the supervisor's.
 pub fn outbound(config: &Config, clock: &SharedClock, supervisor: &Supervisor) -> Result<Client, StartError> {
-    let identity = Arc::new(parts::identity(config)?);
+    let identity = Arc::new(parts::identity(config, parts::issued(config).as_ref())?);
     let policy = PolicyInForce::new(parts::policy(config, &identity)?);
     let resolver = parts::resolver(config, clock, supervisor)?;
     let client = parts::client_config(config, &identity, policy.subscribe(), Arc::new(resolver));

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use postrider_common::clock::SharedClock;
-use postrider_common::random::{SharedRandom, bytes_of};
+use postrider_common::random::{SharedRandom, fraction_of};
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{Domain, Envelope, Failure, FailureClass, Outcome, Timestamp};
 use tokio::sync::Semaphore;
@@ -326,8 +326,7 @@ impl Delivery {
 
     /// From 0 to 1: so that relays that failed together do not come again together.
     fn jitter(&self) -> f64 {
-        let random = u32::from_be_bytes(bytes_of(&*self.0.random));
-        f64::from(random) / f64::from(u32::MAX)
+        fraction_of(&*self.0.random)
     }
 
     fn outlook(&self) -> MutexGuard<'_, Outlook> {

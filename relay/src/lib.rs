@@ -1,6 +1,7 @@
 //! The relay: it accepts envelopes, keeps them durably until they are delivered, and forwards those whose
 //! recipients are kept elsewhere.
 
+pub mod acme;
 pub mod admin;
 pub mod admission;
 pub mod api;
@@ -10,6 +11,7 @@ pub mod core;
 pub mod count;
 pub mod daemon;
 pub mod delivery;
+mod durable;
 pub mod exchange;
 pub mod exit;
 mod failpoint;

@@ -14,11 +14,12 @@ use postrider_common::supervisor::Supervisor;
 use postrider_federation::discovery::Network;
 use postrider_federation::{ALPN, Server};
 use rustls::ServerConfig;
-use rustls::server::Acceptor;
+use rustls::server::{Acceptor, ClientHello};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
+use crate::acme::Challenges;
 use crate::admission::{Admission, Admissions, Place};
 use crate::api::Api;
 use crate::count::{Counter, Level};
@@ -60,6 +61,7 @@ pub struct Door(Arc<Shared>);
 struct Shared {
     settings: Settings,
     client_tls: Arc<ServerConfig>,
+    challenges: Challenges,
     api: Api,
     federation: Server,
     supervisor: Supervisor,
@@ -104,11 +106,20 @@ enum Turned {
     Handshake(#[from] io::Error),
 }
 
+/// Who is there.
+enum Who {
+    Client,
+    Relay,
+    /// An ACME server.
+    Authority,
+}
+
 impl Door {
-    /// `client_tls` is shown to everybody who is no relay.
+    /// `client_tls` is shown to everybody who is no relay and comes to check none of the `challenges`.
     pub fn new(
         settings: Settings,
         client_tls: Arc<ServerConfig>,
+        challenges: Challenges,
         api: Api,
         federation: Server,
         supervisor: &Supervisor,
@@ -116,7 +127,17 @@ impl Door {
         let supervisor = supervisor.clone();
         let admissions = Admissions::new(settings.connections, settings.connections_per_address);
         let (counts, said) = (Counts::default(), Seldom::new());
-        Self(Arc::new(Shared { settings, client_tls, api, federation, supervisor, admissions, counts, said }))
+        Self(Arc::new(Shared {
+            settings,
+            client_tls,
+            challenges,
+            api,
+            federation,
+            supervisor,
+            admissions,
+            counts,
+            said,
+        }))
     }
 
     /// What came to it since the start.
@@ -176,17 +197,8 @@ impl Door {
         let handshake = async {
             let admission = admitted(&mut stream, arrival).await?;
             let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            let offers_federation =
-                || start.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == ALPN));
-            // Whoever is at the wrong door is told so by TLS: none of the protocols that it offers is spoken here.
-            let is_relay = match audience {
-                Audience::Everybody => offers_federation(),
-                Audience::Clients => false,
-                Audience::Relays => true,
-            };
-            let config =
-                if is_relay { self.0.federation.tls_config() } else { Arc::clone(&self.0.client_tls) };
-            Ok::<_, Turned>((admission, is_relay, start.into_stream(config).await?))
+            let (who, config) = self.meet(&start.client_hello(), audience);
+            Ok::<_, Turned>((admission, who, start.into_stream(config).await?))
         };
         let counts = &self.0.counts;
         let beginning = counts.beginning.enter();
@@ -194,11 +206,13 @@ impl Door {
         drop(beginning);
         match began {
             // Until its end the connection is counted.
-            Ok(Ok((_admission, true, stream))) => {
+            Ok(Ok((_admission, Who::Relay, stream))) => {
                 let _present = counts.relays.enter();
                 self.0.federation.serve(stream).await;
             }
-            Ok(Ok((admission, false, stream))) => self.0.api.serve(stream, Arc::new(admission)).await,
+            Ok(Ok((admission, Who::Client, stream))) => self.0.api.serve(stream, Arc::new(admission)).await,
+            // The handshake was all that it came for.
+            Ok(Ok((_, Who::Authority, _))) => tracing::debug!("an ACME server has checked a challenge"),
             Ok(Err(turned)) => {
                 tracing::debug!("{turned}");
                 match turned {
@@ -216,6 +230,25 @@ impl Door {
                 counts.too_slow.add(1);
                 tracing::debug!("a TLS handshake took too long");
             }
+        }
+    }
+
+    /// Who begins a connection like this, and the TLS for it.
+    fn meet(&self, hello: &ClientHello<'_>, audience: Audience) -> (Who, Arc<ServerConfig>) {
+        if let Some(config) = self.0.challenges.tls_config(hello) {
+            return (Who::Authority, config);
+        }
+        let offers_federation = || hello.alpn().is_some_and(|mut offered| offered.any(|name| name == ALPN));
+        // Whoever is at the wrong door is told so by TLS: none of the protocols that it offers is spoken here.
+        let is_relay = match audience {
+            Audience::Everybody => offers_federation(),
+            Audience::Clients => false,
+            Audience::Relays => true,
+        };
+        if is_relay {
+            (Who::Relay, self.0.federation.tls_config())
+        } else {
+            (Who::Client, Arc::clone(&self.0.client_tls))
         }
     }
 

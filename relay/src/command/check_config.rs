@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 
 use data_encoding::HEXLOWER;
+use postrider_federation::Presented;
 
 use super::CheckConfigArgs;
+use crate::acme;
 use crate::config::{Config, ConfigErrors, FederationPolicy, ListenAddress};
 use crate::exit::Exit;
 use crate::listener::Audience;
@@ -48,11 +50,10 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         Audience::Relays => format!("{} (relays)", listen.address),
     };
     let listen: Vec<_> = config.listen.addresses.iter().map(shown).collect();
-    let clients = config.tls.as_ref().unwrap_or(&config.federation.identity);
     writeln!(out, "  domain       {}", config.domain)?;
     writeln!(out, "  data         {}", config.data_dir.display())?;
     writeln!(out, "  listen       {}", listen.join(", "))?;
-    writeln!(out, "  clients see  {}", clients.certificate_file.display())?;
+    writeln!(out, "  clients see  {}", clients_see(config))?;
     writeln!(out, "  peers see    {}", config.federation.identity.certificate_file.display())?;
     writeln!(out, "  own pin      {}", HEXLOWER.encode(&config.federation.identity.pin))?;
     match config.federation.policy {
@@ -67,6 +68,28 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             let but = if deny.is_empty() { String::new() } else { format!(" but {}", deny.join(", ")) };
             writeln!(out, "  federation   open to everybody{but}; listed: {listed}")
         }
+    }
+}
+
+/// Which certificate, and what it will be if it is not there yet.
+fn clients_see(config: &Config) -> String {
+    let identity = &config.federation.identity;
+    let Some(acme) = &config.acme else {
+        return config.tls.as_ref().unwrap_or(identity).certificate_file.display().to_string();
+    };
+    let names: Vec<_> = acme.names.iter().map(|name| name.as_str()).collect();
+    let (names, server) = (names.join(", "), acme.directory.host().unwrap_or_default());
+    match acme::stored(&config.data_dir, acme) {
+        Ok(Some(issued)) => format!(
+            "{}, issued by way of {server} for {names}{}",
+            issued.certificate_file.display(),
+            Presented::of(&issued.certified.cert)
+                .map_or_else(String::new, |shown| format!(", valid until {}", shown.not_after)),
+        ),
+        Ok(None) => {
+            format!("{} until {server} has issued one for {names}", identity.certificate_file.display())
+        }
+        Err(error) => format!("{}: {error}", identity.certificate_file.display()),
     }
 }
 

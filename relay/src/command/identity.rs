@@ -13,13 +13,14 @@ use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use postrider_common::Timestamp;
 use postrider_common::clock::{Clock, SystemClock};
-use postrider_federation::{Identity, IdentityError};
+use postrider_federation::{Identity, IdentityError, Presented};
 
 use super::announcement::{Host, block};
 use super::owner::become_owner;
 use super::queue::AdminCommandError;
 use super::show::facts;
-use crate::config::{Config, ConfigErrors};
+use crate::acme;
+use crate::config::{Config, ConfigErrors, Credentials};
 use crate::exit::Exit;
 
 pub(super) use rotate::Next;
@@ -131,7 +132,7 @@ impl IdentityCommandError {
 /// Carries a command out.
 pub fn run(command: &IdentityCommand, out: &mut dyn Write) -> Result<(), IdentityCommandError> {
     match command {
-        IdentityCommand::Show(args) => show(args, out),
+        IdentityCommand::Show(args) => show(args, &SystemClock, out),
         IdentityCommand::Rotate(args) => rotate(args, &SystemClock, out),
         IdentityCommand::Export(args) => export(args, out),
     }
@@ -144,23 +145,42 @@ pub(super) fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<(), Ident
     Ok(out.write_all(block(&config, next.as_ref(), &args.host).as_bytes())?)
 }
 
-fn show(args: &IdentityArgs, out: &mut dyn Write) -> Result<(), IdentityCommandError> {
+fn show(args: &IdentityArgs, clock: &dyn Clock, out: &mut dyn Write) -> Result<(), IdentityCommandError> {
     let config = Config::load(&args.config)?;
     let next = Next::of(&config)?;
     let files = &config.federation.identity;
     let identity = Identity::from_pem(&config.domain, &files.certificate_pem, &files.key_pem);
     let path = files.certificate_file.clone();
     let identity = identity.map_err(|error| IdentityCommandError::Identity { path, error })?;
+    // What is wrong with it, the relay itself tells.
+    let issued = config.acme.as_ref().and_then(|acme| acme::stored(&config.data_dir, acme).ok().flatten());
     let shown = facts([
         ("domain", Some(config.domain.to_string())),
         ("certificate", Some(files.certificate_file.display().to_string())),
         ("pin", Some(HEXLOWER.encode(&files.pin))),
-        ("valid until", identity.valid_until().map(|until| until.to_string())),
+        ("valid until", identity.valid_until().map(|until| left(until, clock.now()))),
+        ("issued for it", issued.as_ref().map(|issued| issued.certificate_file.display().to_string())),
+        ("issued until", issued.as_ref().and_then(end).map(|until| left(until, clock.now()))),
         ("next pin", next.as_ref().map(|next| HEXLOWER.encode(&next.pin))),
         ("announced since", next.as_ref().map(|next| next.since.to_string())),
         ("to be used from", next.as_ref().map(|next| next.usable_from(&config).to_string())),
     ]);
     Ok(out.write_all(shown.as_bytes())?)
+}
+
+/// When a certificate ends.
+fn end(certificate: &Credentials) -> Option<Timestamp> {
+    Some(Presented::of(&certificate.certified.cert)?.not_after)
+}
+
+/// A date, and how far away it is.
+fn left(until: Timestamp, now: Timestamp) -> String {
+    const DAY: u64 = 86_400;
+    if until <= now {
+        format!("{until} (over)")
+    } else {
+        format!("{until} ({} days)", until.since(now).as_secs() / DAY)
+    }
 }
 
 fn rotate(args: &RotateArgs, clock: &dyn Clock, out: &mut dyn Write) -> Result<(), IdentityCommandError> {

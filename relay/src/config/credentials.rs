@@ -81,6 +81,24 @@ impl Credentials {
         Some(Self { certificate_file, key_file, certificate_pem, key_pem, pin, certified })
     }
 
+    /// Of one file that has a certificate chain and a key, however they came into it.
+    pub fn of_pem(file: &Path, pem: Zeroizing<Vec<u8>>) -> Result<Self, String> {
+        let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|_| "it is not PEM")?;
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| "no private key in PEM is in it")?;
+        let certified = CertifiedKey::from_der(chain, key, &default_provider());
+        let certified = certified.map_err(|error| error.to_string())?;
+        let pin = certified.end_entity_cert().and_then(pin).map_err(|error| error.to_string())?;
+        Ok(Self {
+            certificate_file: file.to_owned(),
+            key_file: file.to_owned(),
+            certificate_pem: pem.to_vec(),
+            key_pem: pem,
+            pin,
+            certified: Arc::new(certified),
+        })
+    }
+
     /// Whether the certificate is for this domain.
     pub fn names(&self, domain: &Domain) -> bool {
         let name = ServerName::try_from(domain.as_str());

@@ -45,6 +45,11 @@ sections! {
     /// The certificate that clients are shown. Give both files, or neither: then clients are shown the relay's own
     /// identity certificate, which is enough for clients that pin it. The port is always TLS 1.3.
     "tls", false;
+    /// Certificates for clients from an authority that gives them out by itself (ACME, RFC 8555), such as Let's Encrypt: got, kept
+    /// and renewed by the relay, in place of the files in `[tls]`. The authority checks each name by connecting to its
+    /// port 443 (TLS-ALPN-01), where this relay has to be reached. The certificate is for the key of the
+    /// relay's identity, so that clients that pin that key accept it too.
+    "acme", false;
     /// Other organisations' relays.
     "federation", false;
     /// The relays that envelopes go to and come from. One entry for each.
@@ -102,6 +107,27 @@ keys! {
     /// The private key of that certificate, in PEM. Nobody but the relay should be able to read it.
     TLS_KEY = "tls.key", Text("path"),
         Means("the relay's identity certificate is shown to clients", r#""tls/key.pem""#);
+
+    /// The host names that clients connect to. With none, no certificate is asked for.
+    ACME_NAMES = "acme.names", Texts("names"), Default("[]");
+    /// That you agree to the terms of service of the ACME server, which its operator publishes. Nothing is asked of it
+    /// without.
+    ACME_TERMS = "acme.terms_of_service", Text("`agreed`"),
+        Means("they are not agreed to", r#""agreed""#);
+    /// The directory of the ACME server. To try things out without using up the limits of Let's Encrypt:
+    /// `https://acme-staging-v02.api.letsencrypt.org/directory`, whose certificates nobody trusts.
+    ACME_DIRECTORY = "acme.directory", Text("URL"), Default(r#""https://acme-v02.api.letsencrypt.org/directory""#);
+    /// An address at which the operator of the ACME server may reach you.
+    ACME_CONTACT = "acme.contact", Text("e-mail address"),
+        Means("the account has no address", r#""admin@example.org""#);
+    /// The authorities that may vouch for the ACME server itself: `bundled`, `system`, or, for a server of your own, a file in
+    /// PEM; as in `federation.public_roots`.
+    ACME_ROOTS = "acme.roots", Text("`bundled`, `system`, or path"), Default(r#""bundled""#);
+    /// `clients`: the certificate is for them alone. `everybody`: other relays are shown it too, in place of the one that the
+    /// relay has made itself; the domain has to be among the names. Then relays that go by public
+    /// authorities (`webpki`) believe this one. The key is the same, so nothing changes for relays that pin it or
+    /// go by TLSA records.
+    ACME_SHOWN_TO = "acme.shown_to", Choice(&["clients", "everybody"]), Default(r#""clients""#);
 
     /// `closed`: envelopes are neither sent to other relays nor taken from them. `allow-list`: only to and from the
     /// peers listed below. `open`: to and from every relay that proves its domain as `federation.unlisted_trust` says and is

@@ -23,9 +23,9 @@ use super::peer::{Own, peers};
 use super::problem::Findings;
 use super::reader::Reader;
 use super::{
-    Config, Credentials, DnsConfig, FederationConfig, FederationPolicy, Limits, ListenConfig, LogConfig,
-    LogFormat, PeerConfig, PublicRoots, RegistrationPolicy, StoreConfig, SubmissionConfig, SubmissionPolicy,
-    TrustConfig, UnlistedTrust,
+    AcmeConfig, Config, Credentials, DnsConfig, FederationConfig, FederationPolicy, Limits, ListenConfig,
+    LogConfig, LogFormat, PeerConfig, PublicRoots, RegistrationPolicy, StoreConfig, SubmissionConfig,
+    SubmissionPolicy, TrustConfig, UnlistedTrust,
 };
 
 /// Goes through the whole file whatever it finds. `None` only if there are problems.
@@ -41,6 +41,10 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
     }
     let listen = ListenConfig::read(reader);
     let tls = tls(reader);
+    let acme = AcmeConfig::read(reader, domain.as_ref());
+    if let Some(acme) = &acme {
+        acme.check_port(reader, listen.addresses.iter().map(|listen| listen.address.port()));
+    }
     let policy = reader.choice(
         &FEDERATION_POLICY,
         &[
@@ -64,7 +68,7 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
             ("webpki", UnlistedTrust::WebPki),
         ],
     );
-    let public_roots = public_roots(reader);
+    let public_roots = public_roots(reader, &FEDERATION_ROOTS);
     let dns = dns(reader);
     let policies = [RegistrationPolicy::Open, RegistrationPolicy::Invite, RegistrationPolicy::Closed];
     let registration = reader.choice(&REGISTRATION_POLICY, &policies.map(|policy| (policy.word(), policy)));
@@ -91,6 +95,7 @@ pub(super) fn config(file: &File<'_>, path: &Path, findings: &mut Findings) -> O
         data_dir: data_dir?,
         listen,
         tls,
+        acme,
         federation: FederationConfig {
             policy,
             identity: identity?,
@@ -198,21 +203,22 @@ const SYSTEM_ROOTS: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-fn public_roots(reader: &mut Reader<'_, '_>) -> Option<PublicRoots> {
-    let word = reader.text(&FEDERATION_ROOTS, |text| Ok(text.to_owned()))?;
+/// Nothing for those that are built in.
+pub(super) fn public_roots(reader: &mut Reader<'_, '_>, key: &Key) -> Option<PublicRoots> {
+    let word = reader.text(key, |text| Ok(text.to_owned()))?;
     let file = match word.as_str() {
         "bundled" => return None,
         "system" => match SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists()) {
             Some(path) => path.to_owned(),
             None => {
                 let known = SYSTEM_ROOTS.join(", ");
-                reader.problem(&FEDERATION_ROOTS, format!("is \"system\", but none of {known} is there"));
+                reader.problem(key, format!("is \"system\", but none of {known} is there"));
                 return None;
             }
         },
-        _ => reader.path(&FEDERATION_ROOTS)?,
+        _ => reader.path(key)?,
     };
-    read_authority(reader, &FEDERATION_ROOTS, &file).map(|pem| PublicRoots { file, pem })
+    read_authority(reader, key, &file).map(|pem| PublicRoots { file, pem })
 }
 
 fn tls(reader: &mut Reader<'_, '_>) -> Option<Credentials> {

@@ -67,7 +67,7 @@ fn take_up(reload: &Reload, pair: Pair, seen: &Fingerprint) -> bool {
     match reload.renew(pair, seen) {
         Ok(Some(renewed)) => {
             for warning in &renewed.warnings {
-                tracing::warn!("{warning}");
+                tracing::warn!("{}", warning);
             }
             for change in &renewed.changes {
                 tracing::info!("certificate files have changed: {change}");

@@ -9,6 +9,8 @@ use postrider_common::supervisor::Supervisor;
 use postrider_common::{Domain, Timestamp};
 use postrider_federation::{CertificateInForce, Expiries, Presented};
 
+use super::Reload;
+
 /// How long before the end it is said, each time once.
 const DAYS_LEFT: [u64; 3] = [30, 14, 3];
 const DAY: Duration = Duration::from_secs(86_400);
@@ -33,14 +35,20 @@ impl Shown {
 type Said = Option<(Timestamp, usize)>;
 
 /// Looks at once, and then every hour, until the process stops. What was put in force meanwhile is looked at then.
-pub(super) fn watch(shown: Vec<Shown>, peers: Expiries, clock: &SharedClock, supervisor: &Supervisor) {
+pub(super) fn watch(
+    shown: Vec<Shown>,
+    peers: Expiries,
+    reload: Reload,
+    clock: &SharedClock,
+    supervisor: &Supervisor,
+) {
     let (clock, owner) = (Arc::clone(clock), supervisor.clone());
     supervisor.spawn_service("certificates", async move {
         let mut said: Vec<Said> = vec![None; shown.len()];
         let mut said_of_peers = BTreeMap::new();
         loop {
             for (shown, said) in shown.iter().zip(&mut said) {
-                look(shown, said, clock.now());
+                look(shown, &reload, said, clock.now());
             }
             look_at_peers(&peers, &mut said_of_peers, clock.now());
             tokio::select! {
@@ -51,9 +59,13 @@ pub(super) fn watch(shown: Vec<Shown>, peers: Expiries, clock: &SharedClock, sup
     });
 }
 
-fn look(shown: &Shown, said: &mut Said, now: Timestamp) {
-    let Some(end) = shown.end() else { return };
-    let to = shown.to;
+fn look(shown: &Shown, reload: &Reload, said: &mut Said, now: Timestamp) {
+    let Some(presented) = Presented::of(&shown.certificate.current().cert) else { return };
+    let (end, to) = (presented.not_after, shown.to);
+    // What the relay renews itself is worth a word only when it is late.
+    if reload.is_issued(&shown.certificate) && !is_late((presented.not_before, end), now) {
+        return;
+    }
     let Some(stage) = due(end, said, now) else { return };
     *said = Some((end, stage));
     if end <= now {
@@ -79,6 +91,11 @@ fn look_at_peers(peers: &Expiries, said: &mut SaidOfPeers, now: Timestamp) {
     }
 }
 
+/// Whether a certificate should have been renewed by now: that is done before a quarter of its life is left.
+fn is_late((from, end): (Timestamp, Timestamp), now: Timestamp) -> bool {
+    end.since(now) < end.since(from) / 4
+}
+
 /// Which stage has come that was not said of this certificate yet: how many of [`DAYS_LEFT`] are over, or one more.
 fn due(end: Timestamp, said: &Said, now: Timestamp) -> Option<usize> {
     let left = end.since(now);
@@ -92,6 +109,13 @@ fn due(end: Timestamp, said: &Said, now: Timestamp) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_renewed_here_is_late_in_the_last_quarter_of_its_life() {
+        let from = Timestamp::from_secs(1_800_000_000);
+        let late = |days: u32, now: u32| is_late((from, from + DAY * days), from + DAY * now);
+        assert_eq!([late(90, 67), late(90, 68), late(6, 4), late(6, 5)], [false, true, false, true]);
+    }
 
     #[test]
     fn each_stage_is_said_once_and_anew_for_another_certificate() {

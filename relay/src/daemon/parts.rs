@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +25,11 @@ use zeroize::Zeroize;
 use super::StartError;
 use super::opening::Told;
 use crate::config::{
-    Config, FederationConfig, FederationPolicy, PeerConfig, PeerDirection, PublicRoots, TrustConfig,
-    UnlistedTrust,
+    Config, Credentials, FederationConfig, FederationPolicy, PeerConfig, PeerDirection, PublicRoots,
+    TrustConfig, UnlistedTrust,
 };
 use crate::store::{self, Store, StoreError, Window};
-use crate::{api, delivery, listener};
+use crate::{acme, api, delivery, durable, listener};
 
 /// Memory for the bodies of all requests that are being read.
 const BODY_MEMORY: usize = 128 << 20;
@@ -76,27 +77,32 @@ pub(super) fn session_key(data_dir: &Path) -> Result<Secret<32>, StartError> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = Secret::random();
-            write_durably(data_dir, &path, key.expose()).map_err(failed)?;
+            durable::replace(&path, key.expose()).map_err(failed)?;
             Ok(key)
         }
         Err(error) => Err(failed(error)),
     }
 }
 
-/// Under another name first, so that a crash leaves either no file or a whole one.
-fn write_durably(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    fs::File::open(directory)?.sync_all()
+/// The certificate that came from the ACME server last, if one did. That it cannot be read is told, and keeps nobody from
+/// starting.
+pub(super) fn issued(config: &Config) -> Option<Credentials> {
+    let stored = acme::stored(&config.data_dir, config.acme.as_ref()?);
+    stored
+        .map_err(|error| tracing::error!("a file about automatic certificates cannot be used: {error}"))
+        .ok()
+        .flatten()
 }
 
-pub(super) fn identity(config: &Config) -> Result<Identity, StartError> {
-    let files = &config.federation.identity;
-    Identity::from_pem(&config.domain, &files.certificate_pem, &files.key_pem).map_err(configuration)
+/// Who this relay is, with what other relays are shown: the configured certificate, or the one that was issued for the same
+/// key.
+pub(super) fn identity(config: &Config, issued: Option<&Credentials>) -> Result<Identity, StartError> {
+    let own = &config.federation.identity;
+    let is_for_relays = config.acme.as_ref().is_some_and(|acme| acme.is_for_relays);
+    let issued =
+        issued.filter(|issued| is_for_relays && issued.pin == own.pin && issued.names(&config.domain));
+    let shown = issued.unwrap_or(own);
+    Identity::from_pem(&config.domain, &shown.certificate_pem, &shown.key_pem).map_err(configuration)
 }
 
 /// What the configuration says about peers.
@@ -204,12 +210,8 @@ pub(super) fn client_config(
     resolver: Arc<dyn Resolve>,
 ) -> ClientConfig {
     let federation = &config.federation;
-    let mut hosts: HashMap<_, Vec<_>> = HashMap::new();
-    for (host, address) in &config.dns.hosts {
-        hosts.entry(host.clone()).or_default().push(*address);
-    }
     ClientConfig {
-        hosts,
+        hosts: hosts(config),
         networks: Networks::new(config.dns.allow_networks.iter().copied()),
         handshake_timeout: federation.connect_timeout,
         request_timeout: federation.request_timeout,
@@ -302,9 +304,27 @@ pub(super) fn door_settings(config: &Config) -> listener::Settings {
     }
 }
 
-/// What clients are shown: the configured certificate, or our own identity's, which clients then pin.
-pub(super) fn shown_to_clients(config: &Config) -> Arc<rustls::sign::CertifiedKey> {
-    Arc::clone(&config.tls.as_ref().unwrap_or(&config.federation.identity).certified)
+/// What clients are shown: the configured certificate, or the one that was issued, or our own identity's, which clients then
+/// pin.
+pub(super) fn shown_to_clients(
+    config: &Config,
+    issued: Option<&Credentials>,
+) -> Arc<rustls::sign::CertifiedKey> {
+    let issued = issued.filter(|_| config.acme.is_some());
+    Arc::clone(&config.tls.as_ref().or(issued).unwrap_or(&config.federation.identity).certified)
+}
+
+/// How the ACME server is found.
+pub(super) fn names(config: &Config, resolver: Arc<dyn Resolve>) -> acme::Names {
+    acme::Names { hosts: hosts(config), resolver }
+}
+
+fn hosts(config: &Config) -> HashMap<String, Vec<IpAddr>> {
+    let mut hosts: HashMap<_, Vec<_>> = HashMap::new();
+    for (host, address) in &config.dns.hosts {
+        hosts.entry(host.clone()).or_default().push(*address);
+    }
+    hosts
 }
 
 pub(super) fn client_tls(shown: CertificateInForce) -> Result<Arc<rustls::ServerConfig>, StartError> {

@@ -5,9 +5,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::HEXLOWER;
+use postrider_common::Domain;
 use postrider_federation::{CertificateInForce, Identity, PolicyInForce};
+use tokio::sync::watch;
 
 use super::{StartError, parts};
+use crate::acme::Wanted;
 use crate::config::{Config, ConfigErrors, Credentials, Fingerprint, Pair, PeerConfig};
 use crate::count::Counter;
 use crate::delivery::Delivery;
@@ -20,13 +23,14 @@ pub struct Reload(Arc<Shared>);
 struct Shared {
     /// What the relay was started with, by which it goes in all that cannot change while it runs.
     started: Config,
-    /// What was read last.
-    config: Mutex<Config>,
+    in_force: Mutex<InForce>,
     /// The one that the relay was started with, whose handshakes show what comes later.
     identity: Arc<Identity>,
     policy: PolicyInForce,
     client_certificate: CertificateInForce,
     delivery: Delivery,
+    /// What is to be got from an ACME server.
+    wanted: watch::Sender<Wanted>,
     counts: Counts,
 }
 
@@ -37,6 +41,14 @@ pub struct Counts {
     pub done: Counter,
     /// Something was wrong with it.
     pub refused: Counter,
+}
+
+#[derive(Debug)]
+struct InForce {
+    /// What was read last.
+    config: Config,
+    /// What came from an ACME server last.
+    issued: Option<Credentials>,
 }
 
 /// What a reload came to.
@@ -71,17 +83,28 @@ impl Reload {
         policy: PolicyInForce,
         client_certificate: CertificateInForce,
         delivery: Delivery,
+        issued: Option<Credentials>,
     ) -> Self {
-        let (started, config) = (config.clone(), Mutex::new(config));
-        Self(Arc::new(Shared {
-            started,
-            config,
-            identity,
-            policy,
-            client_certificate,
-            delivery,
-            counts: Counts::default(),
-        }))
+        let wanted = watch::Sender::new(Wanted::by(&config));
+        let (started, in_force) = (config.clone(), Mutex::new(InForce { config, issued }));
+        let counts = Counts::default();
+        let shared =
+            Shared { started, in_force, identity, policy, client_certificate, delivery, wanted, counts };
+        Self(Arc::new(shared))
+    }
+
+    /// What is to be got from an ACME server, from now on.
+    pub(super) fn wanted(&self) -> watch::Receiver<Wanted> {
+        self.0.wanted.subscribe()
+    }
+
+    /// Shows what came from an ACME server.
+    pub(super) fn show(&self, issued: Credentials) {
+        let mut in_force = self.in_force();
+        in_force.issued = Some(issued);
+        if let Err(error) = self.show_certificates(&in_force.config, in_force.issued.as_ref()) {
+            tracing::error!("a certificate that was issued cannot be shown: {error}");
+        }
     }
 
     /// How often that was done.
@@ -140,7 +163,8 @@ impl Reload {
 
     /// Where clients reach the relay, as far as it knows: its host by custom, and the port that it listens on.
     pub fn client_authority(&self) -> String {
-        let config = self.0.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_force = self.in_force();
+        let config = &in_force.config;
         let port = config.listen.of_clients().next().map_or(0, |address| address.port());
         let port = if matches!(port, 0 | 443) { String::new() } else { format!(":{port}") };
         format!("relay.{}{port}", config.domain)
@@ -148,13 +172,16 @@ impl Reload {
 
     /// What clients pin: the relay's own key, where that is what they are shown.
     pub fn client_pin(&self) -> Option<[u8; 32]> {
-        let config = self.0.config.lock().unwrap_or_else(PoisonError::into_inner);
-        config.tls.is_none().then_some(config.federation.identity.pin)
+        let in_force = self.in_force();
+        let InForce { config, issued } = &*in_force;
+        let is_certified = config.tls.is_some() || (config.acme.is_some() && issued.is_some());
+        (!is_certified).then_some(config.federation.identity.pin)
     }
 
     fn apply(&self) -> Result<Reloaded, ReloadError> {
         // One at a time, from the reading on.
-        let mut before = self.config();
+        let mut in_force = self.in_force();
+        let before = &in_force.config;
         let after = Config::load(&before.file)?;
         if after.domain != before.domain {
             return Err(ReloadError::Domain(after.domain.to_string()));
@@ -162,50 +189,65 @@ impl Reload {
         let after_restart = after_restart(&self.0.started, &after);
         let warnings =
             after.warnings.iter().map(|warning| warning.in_file(&after.file).to_string()).collect();
-        let changes = self.put_in_force(&mut before, after)?;
+        let changes = self.put_in_force(&mut in_force, after)?;
+        self.0.wanted.send_modify(|wanted| wanted.now(&in_force.config));
         Ok(Reloaded { changes, after_restart, warnings })
+    }
+
+    /// Whether what is shown there came from an ACME server.
+    pub(super) fn is_issued(&self, shown: &CertificateInForce) -> bool {
+        let in_force = self.in_force();
+        in_force.issued.as_ref().is_some_and(|issued| issued.certified.cert == shown.current().cert)
     }
 
     /// Takes up what is in the files of a certificate and its key, if that is what `seen` says. `None` if it is not:
     /// somebody is at them.
     pub(super) fn renew(&self, pair: Pair, seen: &Fingerprint) -> Result<Option<Reloaded>, ReloadError> {
-        let mut before = self.config();
-        let after = before.reread(pair)?;
+        let mut in_force = self.in_force();
+        let after = in_force.config.reread(pair)?;
         if after.credentials(pair).is_none_or(|read| read.fingerprint() != *seen) {
             return Ok(None);
         }
         let warnings =
             after.warnings.iter().map(|warning| warning.in_file(&after.file).to_string()).collect();
-        let changes = self.put_in_force(&mut before, after)?;
+        let changes = self.put_in_force(&mut in_force, after)?;
+        self.0.wanted.send_if_modified(|wanted| wanted.still(&in_force.config));
         Ok(Some(Reloaded { changes, warnings, ..Reloaded::default() }))
     }
 
     /// The pair of files whose content is in force, if there is one, and what it is.
     pub(super) fn credentials(&self, pair: Pair) -> Option<Credentials> {
-        self.config().credentials(pair).cloned()
+        self.in_force().config.credentials(pair).cloned()
     }
 
-    fn config(&self) -> MutexGuard<'_, Config> {
-        self.0.config.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.0.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `after` count in place of `before`, and says in sentences what has changed.
-    fn put_in_force(&self, before: &mut Config, after: Config) -> Result<Vec<String>, ReloadError> {
-        let Shared { identity, policy, client_certificate, delivery, .. } = &*self.0;
-        let new_identity = parts::identity(&after)?;
-        let new_policy = parts::policy(&after, &new_identity)?;
+    /// Has `after` count in place of what did before, and says in sentences what has changed.
+    fn put_in_force(&self, in_force: &mut InForce, after: Config) -> Result<Vec<String>, ReloadError> {
+        let Shared { policy, delivery, .. } = &*self.0;
+        let new_policy = parts::policy(&after, &parts::identity(&after, None)?)?;
 
+        // The last step that can fail, and the first that changes anything.
+        self.show_certificates(&after, in_force.issued.as_ref())?;
+        let before = &in_force.config;
         let (changes, peers) = changes(before, &after);
-        identity.show(&new_identity);
-        client_certificate.replace(parts::shown_to_clients(&after));
         if is_policy_changed(before, &after) {
             policy.replace(new_policy);
         }
         for peer in peers {
             delivery.peer_is_up(&peer.domain);
         }
-        *before = after;
+        in_force.config = after;
         Ok(changes)
+    }
+
+    /// Has handshakes show what a configuration says.
+    fn show_certificates(&self, config: &Config, issued: Option<&Credentials>) -> Result<(), StartError> {
+        self.0.identity.show(&parts::identity(config, issued)?);
+        self.0.client_certificate.replace(parts::shown_to_clients(config, issued));
+        Ok(())
     }
 }
 
@@ -224,6 +266,15 @@ fn changes<'a>(before: &Config, after: &'a Config) -> (Vec<String>, Vec<&'a Peer
         (None, None) => {}
         (_, Some(_)) => said.push("clients are shown another certificate".into()),
         (Some(_), None) => said.push("clients are shown the relay's identity certificate".into()),
+    }
+    if before.acme != after.acme {
+        said.push(match &after.acme {
+            Some(acme) => {
+                let names = acme.names.iter().map(Domain::as_str).collect::<Vec<_>>().join(", ");
+                format!("certificates for {names} come from {}", acme.directory.host().unwrap_or_default())
+            }
+            None => "no certificates come from an ACME server any more".into(),
+        });
     }
     let find =
         |peers: &'a [PeerConfig], peer: &PeerConfig| peers.iter().find(|other| other.domain == peer.domain);

@@ -53,11 +53,13 @@ fn the_full_sample_is_that_of_the_code_and_loads() {
 }
 
 #[test]
-fn the_minimal_sample_loads() {
+fn the_small_samples_load() {
     let files = Files::new();
     files.make_certificate("data/identity/", "example.org");
-    let config = files.load(&fs::read_to_string(repository("deploy/minimal.toml")).unwrap());
-    assert_eq!(config.warnings, []);
+    for sample in ["deploy/minimal.toml", "deploy/acme.toml"] {
+        let config = files.load(&fs::read_to_string(repository(sample)).unwrap());
+        assert_eq!(config.warnings, [], "{sample}");
+    }
 }
 
 #[test]

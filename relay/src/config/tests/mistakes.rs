@@ -164,6 +164,60 @@ fn contradictions_are_found() {
 }
 
 #[test]
+fn automatic_certificates_are_wished_for_as_a_whole() {
+    let files = Files::new();
+    files.make_certificate("other", "alpha.example");
+    let acme = |more: &str| {
+        with(&format!("[acme]\nnames = [\"relay.alpha.example\"]\nterms_of_service = \"agreed\"\n{more}\n"))
+    };
+    let own = "certificate = \"other.certificate.pem\"\nkey = \"other.key.pem\"";
+    for (text, expected) in [
+        (with("[acme]\nnames = [\"a.example\"]"), " acme.terms_of_service is missing: read the terms"),
+        (
+            with("[acme]\nnames = [\"a.example\"]\nterms_of_service = \"yes\""),
+            "4: acme.terms_of_service is \"yes\", but must be \"agreed\" or absent",
+        ),
+        (with("[acme]\nnames = [\"192.0.2.1\"]"), "3: acme.names is a list whose entry 1 is \"192.0.2.1\""),
+        (
+            acme("directory = \"http://ca.example/\""),
+            "5: acme.directory is \"http://ca.example/\", but must be an https",
+        ),
+        (acme("directory = \"https://me@ca.example/\""), "5: acme.directory is "),
+        (acme("directory = \"ca.example\""), "5: acme.directory is "),
+        (
+            acme("contact = \"mailto:a@b.example\""),
+            "5: acme.contact is \"mailto:a@b.example\", but must be one",
+        ),
+        (acme("contact = \"a@b.example,c@b.example\""), "5: acme.contact is "),
+        (acme("roots = \"nowhere.pem\""), "5: acme.roots names a file that cannot be read"),
+        (
+            acme("shown_to = \"everybody\""),
+            "3: acme.names does not have alpha.example, by which other relays go",
+        ),
+        (
+            acme(&format!("[tls]\n{own}")),
+            "3: acme.names has a name, while tls.certificate is there; keep one of them",
+        ),
+        (
+            acme(&format!("shown_to = \"everybody\"\n[federation]\n{own}")),
+            "5: acme.shown_to is \"everybody\", while federation.certificate is there; keep one of them",
+        ),
+    ] {
+        let found = problems(&files, &text);
+        assert!(found.iter().any(|line| line.contains(expected)), "{text}\n{found:#?}");
+    }
+    let found = super::warnings(&files, &acme("[listen]\naddresses = [\"[::]:8443\"]"));
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].starts_with("listen.addresses: has no port 443, to which a public ACME server"),
+        "{found:?}"
+    );
+    let config = files.load(&acme("")).acme.unwrap();
+    assert_eq!(config.directory.host(), Some("acme-v02.api.letsencrypt.org"));
+    assert_eq!((config.contact, config.roots, config.is_for_relays), (None, None, false));
+}
+
+#[test]
 fn a_file_that_cannot_be_used_is_never_the_defaults() {
     let files = Files::new();
     let load = |path: &Path| Config::load(path).unwrap_err().to_string();
