@@ -15,15 +15,16 @@
 //! me.save("me.identity")?;
 //! println!("give this to whoever wants to write to you: {}", me.card());
 //!
-//! // To send, only the recipient's card is needed. The relay does not learn who sends.
+//! // To send, the recipient's card is needed, and a session: most relays take envelopes from their members only. What is
+//! // sent does not name the sender, and the recipient's relay does not learn it.
 //! let relay = Relay::builder("https://relay.example.org").build()?;
 //! let friend: ContactCard = std::fs::read_to_string("friend.card")?.parse()?;
 //! let envelope = seal(&me, &friend, b"See you at eight.", &SealOptions::default())?;
-//! println!("{:?}", relay.submit_one(friend.domain(), envelope).await?);
-//!
-//! // To receive, sign in. What is not acknowledged comes again.
 //! let session = relay.session(&me).await?;
 //! session.register().await?;
+//! println!("{:?}", session.submit_one(friend.domain(), envelope).await?);
+//!
+//! // To receive. What is not acknowledged comes again.
 //! let mut receiver = session.receive();
 //! loop {
 //!     if let Delivery::Entry(entry) = receiver.next().await? {
@@ -36,6 +37,7 @@
 //! ```
 
 mod card;
+mod device_name;
 mod error;
 mod identity;
 mod relay;
@@ -52,7 +54,7 @@ pub use relay::{
 pub use seal::{OpenError, Opened, SIZE_CLASSES, SealError, SealOptions, max_message_bytes, seal, seal_at};
 
 pub use postrider_common::wire::control::{
-    Registered, RelayInfo, RelayLimits, RelayPolicies, TrackingState, TrackingStatus,
+    Device, DeviceName, Registered, RelayInfo, RelayLimits, RelayPolicies, TrackingState, TrackingStatus,
 };
 pub use postrider_common::wire::mailbox::Entry;
 pub use postrider_common::wire::submit::SubmitResult;

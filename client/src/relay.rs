@@ -2,6 +2,7 @@
 
 mod builder;
 mod connection;
+mod devices;
 mod moving;
 mod proxy;
 mod receiver;
@@ -64,7 +65,8 @@ impl Relay {
         json(&answer)
     }
 
-    /// Hands envelopes over, each with the domain of its recipient, and says what became of each.
+    /// Hands envelopes over, each with the domain of its recipient, and says what became of each. The relay does not learn
+    /// who submits, and takes it if its policy is `open`: see [`Session::submit`] for others.
     ///
     /// The batch must keep to the relay's limits, `batch_envelopes` and `batch_bytes` of [`RelayInfo`]. After an
     /// error the same envelopes may be submitted again: those that the relay has are not kept twice.
@@ -72,16 +74,7 @@ impl Relay {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let call = Call::post("/v1/envelopes", BINARY, submit::encode_request(items));
-        let results = submit::decode_results(&self.call(call).await?.body)?;
-        if results.len() != items.len() {
-            return Err(Error::protocol(format!(
-                "it has {} results for {} envelopes",
-                results.len(),
-                items.len()
-            )));
-        }
-        Ok(results)
+        results(&self.call(submission(items)).await?, items)
     }
 
     /// Hands one envelope over, for instance of an app that does its own encryption:
@@ -137,6 +130,19 @@ impl Relay {
     }
 }
 
+fn submission(items: &[(Domain, Envelope)]) -> Call {
+    Call::post("/v1/envelopes", BINARY, submit::encode_request(items))
+}
+
+fn results(answer: &Answer, items: &[(Domain, Envelope)]) -> Result<Vec<SubmitResult>, Error> {
+    let results = submit::decode_results(&answer.body)?;
+    if results.len() != items.len() {
+        let (results, items) = (results.len(), items.len());
+        return Err(Error::protocol(format!("it has {results} results for {items} envelopes")));
+    }
+    Ok(results)
+}
+
 fn successful(answer: Answer) -> Result<Answer, Error> {
     if answer.status.is_success() {
         Ok(answer)
@@ -163,6 +169,10 @@ impl Call {
 
     fn get(path: &str) -> Self {
         Self::new(Method::GET, path)
+    }
+
+    fn delete(path: &str) -> Self {
+        Self::new(Method::DELETE, path)
     }
 
     fn post(path: &str, content_type: HeaderValue, body: Bytes) -> Self {

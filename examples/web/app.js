@@ -76,7 +76,9 @@ async function send(me, to, text) {
   const expiresAt = Math.ceil((Date.now() / 1000 + 14 * DAY) / HOUR) * HOUR; // a full hour tells less
   const envelope = encodeEnvelope({ id, mailbox: to.mailbox, expiresAt, body: await seal(me, to, text) });
   const relay = new Relay(me.url, me.domain);
-  const [result] = await relay.submit([{ domain: to.domain, envelope }]);
+  const { policies } = await relay.info();
+  const way = policies.submission === "open" ? relay : await relay.signIn(me);
+  const [result] = await way.submit([{ domain: to.domain, envelope }]);
   if (result.kind === "refused") throw new Error(`The relay refused it: ${result.reason}.`);
   const message = { id: hex(id), at: Date.now(), mine: true, text, state: result.kind, tracking: result.tracking };
   await keep.keepMessage(message);

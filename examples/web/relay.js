@@ -24,9 +24,9 @@ export class Relay {
 
   info() { return this.json("GET", "/.well-known/postrider"); }
 
-  // Without a token: nothing in a submission says who sends it.
-  async submit(items) {
-    const answer = await this.call("POST", "/v1/envelopes", wire.encodeSubmission(items), wire.MEDIA_TYPE);
+  // Without a token nothing in a submission says who sends it. A relay that takes them from its members only asks for one.
+  async submit(items, token) {
+    const answer = await this.call("POST", "/v1/envelopes", wire.encodeSubmission(items), wire.MEDIA_TYPE, token);
     return wire.decodeResults(new Uint8Array(await answer.arrayBuffer()));
   }
 
@@ -61,6 +61,8 @@ export class Relay {
 class Session {
   #relay; #token;
   constructor(relay, token) { this.#relay = relay; this.#token = token; }
+
+  submit(items) { return this.#relay.submit(items, this.#token); }
 
   // A new mailbox takes an invite's secret at most relays; one that exists takes none.
   register(invite) {

@@ -7,6 +7,7 @@
 mod client;
 pub mod documents;
 mod invites;
+mod mailboxes;
 mod problem;
 mod queue;
 mod router;
@@ -29,6 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::daemon::Reload;
 use crate::delivery::Delivery;
+use crate::exchange::Exchange;
 use crate::monitor::Monitor;
 use crate::store::Store;
 
@@ -51,6 +53,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// What empties its queue.
     pub delivery: Delivery,
+    /// What its doors call.
+    pub exchange: Arc<Exchange>,
     /// What reads its configuration again.
     pub reload: Reload,
     /// Its time.

@@ -32,6 +32,7 @@ use postrider_federation::TaskExecutor;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admission::{Admission, ClientAddress};
+use crate::config::SubmissionPolicy;
 use crate::exchange::Exchange;
 use crate::store::Window;
 use auth::Authenticator;
@@ -52,6 +53,12 @@ pub struct Settings {
     pub rate_per_second: u32,
     /// How many of them may come at once.
     pub burst: u32,
+    /// Who may submit.
+    pub submission: SubmissionPolicy,
+    /// Submitted envelopes per second and member, if only members may,
+    pub member_rate_per_second: u32,
+    /// and how many of them may come at once.
+    pub member_burst: u32,
     /// Bytes of a request's header.
     pub header_bytes: usize,
     /// How long a request's header may take.
@@ -60,6 +67,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Memory for all request bodies together.
     pub body_memory: usize,
+    /// How long a device may be away before it is removed.
+    pub device_idle: Duration,
     /// How long a challenge may be answered.
     pub challenge_lifetime: Duration,
     /// How long a token is valid.
@@ -86,6 +95,7 @@ struct Shared {
     rate: RateLimit<ClientAddress>,
     /// How often each mailbox says where it is kept.
     bindings: RateLimit<MailboxId>,
+    member_rate: RateLimit<MailboxId>,
     supervisor: Supervisor,
 }
 
@@ -105,6 +115,7 @@ impl Api {
         );
         let bodies = Bodies::new(settings.body_memory, settings.body_timeout);
         let rate = RateLimit::new(settings.rate_per_second, settings.burst);
+        let member_rate = RateLimit::new(settings.member_rate_per_second, settings.member_burst);
         let origins = Origins::new(settings.allowed_origins.clone());
         let (per_second, burst) = BINDINGS;
         let bindings = RateLimit::new(per_second, burst);
@@ -117,6 +128,7 @@ impl Api {
             origins,
             rate,
             bindings,
+            member_rate,
             supervisor,
         }))
     }
@@ -181,10 +193,11 @@ impl Api {
         }
     }
 
-    /// Forgets the addresses that have been quiet. To be called now and then.
+    /// Forgets the addresses and members that have been quiet. To be called now and then.
     pub fn tidy(&self) {
         self.0.rate.tidy();
         self.0.bindings.tidy();
+        self.0.member_rate.tidy();
     }
 }
 

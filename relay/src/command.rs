@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod identity;
 pub mod init;
 pub mod invite;
+pub mod mailbox;
 mod owner;
 pub mod peer;
 pub mod place;
@@ -32,6 +33,7 @@ use dns::DnsArgs;
 use doctor::DoctorArgs;
 use identity::IdentityCommand;
 use invite::InviteCommand;
+use mailbox::MailboxCommand;
 use peer::PeerCommand;
 use queue::{AskArgs, QueueCommand};
 use store::StoreCommand;
@@ -104,6 +106,9 @@ pub enum Command {
     /// Let people register a mailbox at a running relay, by links to hand out.
     #[command(subcommand)]
     Invite(InviteCommand),
+    /// Look after the mailboxes of a running relay, without seeing what is in them.
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
     /// Look into the queue of a running relay, and steer it.
     ///
     /// Envelopes for other relays wait in it, for each destination by itself. These commands ask the relay over the socket
@@ -227,6 +232,10 @@ pub fn run(command: Command) -> Exit {
             Err(error) => failed(&error, error.exit()),
         },
         Command::Invite(command) => match invite::run(&command, &mut out) {
+            Ok(()) => Exit::Ok,
+            Err(error) => failed(&error, error.exit()),
+        },
+        Command::Mailbox(command) => match mailbox::run(&command, &mut out) {
             Ok(()) => Exit::Ok,
             Err(error) => failed(&error, error.exit()),
         },

@@ -187,6 +187,10 @@ pub struct SubmissionConfig {
     pub rate_per_second: NonZeroU32,
     /// Envelopes of a client address at once; at least a full batch.
     pub burst: NonZeroU32,
+    /// Envelopes per second of one mailbox's owner in the long run, while the policy is `members`.
+    pub member_rate_per_second: NonZeroU32,
+    /// Envelopes of a mailbox's owner at once; at least a full batch.
+    pub member_burst: NonZeroU32,
 }
 
 /// Who may hand in envelopes.
@@ -194,6 +198,18 @@ pub struct SubmissionConfig {
 pub enum SubmissionPolicy {
     /// Everybody.
     Open,
+    /// Whoever has a mailbox here.
+    Members,
+}
+
+impl SubmissionPolicy {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Members => "members",
+        }
+    }
 }
 
 /// How envelopes are kept.

@@ -17,8 +17,8 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::config::RegistrationPolicy;
 use crate::delivery::{Delivery, Forward, Settings};
 use crate::exchange::Exchange;
-use crate::hub::Hub;
-use crate::store::{Change, Store};
+use crate::hub::{Ending, Hub};
+use crate::store::{Change, Expiry, Store};
 use crate::telemetry::Seldom;
 
 /// How often what is over is looked for.
@@ -111,7 +111,10 @@ async fn wake_devices(store: Arc<dyn Store>, hub: Hub, supervisor: Supervisor) {
             () = &mut stopping => return,
             change = changes.recv() => match change {
                 Ok(Change::Deposited(mailbox)) => hub.wake(&mailbox),
-                Ok(Change::Removed(mailbox) | Change::Moved(mailbox)) => hub.disconnect(&mailbox),
+                Ok(Change::Removed(mailbox)) => hub.disconnect(&mailbox, Ending::Deleted),
+                Ok(Change::Moved(mailbox)) => hub.disconnect(&mailbox, Ending::Moved),
+                Ok(Change::Suspended(mailbox)) => hub.disconnect(&mailbox, Ending::Suspended),
+                Ok(Change::DeviceRemoved(mailbox, device)) => hub.disconnect_device(&mailbox, &device),
                 Ok(Change::Enqueued(_)) => {}
                 Err(RecvError::Lagged(_)) => hub.wake_all(),
                 Err(RecvError::Closed) => return,
@@ -142,8 +145,9 @@ async fn expire(
                 Ok(done) => {
                     exchange.counts().expired_in_mailboxes.add(done.entries);
                     exchange.counts().expired_in_queue.add(done.items);
-                    if done.entries + done.items > 0 {
-                        tracing::info!(entries = done.entries, items = done.items, "expired");
+                    if done.entries + done.items + done.devices > 0 {
+                        let Expiry { entries, items, devices, .. } = done;
+                        tracing::info!(entries, items, devices, "expired");
                     }
                     if !done.more || supervisor.is_stopping() {
                         break;

@@ -164,6 +164,7 @@ impl Daemon {
         certificate_files::watch(reload.clone(), &clock, &supervisor);
         let administration = admin::Parts {
             reload: reload.clone(),
+            exchange: Arc::clone(core.exchange()),
             domain: config.domain.clone(),
             store: Arc::clone(&store),
             delivery: core.delivery().clone(),

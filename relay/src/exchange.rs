@@ -18,10 +18,11 @@ use postrider_common::{
 use crate::config::RegistrationPolicy;
 use crate::count::{ByClass, Counter};
 use crate::delivery::Forward;
-use crate::hub::{Attendance, Connection, Hub};
+use crate::hub::{Attendance, Connection, Ending, Hub};
 use crate::route::{Route, route};
 use crate::store::{
-    Enqueued, Fetched, MailboxState, Permit, Rebound, Registration, Store, StoreError, Tracking, Window,
+    DeviceState, Enqueued, Fetched, MailboxState, Permit, Rebound, Registration, Store, StoreError, Tracking,
+    Window,
 };
 
 /// When a sender is asked back after the relay itself could not do something.
@@ -96,6 +97,9 @@ pub enum MailboxError {
     /// The invite does not let anybody in.
     #[error("the invite is not accepted: {0}")]
     InviteRefused(InviteRefusal),
+    /// An administrator has closed it.
+    #[error("the mailbox is suspended")]
+    Suspended,
     /// It is kept at another relay.
     #[error("the mailbox has moved to {0}")]
     Moved(Domain),
@@ -311,6 +315,9 @@ impl Exchange {
             Ok(Some(MailboxState { binding: Some(binding), has_moved: true, .. })) => {
                 Outcome::Moved(Box::new(binding))
             }
+            Ok(Some(MailboxState { suspended: Some(_), .. })) => {
+                Outcome::reject(FailureClass::MailboxRefused)
+            }
             _ => Outcome::reject(FailureClass::NotConnected),
         }
     }
@@ -369,6 +376,7 @@ impl Exchange {
             Registration::Created => Ok(true),
             Registration::DeviceAdded | Registration::Unchanged => Ok(false),
             Registration::TooManyDevices => Err(MailboxError::TooManyDevices),
+            Registration::Suspended => Err(MailboxError::Suspended),
             Registration::NotPermitted => Err(otherwise),
             Registration::InviteRefused(refusal) => Err(MailboxError::InviteRefused(refusal)),
         }
@@ -377,8 +385,54 @@ impl Exchange {
     /// Deletes a mailbox with everything in it, and closes its connections.
     pub async fn unregister(&self, mailbox: MailboxId) -> Result<(), MailboxError> {
         let existed = self.store.unregister(mailbox).await?;
-        self.hub.disconnect(&mailbox);
+        self.hub.disconnect(&mailbox, Ending::Deleted);
         if existed { Ok(()) } else { Err(MailboxError::NoSuchMailbox) }
+    }
+
+    /// The devices of a mailbox of ours, also of one that has moved.
+    pub async fn devices(&self, mailbox: MailboxId) -> Result<Vec<DeviceState>, MailboxError> {
+        self.mailbox(mailbox).await?;
+        Ok(self.store.devices(mailbox).await?)
+    }
+
+    /// Removes a device with what waits for it alone, and closes its connections; whether there was one.
+    pub async fn remove_device(&self, mailbox: MailboxId, device: DeviceId) -> Result<bool, MailboxError> {
+        let existed = self.store.remove_device(mailbox, device).await?;
+        self.hub.disconnect_device(&mailbox, &device);
+        Ok(existed)
+    }
+
+    /// Calls a device something that only its owner can read; whether there is one.
+    pub async fn name_device(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        name: Vec<u8>,
+    ) -> Result<bool, MailboxError> {
+        Ok(self.store.name_device(mailbox, device, name).await?)
+    }
+
+    /// An administrator makes a mailbox for somebody who has yet to come; whether it is new.
+    pub async fn make_mailbox(&self, mailbox: MailboxId) -> Result<bool, StoreError> {
+        self.store.make(mailbox, self.clock.now()).await
+    }
+
+    /// An administrator closes a mailbox, and with it its connections, or opens it again.
+    pub async fn suspend(&self, mailbox: MailboxId, is_closed: bool) -> Result<(), MailboxError> {
+        let since = is_closed.then(|| self.clock.now());
+        let existed = self.store.suspend(mailbox, since).await?;
+        if is_closed {
+            self.hub.disconnect(&mailbox, Ending::Suspended);
+        }
+        if existed { Ok(()) } else { Err(MailboxError::NoSuchMailbox) }
+    }
+
+    /// Whether whoever has the mailbox's key may ask for anything: not while it is suspended.
+    pub async fn admissible(&self, mailbox: MailboxId) -> Result<(), MailboxError> {
+        match self.store.mailbox(mailbox).await? {
+            Some(MailboxState { suspended: Some(_), .. }) => Err(MailboxError::Suspended),
+            _ => Ok(()),
+        }
     }
 
     /// The owner says where a mailbox of ours is kept from now on. What is in it is sent on to there.
@@ -393,7 +447,7 @@ impl Exchange {
             Rebound::NoSuchMailbox => return Err(MailboxError::NoSuchMailbox),
         }
         if !is_here {
-            self.hub.disconnect(&mailbox);
+            self.hub.disconnect(&mailbox, Ending::Moved);
         }
         Ok(())
     }
@@ -413,6 +467,10 @@ impl Exchange {
         // Joined before the look, so that a removal that comes in between is heard.
         let connection = self.hub.connect(mailbox, device, attendance);
         self.registered(mailbox, device).await?;
+        // A store that takes no more writes still gives what it has.
+        if let Err(error) = self.store.note_contact(mailbox, device, self.clock.now()).await {
+            tracing::debug!("the day of a contact is not kept: {error}");
+        }
         Ok(connection)
     }
 
@@ -460,11 +518,17 @@ impl Exchange {
         Ok(Some((tracking, waiting)))
     }
 
-    async fn registered(&self, mailbox: MailboxId, device: DeviceId) -> Result<MailboxState, MailboxError> {
+    /// Whether a mailbox is kept here and open, so that its owner may do what members may.
+    pub async fn member(&self, mailbox: MailboxId) -> Result<MailboxState, MailboxError> {
         let state = self.mailbox(mailbox).await?;
         if let (true, Some(binding)) = (state.has_moved, &state.binding) {
             return Err(MailboxError::Moved(binding.domain().clone()));
         }
+        if state.suspended.is_some() { Err(MailboxError::Suspended) } else { Ok(state) }
+    }
+
+    async fn registered(&self, mailbox: MailboxId, device: DeviceId) -> Result<MailboxState, MailboxError> {
+        let state = self.member(mailbox).await?;
         if state.devices.contains(&device) { Ok(state) } else { Err(MailboxError::NoSuchDevice) }
     }
 }

@@ -4,7 +4,7 @@
 //! ephemeral envelopes, which are stored nowhere, pass through it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use postrider_common::{DeviceId, Envelope, MailboxId};
 use tokio::sync::{Notify, mpsc};
@@ -27,7 +27,9 @@ struct Slot {
     attendance: Attendance,
     /// Boxed, since the channel has room for some of them from the start, and a connection of most devices is idle.
     ephemeral: mpsc::Sender<Box<Envelope>>,
-    replaced: CancellationToken,
+    /// Why the connection is to close, once it is.
+    ending: OnceLock<Ending>,
+    ended: CancellationToken,
 }
 
 /// How a device is connected.
@@ -55,8 +57,23 @@ pub enum Event {
     Wake,
     /// An ephemeral envelope, for this moment only.
     Ephemeral(Box<Envelope>),
-    /// The device connected again elsewhere, or was removed: this connection is to close.
+    /// This connection is to close.
+    Ended(Ending),
+}
+
+/// Why a connection is to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The device has connected again.
     Replaced,
+    /// The mailbox was deleted.
+    Deleted,
+    /// The mailbox is kept at another relay.
+    Moved,
+    /// An administrator has closed the mailbox.
+    Suspended,
+    /// The device was removed from the mailbox.
+    DeviceRemoved,
 }
 
 impl Hub {
@@ -69,14 +86,15 @@ impl Hub {
             attendance,
             wake: Notify::new(),
             ephemeral: sender,
-            replaced: CancellationToken::new(),
+            ending: OnceLock::new(),
+            ended: CancellationToken::new(),
         });
         let mut mailboxes = self.lock();
         let slots = mailboxes.entry(mailbox).or_default();
         slots.retain(|other| {
             let stays = other.device != device || other.attendance != attendance;
             if !stays {
-                other.replaced.cancel();
+                other.end(Ending::Replaced);
             }
             stays
         });
@@ -114,10 +132,17 @@ impl Hub {
         meant.filter(|slot| slot.ephemeral.try_send(Box::new(envelope.detached())).is_ok()).count() > 0
     }
 
-    /// Closes the connections of a mailbox, because it was removed.
-    pub fn disconnect(&self, mailbox: &MailboxId) {
+    /// Closes the connections of a mailbox.
+    pub fn disconnect(&self, mailbox: &MailboxId, why: Ending) {
         for slot in self.lock().get(mailbox).into_iter().flatten() {
-            slot.replaced.cancel();
+            slot.end(why);
+        }
+    }
+
+    /// Closes the connections of a device that was removed.
+    pub fn disconnect_device(&self, mailbox: &MailboxId, device: &DeviceId) {
+        for slot in self.lock().get(mailbox).into_iter().flatten().filter(|slot| slot.device == *device) {
+            slot.end(Ending::DeviceRemoved);
         }
     }
 
@@ -127,12 +152,22 @@ impl Hub {
     }
 }
 
+impl Slot {
+    /// The first reason is the one that is told.
+    fn end(&self, why: Ending) {
+        let _ = self.ending.set(why);
+        self.ended.cancel();
+    }
+}
+
 impl Connection {
     /// Waits for what happens next. A wake that came since the last call is not lost.
     pub async fn event(&mut self) -> Event {
         tokio::select! {
             biased;
-            () = self.slot.replaced.cancelled() => Event::Replaced,
+            () = self.slot.ended.cancelled() => {
+                Event::Ended(self.slot.ending.get().copied().unwrap_or(Ending::Replaced))
+            }
             () = self.slot.wake.notified() => Event::Wake,
             // The slot holds the sender, so the channel does not close before this connection is dropped.
             Some(envelope) = self.ephemeral.recv() => Event::Ephemeral(envelope),
@@ -210,8 +245,21 @@ mod tests {
         assert!(matches!(poll.event().await, Event::Wake));
         assert!(matches!(stream.event().await, Event::Wake));
         let _another = hub.connect(MAILBOX, PHONE, Attendance::Poll);
-        assert!(matches!(poll.event().await, Event::Replaced), "one poll at a time");
+        assert!(matches!(poll.event().await, Event::Ended(Ending::Replaced)), "one poll at a time");
         assert!(stream.event().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_told_why_it_ends() {
+        let hub = Hub::default();
+        let (mut phone, mut laptop) =
+            (hub.connect(MAILBOX, PHONE, Attendance::Stream), hub.connect(MAILBOX, LAPTOP, Attendance::Poll));
+        hub.disconnect_device(&MAILBOX, &LAPTOP);
+        assert!(matches!(laptop.event().await, Event::Ended(Ending::DeviceRemoved)));
+        assert!(phone.event().now_or_never().is_none(), "the others stay");
+        hub.disconnect(&MAILBOX, Ending::Suspended);
+        hub.disconnect(&MAILBOX, Ending::Deleted);
+        assert!(matches!(phone.event().await, Event::Ended(Ending::Suspended)), "the first reason");
     }
 
     #[tokio::test]
@@ -219,7 +267,7 @@ mod tests {
         let hub = Hub::default();
         let mut first = hub.connect(MAILBOX, PHONE, Attendance::Stream);
         let second = hub.connect(MAILBOX, PHONE, Attendance::Stream);
-        assert!(matches!(first.event().await, Event::Replaced));
+        assert!(matches!(first.event().await, Event::Ended(Ending::Replaced)));
         drop(first);
         assert_eq!(hub.connected(), 1);
         drop(second);

@@ -14,6 +14,7 @@
 
 mod bindings;
 mod check;
+mod devices;
 mod embedded;
 mod engine;
 mod expiry;
@@ -66,9 +67,9 @@ pub use quarantine::QUARANTINE_ITEMS;
 pub use statistics::Statistics;
 pub use transfer::{Moved, TransferError, export, import};
 pub use types::{
-    Backoff, Change, Destination, Enqueued, Expiry, Fetched, Invited, ItemId, Leased, MailboxState, Met,
-    Onward, Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Source, StoreError,
-    StoreLimits, Tracking, TrackingEnd, Verdict, Window,
+    Backoff, Change, Destination, DeviceState, Enqueued, Expiry, Fetched, Invited, ItemId, Leased,
+    MailboxState, Met, Onward, Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement,
+    Source, StoreError, StoreLimits, Tracking, TrackingEnd, Verdict, Window,
 };
 
 /// A new store that is in memory only.
@@ -107,6 +108,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Revokes an invite: nobody registers with it any more. Whether there was one.
     fn remove_invite(&self, id: InviteId) -> Answer<'_, bool>;
+
+    /// Makes a mailbox without a device, which keeps what comes for the first one; whether it is new.
+    fn make(&self, mailbox: MailboxId, now: Timestamp) -> Answer<'_, bool>;
+
+    /// Closes a mailbox since then, or opens it again; whether there is one. A closed one registers no device, and
+    /// what is deposited is rejected with `mailbox-refused`, unless it has moved. What is in it stays.
+    fn suspend(&self, mailbox: MailboxId, since: Option<Timestamp>) -> Answer<'_, bool>;
+
+    /// Mailboxes with what is kept of them, as many as that, in the order of their ids, after `after`.
+    fn mailboxes(&self, after: Option<MailboxId>, count: usize)
+    -> Answer<'_, Vec<(MailboxId, MailboxState)>>;
+
+    /// The devices of a mailbox, in the order in which they were registered.
+    fn devices(&self, mailbox: MailboxId) -> Answer<'_, Vec<DeviceState>>;
+
+    /// The device is here. Kept is the day, so that hardly any call writes.
+    fn note_contact(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, ()>;
+
+    /// Calls a device something; whether there is one.
+    fn name_device(&self, mailbox: MailboxId, device: DeviceId, name: Vec<u8>) -> Answer<'_, bool>;
+
+    /// Removes a device, with what waited for it alone; whether there was one. Where the last one is removed, what comes
+    /// from then on waits for the next first one.
+    fn remove_device(&self, mailbox: MailboxId, device: DeviceId) -> Answer<'_, bool>;
 
     /// Deletes a mailbox with everything in it; whether there was one.
     fn unregister(&self, mailbox: MailboxId) -> Answer<'_, bool>;
@@ -257,7 +282,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Deletes what is over at `now`: mailbox entries, queued items (their tracking says `expired`; leased ones
     /// are left to their lease), tracking records, what was quarantined or learnt,
-    /// invites, marks. It does at most `budget` deletions, then says whether
+    /// invites, marks, and devices that were away for longer than [`StoreLimits::device_idle`]. It does at most `budget` deletions, then says whether
     /// there is more.
     fn expire(&self, now: Timestamp, budget: usize) -> Answer<'_, Expiry>;
 

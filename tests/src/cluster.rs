@@ -406,7 +406,7 @@ impl Builder {
         self
     }
 
-    /// What the section `[submission]` says, instead of rates that no test reaches.
+    /// What the section `[submission]` says, instead of rates that no test reaches. Unless it says a policy, that is `open`.
     pub fn submission(mut self, section: impl Into<String>) -> Self {
         self.submission = section.into();
         self
@@ -475,14 +475,9 @@ impl Builder {
                 Some(issue) => issue(domain, &authority)?,
                 None => authority.issue(&Leaf::new(domain, self.clock.now()))?,
             };
+            let everybody = if self.submission.contains("policy") { "" } else { "policy = \"open\"\n" };
             let more = format!(
-                "[registration]
-policy = \"{}\"
-
-[submission]
-{}
-
-{}",
+                "[registration]\npolicy = \"{}\"\n\n[submission]\n{everybody}{}\n\n{}",
                 self.registration,
                 self.submission,
                 (self.configure)(domain)

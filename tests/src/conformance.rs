@@ -11,6 +11,7 @@
 #![expect(clippy::unwrap_used, reason = "a test suite: whatever an operation refuses is a failure")]
 
 mod bindings;
+mod devices;
 mod invites;
 mod mailboxes;
 mod queue;
@@ -24,6 +25,7 @@ use postrider::store::{Fetched, Leased, Store, StoreError, StoreLimits, Window};
 use postrider_common::{DeviceId, Domain, Draft, EntryId, Envelope, MailboxId, Timestamp};
 
 pub use bindings::*;
+pub use devices::*;
 pub use invites::*;
 pub use mailboxes::*;
 pub use queue::*;
@@ -61,6 +63,12 @@ macro_rules! store_conformance {
             expires_within_a_budget
             unregisters_with_everything
             keeps_envelopes_of_every_size
+            makes_mailboxes_for_those_who_come_later
+            closes_a_mailbox_and_opens_it_again
+            lists_mailboxes_page_by_page
+            removes_a_device_with_what_waits_for_it_alone
+            knows_devices_by_the_day_and_the_name
+            drops_devices_that_stay_away
             counts_an_invite_with_its_registration
             ends_invites
             takes_the_binding_with_the_highest_serial

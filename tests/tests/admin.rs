@@ -10,6 +10,9 @@ mod doctor;
 #[path = "admin/invites.rs"]
 mod invites;
 #[cfg(test)]
+#[path = "admin/mailboxes.rs"]
+mod mailboxes;
+#[cfg(test)]
 #[path = "admin/monitoring.rs"]
 mod monitoring;
 #[cfg(test)]

@@ -4,6 +4,9 @@
 #[path = "delivery/batches.rs"]
 mod batches;
 #[cfg(test)]
+#[path = "delivery/devices.rs"]
+mod devices;
+#[cfg(test)]
 #[path = "delivery/duplicates.rs"]
 mod duplicates;
 #[cfg(test)]

@@ -10,6 +10,9 @@ mod doors;
 #[path = "edges/inbound.rs"]
 mod inbound;
 #[cfg(test)]
+#[path = "edges/members.rs"]
+mod members;
+#[cfg(test)]
 #[path = "edges/memory.rs"]
 mod memory;
 #[cfg(test)]

@@ -1,20 +1,14 @@
 //! A mailbox moves to another relay.
 
 use http::StatusCode;
-use postrider_common::wire::control::{BindingStatement, Devices};
-use postrider_common::{Binding, DeviceId};
+use postrider_common::wire::control::BindingStatement;
+use postrider_common::{Binding, InviteSecret};
 
 use super::connection::Call;
 use super::{Relay, Session, json};
 use crate::{Error, Identity};
 
 impl Session {
-    /// The mailbox's devices.
-    pub async fn devices(&self) -> Result<Vec<DeviceId>, Error> {
-        let devices: Devices = json(&self.call(Call::get("/v1/mailbox/devices")).await?)?;
-        Ok(devices.devices)
-    }
-
     /// Where the mailbox has said that it is kept, if it was ever said to this relay.
     pub async fn binding(&self) -> Result<Option<Binding>, Error> {
         let answer = match self.call(Call::get("/v1/mailbox/binding")).await {
@@ -47,12 +41,21 @@ impl Session {
     /// The old relay sends on what comes to the old address for as long as the mailbox is not deleted there. Other
     /// devices are refused by it with the slug `moved`, and find in [`Error::moved_to`] where to go.
     pub async fn move_to(&self, relay: &Relay) -> Result<Identity, Error> {
-        let devices = self.devices().await?;
+        self.moved(relay, None).await
+    }
+
+    /// The same to a relay where registering takes an invite.
+    pub async fn move_to_invited(&self, relay: &Relay, invite: &InviteSecret) -> Result<Identity, Error> {
+        self.moved(relay, Some(invite)).await
+    }
+
+    async fn moved(&self, relay: &Relay, invite: Option<&InviteSecret>) -> Result<Identity, Error> {
+        let devices = self.devices().await?.into_iter().map(|known| known.device);
         let domain = relay.info().await?.domain;
         let identity = self.identity().at(domain.clone());
         let there = relay.session(&identity).await?;
-        there.register().await?;
-        for device in devices.into_iter().filter(|device| device != identity.device()) {
+        there.registered(invite).await?;
+        for device in devices.filter(|device| device != identity.device()) {
             relay.session(&identity.with_device(device)).await?.register().await?;
         }
         let (here_now, there_now) = (self.binding().await?, there.binding().await?);
@@ -73,5 +76,33 @@ impl Session {
         there.bind(&binding).await?;
         self.bind(&binding).await?;
         Ok(identity)
+    }
+}
+
+impl Relay {
+    /// Prepares this relay to keep a mailbox whose owner cannot sign in at the old one any more: registers it with this
+    /// device, and has it bound to here. What is answered is this device's identity here, and the binding: the old
+    /// relay's administrator can put it in force there (`postrider mailbox redirect`), and nobody else can make one.
+    ///
+    /// Which serial counts at the old relay cannot be asked. The time in seconds is above all that were counted up.
+    pub async fn take_in(
+        &self,
+        identity: &Identity,
+        invite: Option<&InviteSecret>,
+    ) -> Result<(Identity, Binding), Error> {
+        let domain = self.info().await?.domain;
+        let identity = identity.at(domain.clone());
+        let here = self.session(&identity).await?;
+        here.registered(invite).await?;
+        let known = here.binding().await?;
+        let binding = match known {
+            Some(binding) if *binding.domain() == domain => binding,
+            known => {
+                let after = known.map_or(0, |binding| binding.serial().saturating_add(1));
+                identity.binding(after.max(self.clock().now().as_secs()))
+            }
+        };
+        here.bind(&binding).await?;
+        Ok((identity, binding))
     }
 }

@@ -7,18 +7,21 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method};
 use postrider_common::limits::MAX_BATCH_ENVELOPES;
-use postrider_common::wire::control::{Challenge, Registered, Registration, SessionGranted};
+use postrider_common::wire::control::{Challenge, Registered, Registration, RelayInfo, SessionGranted};
 use postrider_common::wire::mailbox::{DeviceMessage, Entry, ServerMessage};
-use postrider_common::{EntryId, InviteSecret, Timestamp};
+use postrider_common::wire::submit::SubmitResult;
+use postrider_common::{Domain, EntryId, Envelope, InviteSecret, Timestamp};
 use zeroize::Zeroizing;
 
 use super::connection::{Answer, Call};
 use super::seen::Seen;
-use super::{BINARY, MailboxStream, Receiver, Relay, is_unauthorized, json};
+use super::{BINARY, MailboxStream, Receiver, Relay, is_unauthorized, json, results, submission};
 use crate::{Error, Identity};
 
 /// A new token is asked for this long before the old one ends.
 const MARGIN: Duration = Duration::from_secs(60);
+/// The policy of a relay that takes envelopes from everybody.
+const OPEN: &str = "open";
 
 /// Access to one mailbox, for one device.
 ///
@@ -30,6 +33,8 @@ pub struct Session(Arc<State>);
 struct State {
     relay: Relay,
     identity: Identity,
+    /// Whether the relay takes envelopes from everybody, and need not be told who submits.
+    is_open: bool,
     token: tokio::sync::Mutex<Option<Token>>,
     seen: Mutex<Seen>,
 }
@@ -42,13 +47,14 @@ struct Token {
 
 impl Session {
     pub(super) async fn open(relay: Relay, identity: Identity) -> Result<Self, Error> {
-        let actual = relay.info().await?.domain;
+        let RelayInfo { domain: actual, policies, .. } = relay.info().await?;
         if &actual != identity.domain() {
             return Err(Error::WrongRelay { expected: identity.domain().clone(), actual });
         }
         let session = Self(Arc::new(State {
             relay,
             identity,
+            is_open: policies.submission == OPEN,
             token: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
         }));
@@ -66,9 +72,32 @@ impl Session {
         &self.0.relay
     }
 
+    /// Hands envelopes over as [`Relay::submit`] does, to a relay that takes them from its members only
+    /// ([`RelayPolicies::submission`](crate::RelayPolicies::submission) is `members`): it sees whose session submits. To one
+    /// that takes them from everybody the token is not shown.
+    pub async fn submit(&self, items: &[(Domain, Envelope)]) -> Result<Vec<SubmitResult>, Error> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.0.is_open {
+            match self.0.relay.submit(items).await {
+                // Its policy has changed meanwhile.
+                Err(error) if is_unauthorized(&error) => {}
+                other => return other,
+            }
+        }
+        results(&self.call(submission(items)).await?, items)
+    }
+
+    /// The same with one envelope. `domain` is the recipient's.
+    pub async fn submit_one(&self, domain: &Domain, envelope: Envelope) -> Result<SubmitResult, Error> {
+        let results = self.submit(&[(domain.clone(), envelope)]).await?;
+        results.into_iter().next().ok_or_else(|| Error::protocol("it has no result"))
+    }
+
     /// Makes the mailbox, if there is none, and adds this device to it, if it is new.
     pub async fn register(&self) -> Result<Registered, Error> {
-        json(&self.call(Call::new(Method::PUT, "/v1/mailbox")).await?)
+        self.registered(None).await
     }
 
     /// The same at a relay where registering takes an invite ([`RelayPolicies::registration`](
@@ -76,8 +105,15 @@ impl Session {
     /// repeating the call, or adding a device, costs nothing. If it is refused, the [slug](Error::slug) is
     /// `invite-refused`; without an invite it would be `invite-needed`.
     pub async fn register_invited(&self, secret: &InviteSecret) -> Result<Registered, Error> {
-        let registration = Registration { invite: Some(secret.clone()) };
-        json(&self.call(Call::put_json("/v1/mailbox", &registration)?).await?)
+        self.registered(Some(secret)).await
+    }
+
+    pub(super) async fn registered(&self, invite: Option<&InviteSecret>) -> Result<Registered, Error> {
+        let call = match invite {
+            None => Call::new(Method::PUT, "/v1/mailbox"),
+            Some(secret) => Call::put_json("/v1/mailbox", &Registration { invite: Some(secret.clone()) })?,
+        };
+        json(&self.call(call).await?)
     }
 
     /// Deletes the mailbox and everything in it.
@@ -231,6 +267,7 @@ mod tests {
             sends(&session.entries(None, Duration::ZERO));
             sends(&session.acknowledge(&[]));
             sends(&session.stream());
+            sends(&session.submit(&[]));
             sends(&session.move_to(session.relay()));
         }
         let _ = all;

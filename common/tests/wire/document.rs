@@ -11,8 +11,9 @@ use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use postrider_common::limits::{MAX_ATTACHMENTS, MAX_BATCH_ENVELOPES, MAX_ENVELOPE_BYTES, MAX_MESSAGE_BYTES};
 use postrider_common::wire::control::{
-    BindingStatement, Challenge, Devices, Nonce, PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem,
-    Registered, Registration, RelayInfo, SessionGranted, SessionRequest, TrackingStatus, session_proof,
+    BindingStatement, Challenge, Devices, NamedDevice, Nonce, PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX,
+    Problem, Registered, Registration, RelayInfo, SessionGranted, SessionRequest, TrackingStatus,
+    session_proof,
 };
 use postrider_common::wire::{CONTENT_TYPE, MAX_REASON};
 use postrider_common::{Domain, FailureClass, Persistence};
@@ -93,6 +94,7 @@ fn its_json_documents_are_real() {
             "Challenge" => check_json::<Challenge>(&text),
             "SessionRequest" => check_json::<SessionRequest>(&text),
             "SessionGranted" => check_json::<SessionGranted>(&text),
+            "NamedDevice" => check_json::<NamedDevice>(&text),
             "Devices" => check_json::<Devices>(&text),
             "BindingStatement" => check_json::<BindingStatement>(&text),
             "Registration" => check_json::<Registration>(&text),
@@ -105,7 +107,7 @@ fn its_json_documents_are_real() {
         }
         seen.insert(name);
     }
-    assert_eq!(seen.len(), 10, "an example for each type: {seen:?}");
+    assert_eq!(seen.len(), 11, "an example for each type: {seen:?}");
 }
 
 #[test]

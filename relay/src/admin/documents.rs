@@ -1,6 +1,6 @@
 //! The JSON documents of the administration socket. Times are Unix seconds; unknown fields are ignored.
 
-use postrider_common::{Domain, InviteId, TrackingId};
+use postrider_common::{DeviceId, Domain, InviteId, MailboxId, TrackingId};
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`.
@@ -150,6 +150,72 @@ impl std::fmt::Debug for InviteShown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("InviteShown").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// `GET /v1/mailboxes`: a page of them, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mailboxes {
+    /// What is known of each.
+    pub mailboxes: Vec<Mailbox>,
+    /// What to give as `after` for the next page, if there may be one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<MailboxId>,
+}
+
+/// A mailbox, from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mailbox {
+    /// Which one.
+    pub mailbox: MailboxId,
+    /// Envelopes that wait in it.
+    pub envelopes: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many devices it has.
+    pub devices: usize,
+    /// The day on which one of them was last here, by its first second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_contact: Option<u64>,
+    /// Since when it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_since: Option<u64>,
+    /// Where it is kept instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<Domain>,
+}
+
+/// `GET /v1/mailboxes/{mailbox}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxDetails {
+    /// The mailbox.
+    #[serde(flatten)]
+    pub mailbox: Mailbox,
+    /// Its devices.
+    pub devices_known: Vec<DeviceShown>,
+}
+
+/// A device, from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceShown {
+    /// Which one.
+    pub device: DeviceId,
+    /// The day on which it was last here, by its first second.
+    pub last_contact: u64,
+}
+
+/// `POST /v1/mailboxes`: which one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMailbox {
+    /// Its id, which its owner has told.
+    pub mailbox: Option<MailboxId>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// Whether it is new.
+    pub created: bool,
 }
 
 /// `GET /v1/queue`: every destination that something waits for, that fails, or that is paused.

@@ -12,7 +12,7 @@ use super::documents::{
     Selection,
 };
 use super::problem::Refusal;
-use super::router::{Answer, json, queried};
+use super::router::{Answer, json, malformed, queried};
 use crate::store::{self, ItemId, Queued, Window};
 
 /// How many items a page has unless fewer are asked for, and how many are dropped in one step.
@@ -141,10 +141,6 @@ async fn known(parts: &Parts, domain: &Domain) -> Result<store::Destination, Ref
 
 fn nothing_waits(domain: &Domain) -> Refusal {
     Refusal::NotFound(format!("nothing waits for {domain}"))
-}
-
-fn malformed(key: &str, value: &str) -> Refusal {
-    Refusal::Malformed(format!("{key} is {value:?}, which is no number"))
 }
 
 fn item_id(text: &str) -> Result<ItemId, Refusal> {

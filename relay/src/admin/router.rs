@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::documents::Reloaded;
 use super::problem::Refusal;
-use super::{PATIENCE, Parts, invites, queue, status, why};
+use super::{PATIENCE, Parts, invites, mailboxes, queue, status, why};
 
 /// What a request may have at most: places of envelopes are the longest that it says.
 const BODY_BYTES: usize = 64 << 10;
@@ -33,6 +33,19 @@ async fn dispatch(parts: &Parts, request: Request<Incoming>) -> Answer {
         (["v1", "invites"], &Method::GET) => invites::list(parts, &query).await,
         (["v1", "invites"], &Method::POST) => invites::create(parts, body(request).await?).await,
         (["v1", "invites", id], &Method::DELETE) => invites::revoke(parts, id).await,
+        (["v1", "mailboxes"], &Method::GET) => mailboxes::list(parts, &query).await,
+        (["v1", "mailboxes"], &Method::POST) => mailboxes::create(parts, body(request).await?).await,
+        (["v1", "mailboxes", mailbox], &Method::GET) => mailboxes::show(parts, mailbox).await,
+        (["v1", "mailboxes", mailbox], &Method::DELETE) => mailboxes::delete(parts, mailbox).await,
+        (["v1", "mailboxes", mailbox, "suspend"], &Method::POST) => {
+            mailboxes::suspend(parts, mailbox, true).await
+        }
+        (["v1", "mailboxes", mailbox, "resume"], &Method::POST) => {
+            mailboxes::suspend(parts, mailbox, false).await
+        }
+        (["v1", "mailboxes", mailbox, "redirect"], &Method::POST) => {
+            mailboxes::redirect(parts, mailbox, body(request).await?).await
+        }
         (["v1", "queue"], &Method::GET) => queue::list(parts).await,
         (["v1", "queue", domain], &Method::GET) => queue::show(parts, named(domain)?, &query).await,
         (["v1", "queue", domain, "envelopes"], &Method::GET) => {
@@ -59,7 +72,9 @@ async fn dispatch(parts: &Parts, request: Request<Incoming>) -> Answer {
         | (["v1", "queue", _, "envelopes" | "quarantine"], _) => Err(Refusal::Method("GET")),
         (["v1", "queue", _, "retry" | "drop" | "pause" | "resume"], _) => Err(Refusal::Method("POST")),
         (["v1", "reload"], _) => Err(Refusal::Method("POST")),
-        (["v1", "invites"], _) => Err(Refusal::Method("GET or POST")),
+        (["v1", "invites" | "mailboxes"], _) => Err(Refusal::Method("GET or POST")),
+        (["v1", "mailboxes", _], _) => Err(Refusal::Method("GET or DELETE")),
+        (["v1", "mailboxes", _, "suspend" | "resume" | "redirect"], _) => Err(Refusal::Method("POST")),
         (["v1", "invites", _], _) => Err(Refusal::Method("DELETE")),
         (["v1", "queue", _, "quarantine", _], _) => Err(Refusal::Method("DELETE")),
         _ => Err(Refusal::NoSuchPath),
@@ -88,6 +103,10 @@ pub(super) fn queried<'a>(query: &'a str, key: &str) -> Option<&'a str> {
         .filter_map(|pair| pair.split_once('='))
         .find(|(name, _)| *name == key)
         .map(|(_, value)| value)
+}
+
+pub(super) fn malformed(key: &str, value: &str) -> Refusal {
+    Refusal::Malformed(format!("{key} is {value:?}, which is no number"))
 }
 
 async fn body<T: DeserializeOwned + Default>(request: Request<Incoming>) -> Result<T, Refusal> {

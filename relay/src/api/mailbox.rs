@@ -16,8 +16,8 @@ use super::body::expect_type;
 use super::problem::ApiError;
 use super::router::Answer;
 use super::{Shared, json, with_type};
-use crate::hub::{Attendance, Event};
-use crate::store::{Fetched, Window};
+use crate::hub::{Attendance, Ending, Event};
+use crate::store::{DeviceState, Fetched, Window};
 
 /// What an acknowledgement may have: as many ids as a batch has envelopes at most, with room to spare.
 const ACKNOWLEDGEMENT_BYTES: usize = 16 << 10;
@@ -31,8 +31,36 @@ pub(super) async fn delete(api: &Shared, session: Session) -> Answer {
 }
 
 pub(super) async fn devices(api: &Shared, session: Session) -> Answer {
-    let state = api.exchange.mailbox(session.mailbox).await?;
-    Ok(json(&control::Devices { devices: state.devices }))
+    let known = api.exchange.devices(session.mailbox).await?;
+    let device = |state: DeviceState| control::Device {
+        device: state.device,
+        name: Some(state.name).filter(|name| !name.is_empty()).and_then(control::DeviceName::new),
+        last_contact: state.last_contact.as_secs(),
+        removed_at: (state.last_contact + api.settings.device_idle).as_secs(),
+    };
+    Ok(json(&control::Devices { devices: known.into_iter().map(device).collect() }))
+}
+
+/// What is asked of one device of the session's mailbox, which may be the session's own.
+pub(super) async fn remove_device(api: &Shared, session: Session, device: &str) -> Answer {
+    let device = device.parse().map_err(|_| ApiError::UnknownDevice)?;
+    match api.exchange.remove_device(session.mailbox, device).await? {
+        true => Ok(no_content()),
+        false => Err(ApiError::UnknownDevice),
+    }
+}
+
+pub(super) async fn name_device(
+    api: &Shared,
+    session: Session,
+    device: &str,
+    named: control::NamedDevice,
+) -> Answer {
+    let device = device.parse().map_err(|_| ApiError::UnknownDevice)?;
+    match api.exchange.name_device(session.mailbox, device, named.name.into_bytes()).await? {
+        true => Ok(no_content()),
+        false => Err(ApiError::UnknownDevice),
+    }
 }
 
 pub(super) async fn bind(api: &Shared, session: Session, statement: BindingStatement) -> Answer {
@@ -70,8 +98,14 @@ pub(super) async fn entries(api: &Shared, session: Session, query: &str) -> Answ
             return Ok(with_type(ServerMessage::Entries(entries).encode(), wire::CONTENT_TYPE));
         }
         tokio::select! {
-            // A newer poll of the device takes over, or the mailbox is gone: then there is nothing to say here.
-            event = connection.event() => is_over = matches!(event, Event::Replaced),
+            event = connection.event() => match event {
+                Event::Ended(Ending::Deleted) => return Err(ApiError::NoSuchMailbox),
+                Event::Ended(Ending::Suspended) => return Err(ApiError::MailboxSuspended),
+                Event::Ended(Ending::DeviceRemoved) => return Err(ApiError::NoSuchDevice),
+                // A newer poll of the device takes over, or the next one is told where the mailbox is.
+                Event::Ended(Ending::Replaced | Ending::Moved) => is_over = true,
+                Event::Wake | Event::Ephemeral(_) => {}
+            },
             () = tokio::time::sleep_until(deadline) => is_over = true,
             () = api.supervisor.stopping() => is_over = true,
         }

@@ -1,4 +1,5 @@
-//! How much one client address may ask for without saying who it is, and how often a mailbox may be moved.
+//! How much one client address may ask for without saying who it is, how much one member may submit, and how often a mailbox
+//! may be moved.
 
 use std::hash::Hash;
 use std::num::NonZeroU32;
@@ -9,7 +10,8 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 
 use super::problem::ApiError;
 
-/// A token bucket for each client address, or for each of something else.
+/// A token bucket for each client address, or for each of something else. Who has been quiet for long enough to have a full
+/// one again is forgotten.
 #[derive(Debug)]
 pub(super) struct RateLimit<K: Hash + Eq + Clone> {
     buckets: DefaultKeyedRateLimiter<K>,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use postrider_common::wire::{self, control, submit};
-use postrider_common::{Timestamp, TrackingId};
+use postrider_common::{MailboxId, Timestamp, TrackingId};
 use serde::de::DeserializeOwned;
 
 use super::auth::Session;
@@ -16,11 +16,14 @@ use super::body::expect_type;
 use super::problem::ApiError;
 use super::{Shared, json, mailbox, register, stream, with_type};
 use crate::admission::Admission;
+use crate::config::SubmissionPolicy;
 use crate::exchange::Waiting;
 use crate::store::{Tracking, TrackingEnd};
 
 /// What a JSON request may have at most: they are all small.
 const JSON_BYTES: usize = 8 << 10;
+/// What the paths of single devices begin with.
+const DEVICES: &str = "/v1/mailbox/devices/";
 
 pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
 
@@ -53,29 +56,42 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
         }
         ("/invite", Method::GET) => register::invitation(api),
         ("/invite", _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
-        ("/v1/mailbox", Method::PUT) => register::register(api, session(api, &request)?, request).await,
-        ("/v1/mailbox", Method::DELETE) => mailbox::delete(api, session(api, &request)?).await,
+        ("/v1/mailbox", Method::PUT) => {
+            register::register(api, session(api, request.headers()).await?, request).await
+        }
+        ("/v1/mailbox", Method::DELETE) => mailbox::delete(api, session(api, request.headers()).await?).await,
         ("/v1/mailbox", _) => Err(ApiError::MethodNotAllowed { allow: "PUT, DELETE" }),
-        ("/v1/mailbox/devices", Method::GET) => mailbox::devices(api, session(api, &request)?).await,
+        ("/v1/mailbox/devices", Method::GET) => {
+            mailbox::devices(api, session(api, request.headers()).await?).await
+        }
         ("/v1/mailbox/binding", Method::PUT) => {
-            let session = session(api, &request)?;
+            let session = session(api, request.headers()).await?;
             mailbox::bind(api, session, read_json(api, request).await?).await
         }
-        ("/v1/mailbox/binding", Method::GET) => mailbox::binding(api, session(api, &request)?).await,
+        ("/v1/mailbox/binding", Method::GET) => {
+            mailbox::binding(api, session(api, request.headers()).await?).await
+        }
         ("/v1/mailbox/binding", _) => Err(ApiError::MethodNotAllowed { allow: "GET, PUT" }),
         ("/v1/mailbox/entries", Method::GET) => {
-            mailbox::entries(api, session(api, &request)?, request.uri().query().unwrap_or_default()).await
+            mailbox::entries(
+                api,
+                session(api, request.headers()).await?,
+                request.uri().query().unwrap_or_default(),
+            )
+            .await
         }
         ("/v1/mailbox/acknowledgements", Method::POST) => {
-            mailbox::acknowledge(api, session(api, &request)?, request).await
+            mailbox::acknowledge(api, session(api, request.headers()).await?, request).await
         }
         ("/v1/mailbox/acknowledgements", _) => Err(ApiError::MethodNotAllowed { allow: "POST" }),
         ("/v1/mailbox/stream", Method::GET) => {
-            stream::open(api, stream_session(api, &request)?, request, Arc::clone(client)).await
+            stream::open(api, stream_session(api, request.headers()).await?, request, Arc::clone(client))
+                .await
         }
         ("/v1/mailbox/entries" | "/v1/mailbox/stream" | "/v1/mailbox/devices", _) => {
             Err(ApiError::MethodNotAllowed { allow: "GET" })
         }
+        (path, _) if path.starts_with(DEVICES) => device(api, request).await,
         (other, method) => match (other.strip_prefix("/v1/tracking/"), method) {
             (Some(id), Method::GET) => tracking(api, id, client).await,
             (Some(_), _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
@@ -84,9 +100,34 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
     }
 }
 
+/// What is asked of one device: `DELETE /v1/mailbox/devices/{id}`, `PUT /v1/mailbox/devices/{id}/name`.
+async fn device(api: &Shared, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let rest = path.strip_prefix(DEVICES).unwrap_or_default();
+    match (rest.split_once('/'), request.method()) {
+        (None, &Method::DELETE) => {
+            mailbox::remove_device(api, session(api, request.headers()).await?, rest).await
+        }
+        (None, _) => Err(ApiError::MethodNotAllowed { allow: "DELETE" }),
+        (Some((id, "name")), &Method::PUT) => {
+            let session = session(api, request.headers()).await?;
+            mailbox::name_device(api, session, id, read_json(api, request).await?).await
+        }
+        (Some((_, "name")), _) => Err(ApiError::MethodNotAllowed { allow: "PUT" }),
+        (Some(_), _) => Err(ApiError::NotFound),
+    }
+}
+
+/// Who is asking, if they may ask for anything.
+async fn session(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
+    let session = bearer(api, headers)?;
+    api.exchange.admissible(session.mailbox).await?;
+    Ok(session)
+}
+
 /// Who is asking, from the bearer token.
-fn session(api: &Shared, request: &Request<Incoming>) -> Result<Session, ApiError> {
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+fn bearer(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("Bearer").then_some(token.trim())
@@ -96,18 +137,21 @@ fn session(api: &Shared, request: &Request<Incoming>) -> Result<Session, ApiErro
 }
 
 /// The same for a WebSocket: a page in a browser can set no header on it, and names the token among its subprotocols.
-fn stream_session(api: &Shared, request: &Request<Incoming>) -> Result<Session, ApiError> {
-    match stream::offered_token(request.headers()) {
-        Some(token) if !request.headers().contains_key(AUTHORIZATION) => {
-            api.authenticator.session(token, api.exchange.now())
+async fn stream_session(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
+    match stream::offered_token(headers) {
+        Some(token) if !headers.contains_key(AUTHORIZATION) => {
+            let session = api.authenticator.session(token, api.exchange.now())?;
+            api.exchange.admissible(session.mailbox).await?;
+            Ok(session)
         }
-        _ => session(api, request),
+        _ => session(api, headers).await,
     }
 }
 
 async fn submit(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
     // One before the body is read, so that bodies of junk are not free; the others once they are counted.
     api.rate.take(&client.address(), 1)?;
+    let member = member(api, request.headers()).await?;
     expect_type(&request, wire::CONTENT_TYPE)?;
     let limits = api.exchange.limits();
     let body = api.bodies.read(request, limits.batch_bytes).await?;
@@ -116,8 +160,24 @@ async fn submit(api: &Shared, request: Request<Incoming>, client: &Arc<Admission
         return Err(ApiError::TooMany { limit: limits.batch_envelopes });
     }
     api.rate.take(&client.address(), batch.len().saturating_sub(1))?;
+    if let Some(member) = member {
+        api.member_rate.take(&member, batch.len())?;
+    }
     let results = api.exchange.submit(batch).await;
     Ok(with_type(submit::encode_results(&results), wire::CONTENT_TYPE))
+}
+
+/// Who submits, if one has to be a member for that. It is forgotten with the request, but for how much they have submitted
+/// lately; where everybody may, nobody is asked.
+async fn member(api: &Shared, headers: &HeaderMap) -> Result<Option<MailboxId>, ApiError> {
+    match api.settings.submission {
+        SubmissionPolicy::Open => Ok(None),
+        SubmissionPolicy::Members => {
+            let session = bearer(api, headers)?;
+            api.exchange.member(session.mailbox).await?;
+            Ok(Some(session.mailbox))
+        }
+    }
 }
 
 fn challenge(api: &Shared, client: &Admission) -> Answer {
@@ -127,8 +187,11 @@ fn challenge(api: &Shared, client: &Admission) -> Answer {
 
 async fn open_session(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
     api.rate.take(&client.address(), 1)?;
-    let request = read_json(api, request).await?;
-    Ok(json(&api.authenticator.open_session(&request, api.exchange.now())?))
+    let request: control::SessionRequest = read_json(api, request).await?;
+    let granted = api.authenticator.open_session(&request, api.exchange.now())?;
+    // Told to whoever has the mailbox's key, and to nobody else.
+    api.exchange.admissible(request.mailbox).await?;
+    Ok(json(&granted))
 }
 
 async fn read_json<T: DeserializeOwned>(api: &Shared, request: Request<Incoming>) -> Result<T, ApiError> {

@@ -37,7 +37,7 @@ use super::router::Answer;
 use crate::admission::Admission;
 use crate::exchange::Exchange;
 use crate::failpoint::{self, Step};
-use crate::hub::{Attendance, Connection, Event};
+use crate::hub::{Attendance, Connection, Ending, Event};
 use crate::store::{StoreError, Window};
 use crate::telemetry::Seldom;
 
@@ -300,10 +300,7 @@ impl<'a> DeviceStream<'a> {
             Event::Ephemeral(envelope) => {
                 self.send(Message::Binary(ServerMessage::Ephemeral(*envelope).encode())).await
             }
-            Event::Replaced => Err(End::Close(
-                CloseCode::Policy,
-                "the device connected elsewhere or was removed, or its mailbox has moved",
-            )),
+            Event::Ended(why) => Err(End::Close(CloseCode::Policy, reason(why))),
         }
     }
 
@@ -312,6 +309,16 @@ impl<'a> DeviceStream<'a> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(End::Gone),
         }
+    }
+}
+
+fn reason(why: Ending) -> &'static str {
+    match why {
+        Ending::Replaced => "the device has another stream",
+        Ending::Deleted => "the mailbox was deleted",
+        Ending::Moved => "the mailbox has moved",
+        Ending::Suspended => "the mailbox is suspended",
+        Ending::DeviceRemoved => "the device was removed",
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! For trying a relay out and for scripts. Messages are encrypted with the client crate's reference scheme.
 
+mod devices;
 mod show;
 
 use std::fs;
@@ -16,9 +17,11 @@ use postrider_client::{
     SealError, SealOptions, Session, SubmitResult, TrackingState, Trust, max_message_bytes, seal,
 };
 use postrider_common::clock::{Clock, SystemClock};
-use postrider_common::{Domain, EntryId, FailureClass, TrackingId};
+use postrider_common::wire::control::BindingStatement;
+use postrider_common::{Binding, Domain, EntryId, FailureClass, TrackingId};
 
 use crate::exit::Exit;
+use devices::DevicesCommand;
 
 /// The longest pause between two questions about a queued message.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -36,6 +39,9 @@ pub enum ClientCommand {
     Receive(ReceiveArgs),
     /// Say what became of a message that was queued for another relay
     Status(StatusArgs),
+    /// Look after your devices: list them, name one, remove one
+    #[command(subcommand)]
+    Devices(DevicesCommand),
     /// Move your mailbox to another relay, with all that waits in it, and print its new contact card
     Move(MoveArgs),
 }
@@ -123,6 +129,10 @@ pub struct MoveArgs {
     /// The file to write for the mailbox at the new relay; one that exists is not overwritten
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Do not ask the old relay, where you cannot sign in any more: write what its administrator puts in force there with
+    /// `postrider mailbox redirect` into this file
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
 }
 
 /// Where a mailbox moves to, and how that relay proves to be that one.
@@ -140,6 +150,9 @@ struct NewRelayArgs {
     /// Connect to the new relay at this address, instead of looking its name up
     #[arg(long, value_name = "IP:PORT")]
     to_address: Option<SocketAddr>,
+    /// The invite that the new relay asks for: the whole link
+    #[arg(long, value_name = "URL")]
+    to_invite: Option<Invite>,
 }
 
 /// Which relay, and how it proves to be that one.
@@ -202,6 +215,9 @@ pub enum ClientCommandError {
         /// When trying again makes sense, if ever.
         retry_after: Option<Duration>,
     },
+    /// The name of a device is too long.
+    #[error("a device's name has at most 228 bytes")]
+    LongName,
     /// The message never reached its destination.
     #[error("the message was not delivered: {reason}")]
     NotDelivered {
@@ -222,6 +238,7 @@ pub async fn run(
         ClientCommand::Send(send) => send.run(input, out).await,
         ClientCommand::Receive(receive) => receive.run(out).await,
         ClientCommand::Status(status) => status.run(out).await,
+        ClientCommand::Devices(command) => command.run(out).await,
         ClientCommand::Move(args) => args.run(out).await,
     }
 }
@@ -243,7 +260,7 @@ impl ClientCommandError {
     /// What the process exits with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Identity(_) | Self::Card { .. } | Self::Seal(_) => Exit::Data,
+            Self::Identity(_) | Self::Card { .. } | Self::Seal(_) | Self::LongName => Exit::Data,
             Self::Input { .. } | Self::Output(_) => Exit::Io,
             Self::Relay(error) if error.is_retryable() => Exit::TemporaryFailure,
             Self::Refused { retry_after: Some(_), .. } => Exit::TemporaryFailure,
@@ -274,7 +291,12 @@ impl SendArgs {
             None => read_message(input)?,
         };
         let envelope = seal(&identity, &to, &message, &SealOptions::default())?;
-        match relay.submit_one(to.domain(), envelope).await? {
+        // Where everybody may submit, nobody is told who does.
+        let submitted = match relay.info().await?.policies.submission.as_str() {
+            "open" => relay.submit_one(to.domain(), envelope).await?,
+            _ => relay.session(&identity).await?.submit_one(to.domain(), envelope).await?,
+        };
+        match submitted {
             SubmitResult::Stored => print(out, "stored\n"),
             SubmitResult::Queued { tracking } => {
                 print(out, &format!("{tracking}\n"))?;
@@ -328,13 +350,33 @@ impl MoveArgs {
         if self.out.exists() {
             return Err(IdentityError::Exists { path: self.out }.into());
         }
+        let invite = self.to.to_invite.as_ref().map(|invite| invite.secret.clone());
         // The same way to both, or the new relay would learn what the old one is not told.
-        let new = RelayArgs { proxy: self.relay.proxy.clone(), ..RelayArgs::from(self.to) }.build()?;
-        let session = self.relay.build()?.session(&identity).await?;
-        let moved = session.move_to(&new).await?;
+        let there = RelayArgs { proxy: self.relay.proxy.clone(), ..RelayArgs::from(self.to) }.build()?;
+        let moved = match &self.export {
+            Some(file) => {
+                let (moved, binding) = there.take_in(&identity, invite.as_ref()).await?;
+                export(file, &binding)?;
+                moved
+            }
+            None => {
+                let session = self.relay.build()?.session(&identity).await?;
+                match invite {
+                    Some(invite) => session.move_to_invited(&there, &invite).await?,
+                    None => session.move_to(&there).await?,
+                }
+            }
+        };
         moved.save(&self.out)?;
         print(out, &format!("{}\n", moved.card()))
     }
+}
+
+/// There is nothing secret in it.
+fn export(path: &Path, binding: &Binding) -> Result<(), ClientCommandError> {
+    let text = serde_json::to_string(&BindingStatement::from(binding)).map_err(io::Error::from);
+    let written = text.and_then(|text| fs::write(path, text + "\n"));
+    written.map_err(ClientCommandError::Output)
 }
 
 impl From<NewRelayArgs> for RelayArgs {

@@ -221,14 +221,22 @@ keys! {
     /// stays registered when this changes, and may always add devices to it.
     REGISTRATION_POLICY = "registration.policy", Choice(&["open", "invite", "closed"]), Default(r#""invite""#);
 
-    /// `open`: everybody who can connect may hand in envelopes.
-    SUBMISSION_POLICY = "submission.policy", Choice(&["open"]), Default(r#""open""#);
+    /// `members`: whoever has a mailbox here may hand in envelopes, to anybody. For that they sign in: the relay sees, in
+    /// the moment of the submission, which of its mailboxes it comes from; it neither keeps nor logs that. `open`: everybody
+    /// who can connect may, without saying who they are. Then the relay learns nothing of who sends, and strangers may
+    /// write through it to whoever it federates with, as far as the rates allow.
+    SUBMISSION_POLICY = "submission.policy", Choice(&["open", "members"]), Default(r#""members""#);
     /// Envelopes that one client address may hand in per second in the long run. An IPv6 /64 counts as one address.
     /// An office behind one address shares this; too low, and its people are told to wait (429).
     SUBMISSION_RATE = "submission.rate_per_second", Count(1..=1_000_000), Default("200");
     /// Envelopes that one client address may hand in at once after a quiet time. At least
     /// `limits.batch_envelopes`, or a full batch could never pass.
     SUBMISSION_BURST = "submission.burst", Count(1..=10_000_000), Default("1000");
+    /// With `policy = "members"`: envelopes that one mailbox's owner may hand in per second in the long run.
+    SUBMISSION_MEMBER_RATE = "submission.member_rate_per_second", Count(1..=1_000_000), Default("20");
+    /// With `policy = "members"`: envelopes that one mailbox's owner may hand in at once after a quiet time. At least
+    /// `limits.batch_envelopes`.
+    SUBMISSION_MEMBER_BURST = "submission.member_burst", Count(1..=10_000_000), Default("1000");
 
     /// Origins of web pages that may call this relay from a browser, such as `https://chat.example.org`; `"*"` stands for all.
     /// Whoever can change such a page can use the keys of its users. Programs that are no browsers are not concerned.
@@ -251,6 +259,9 @@ keys! {
     LIMIT_MAILBOX_BYTES = "limits.mailbox_bytes", Size(4 * KIB..=64 * GIB), Default(r#""256 MiB""#);
     /// The most devices of one mailbox.
     LIMIT_DEVICES = "limits.devices", Count(1..=64), Default("16");
+    /// How long a device may be away before it is removed from its mailbox, with what waits for it. Its owner sees the day in
+    /// the list of their devices. Shorter than a long holiday, and people lose messages that came for that device alone.
+    LIMIT_DEVICE_IDLE = "limits.device_idle", Duration(7 * DAY..=3650 * DAY), Default(r#""90 days""#);
     /// The most envelopes that wait for one other relay. When the queue is full, further ones are refused at once.
     LIMIT_QUEUE_ENVELOPES = "limits.queue_envelopes", Count(1..=100_000_000), Default("1000000");
     /// The most bytes that wait for one other relay.

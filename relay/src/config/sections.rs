@@ -16,8 +16,9 @@ use super::keys::{
     BATCHES_IN_FLIGHT, CONNECT_TIMEOUT, DATA_DIR, DNS_ALLOW_NETWORKS, DNS_DNSSEC, DNS_HOSTS, DNS_SERVERS,
     DNS_TRUST_ANCHOR, DOMAIN, ENVELOPES_PER_SECOND, FEDERATION_CERTIFICATE, FEDERATION_DENY, FEDERATION_KEY,
     FEDERATION_POLICY, FEDERATION_ROOTS, FEDERATION_UNLISTED, KEY_ANNOUNCEMENT, LOG_FORMAT, LOG_LEVEL,
-    REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST, SUBMISSION_POLICY,
-    SUBMISSION_RATE, TLS_CERTIFICATE, TLS_KEY, WEB_ORIGINS,
+    REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST,
+    SUBMISSION_MEMBER_BURST, SUBMISSION_MEMBER_RATE, SUBMISSION_POLICY, SUBMISSION_RATE, TLS_CERTIFICATE,
+    TLS_KEY, WEB_ORIGINS,
 };
 use super::peer::{Own, peers};
 use super::problem::Findings;
@@ -263,18 +264,22 @@ fn both_or_none(reader: &mut Reader<'_, '_>, certificate: &Key, key: &Key) {
 }
 
 fn submission(reader: &mut Reader<'_, '_>, batch_envelopes: usize) -> SubmissionConfig {
-    let policy = reader.choice(&SUBMISSION_POLICY, &[("open", SubmissionPolicy::Open)]);
-    let [rate_per_second, burst] =
-        [&SUBMISSION_RATE, &SUBMISSION_BURST].map(|key| positive(reader.number(key)));
-    if (burst.get() as usize) < batch_envelopes {
-        reader.problem(
-            &SUBMISSION_BURST,
-            format!(
-                "is {burst}, so that a batch of limits.batch_envelopes ({batch_envelopes}) could never pass"
-            ),
-        );
+    let policies = [SubmissionPolicy::Open, SubmissionPolicy::Members];
+    let policy = reader.choice(&SUBMISSION_POLICY, &policies.map(|policy| (policy.word(), policy)));
+    let [rate_per_second, burst, member_rate_per_second, member_burst] =
+        [&SUBMISSION_RATE, &SUBMISSION_BURST, &SUBMISSION_MEMBER_RATE, &SUBMISSION_MEMBER_BURST]
+            .map(|key| positive(reader.number(key)));
+    for (key, burst) in [(&SUBMISSION_BURST, burst), (&SUBMISSION_MEMBER_BURST, member_burst)] {
+        if (burst.get() as usize) < batch_envelopes {
+            reader.problem(
+                key,
+                format!(
+                    "is {burst}, so that a batch of limits.batch_envelopes ({batch_envelopes}) could never pass"
+                ),
+            );
+        }
     }
-    SubmissionConfig { policy, rate_per_second, burst }
+    SubmissionConfig { policy, rate_per_second, burst, member_rate_per_second, member_burst }
 }
 
 /// A number whose range begins at 1 and ends far below `u32`'s.

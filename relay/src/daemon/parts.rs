@@ -259,10 +259,14 @@ pub(super) fn api_settings(config: &Config) -> api::Settings {
         info: info(config),
         rate_per_second: config.submission.rate_per_second.get(),
         burst: config.submission.burst.get(),
+        submission: config.submission.policy,
+        member_rate_per_second: config.submission.member_rate_per_second.get(),
+        member_burst: config.submission.member_burst.get(),
         header_bytes: limits.request_header_bytes,
         header_timeout: limits.header_timeout,
         body_timeout: limits.body_timeout,
         body_memory: BODY_MEMORY,
+        device_idle: limits.store.device_idle,
         challenge_lifetime: limits.challenge_lifetime,
         session_lifetime: limits.session_lifetime,
         stream_window: limits.stream_window,
@@ -290,7 +294,7 @@ fn info(config: &Config) -> RelayInfo {
         },
         policies: RelayPolicies {
             registration: config.registration.word().into(),
-            submission: "open".into(),
+            submission: config.submission.policy.word().into(),
         },
     }
 }

@@ -28,9 +28,9 @@ use super::space::Space;
 use super::view::View;
 use super::writer::{Answerer, NAME, Slot, Writer};
 use super::{
-    Answer, Backoff, Change, Destination, Enqueued, Expiry, Fetched, Invited, ItemId, Leased, MailboxState,
-    Met, Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes, Statistics, Store,
-    StoreError, StoreLimits, Tracking, Window,
+    Answer, Backoff, Change, Destination, DeviceState, Enqueued, Expiry, Fetched, Invited, ItemId, Leased,
+    MailboxState, Met, Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes,
+    Statistics, Store, StoreError, StoreLimits, Tracking, Window,
 };
 
 /// How many KiB of envelopes wait for the writer before those who bring more have to wait themselves,
@@ -260,6 +260,43 @@ impl<K: Kv> Store for Engine<K> {
 
     fn remove_invite(&self, id: InviteId) -> Answer<'_, bool> {
         Box::pin(self.write(Load::SMALL, move |group| group.remove_invite(&id)))
+    }
+
+    fn make(&self, mailbox: MailboxId, now: Timestamp) -> Answer<'_, bool> {
+        Box::pin(self.write(Load::SMALL, move |group| group.make(&mailbox, now)))
+    }
+
+    fn suspend(&self, mailbox: MailboxId, since: Option<Timestamp>) -> Answer<'_, bool> {
+        Box::pin(self.write(Load::SMALL, move |group| group.suspend(&mailbox, since)))
+    }
+
+    fn mailboxes(
+        &self,
+        after: Option<MailboxId>,
+        count: usize,
+    ) -> Answer<'_, Vec<(MailboxId, MailboxState)>> {
+        Box::pin(self.read(move |view| view.mailboxes(after, count)))
+    }
+
+    fn devices(&self, mailbox: MailboxId) -> Answer<'_, Vec<DeviceState>> {
+        Box::pin(self.read(move |view| view.devices(&mailbox)))
+    }
+
+    fn note_contact(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, ()> {
+        Box::pin(async move {
+            if !self.read(move |view| view.is_new_contact(&mailbox, &device, now)).await? {
+                return Ok(());
+            }
+            self.write(Load::SMALL, move |group| group.note_contact(&mailbox, &device, now)).await
+        })
+    }
+
+    fn name_device(&self, mailbox: MailboxId, device: DeviceId, name: Vec<u8>) -> Answer<'_, bool> {
+        Box::pin(self.write(Load::SMALL, move |group| group.name_device(&mailbox, &device, name)))
+    }
+
+    fn remove_device(&self, mailbox: MailboxId, device: DeviceId) -> Answer<'_, bool> {
+        Box::pin(self.write(Load::SMALL, move |group| group.remove_device(&mailbox, &device)))
     }
 
     fn unregister(&self, mailbox: MailboxId) -> Answer<'_, bool> {

@@ -16,13 +16,19 @@ impl<K: Kv> Group<'_, K> {
         let mut left = budget;
         let entries = self.expire_entries(now, &mut left)?;
         let items = self.expire_items(now, &mut left)?;
+        let devices = self.expire_devices(now, &mut left)?;
         let more = self.expire_tracking(now, &mut left)?
             | self.expire_quarantine(now, &mut left)?
             | self.expire_history(now, &mut left)?
             | self.expire_learnt(now, &mut left)?
             | self.expire_invites(now, &mut left)?
             | self.expire_marks(now, &mut left)?;
-        Ok(Expiry { entries: entries.deleted, items: items.deleted, more: entries.more | items.more | more })
+        Ok(Expiry {
+            entries: entries.deleted,
+            items: items.deleted,
+            devices: devices.deleted,
+            more: entries.more | items.more | devices.more | more,
+        })
     }
 
     fn expire_entries(&mut self, now: Timestamp, left: &mut usize) -> Result<Round, StoreError> {
@@ -91,6 +97,18 @@ impl<K: Kv> Group<'_, K> {
             Ok(true)
         })?;
         Ok(round.more)
+    }
+
+    /// Each device counts for one deletion, whatever waits for it: that is bounded by what a mailbox holds.
+    fn expire_devices(&mut self, now: Timestamp, left: &mut usize) -> Result<Round, StoreError> {
+        let since = now - self.rules.limits.device_idle;
+        let end = keys::after_secs(keys::CONTACTS, since);
+        self.round(&[keys::CONTACTS], &end, left, |group, key| {
+            let (mailbox, device) = keys::of_device(&key)?;
+            let existed = group.remove_device(&mailbox, &device)?;
+            group.remove(key);
+            Ok(existed)
+        })
     }
 
     fn expire_invites(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {

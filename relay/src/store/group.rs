@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use postrider_common::random::SharedRandom;
-use postrider_common::{Domain, MailboxId, Timestamp};
+use postrider_common::{DeviceId, Domain, MailboxId, Timestamp};
 
 use super::keys;
 use super::kv::{Batch, Key, Kv, Write};
@@ -50,6 +50,8 @@ pub(crate) struct Changes {
     pub deposited: BTreeSet<MailboxId>,
     pub enqueued: BTreeSet<Domain>,
     pub removed: BTreeSet<MailboxId>,
+    pub suspended: BTreeSet<MailboxId>,
+    pub devices_removed: BTreeSet<(MailboxId, DeviceId)>,
     pub moved: BTreeSet<MailboxId>,
 }
 

@@ -13,6 +13,8 @@
 //! | `W` | mailbox | nothing: it has moved, and holds what is to be sent on |
 //! | `F` | mailbox | [`LearntRecord`](super::records::LearntRecord): where a mailbox of another relay's is kept |
 //! | `G` | end of its retention in ms (8), mailbox | nothing: what is forgotten when |
+//! | `d` | mailbox, device | [`DeviceRecord`](super::records::DeviceRecord) |
+//! | `o` | day of its last contact in seconds (8), mailbox, device | nothing: who has been away since when |
 //! | `V` | invite (16) | [`InviteRecord`](super::records::InviteRecord) |
 //! | `v` | end in ms (8), invite | nothing: what is over when |
 //! | `N` | domain, `0` | [`DestinationRecord`](super::records::DestinationRecord) |
@@ -54,13 +56,17 @@ pub(crate) const DESTINATIONS: u8 = b'N';
 pub(crate) const HOLDING: u8 = b'W';
 pub(crate) const LEARNT: u8 = b'F';
 pub(crate) const LEARNT_ENDS: u8 = b'G';
+pub(crate) const MAILBOXES: u8 = b'M';
+/// Devices, and the index of them by the day of their last contact.
+pub(crate) const DEVICES: u8 = b'd';
+pub(crate) const CONTACTS: u8 = b'o';
 /// Invites, and the index of them by their end.
 pub(crate) const INVITES: u8 = b'V';
 pub(crate) const INVITE_ENDS: u8 = b'v';
 
 pub(crate) const SETTINGS: u8 = b'!';
 /// All kinds that there are.
-pub(crate) const KINDS: &[u8; 27] = b"!MEURBXWFGVvNQPLYTZKkJHhIaD";
+pub(crate) const KINDS: &[u8; 29] = b"!MEURBXWdoFGVvNQPLYTZKkJHhIaD";
 
 /// Whose a key is: the mailbox's, the destination's (with the zero byte behind it), or nobody's, which is empty.
 /// `None` if the key has not the form of its kind. Settings have none.
@@ -77,6 +83,8 @@ pub(crate) fn owner(key: &[u8]) -> Option<&[u8]> {
     match kind {
         b'M' | b'W' | b'F' => bytes_after(32, 0),
         b'E' => bytes_after(32, 40),
+        b'd' => bytes_after(32, 32),
+        b'o' => bytes_after(0, 72),
         b'U' | b'R' => bytes_after(32, 8),
         b'B' => bytes_after(32, 10),
         b'X' => bytes_after(0, 48),
@@ -103,7 +111,7 @@ fn join(kind: u8, parts: &[&[u8]]) -> Key {
 }
 
 pub(crate) fn mailbox(mailbox: &MailboxId) -> Key {
-    join(b'M', &[mailbox.as_bytes()])
+    join(MAILBOXES, &[mailbox.as_bytes()])
 }
 
 /// Every device's entries of a mailbox.
@@ -139,6 +147,19 @@ pub(crate) fn body(mailbox: &MailboxId, entry: EntryId) -> Key {
 /// Every piece of every body of a mailbox.
 pub(crate) fn bodies_of(mailbox: &MailboxId) -> Key {
     join(b'B', &[mailbox.as_bytes()])
+}
+
+pub(crate) fn device(mailbox: &MailboxId, device: &DeviceId) -> Key {
+    join(DEVICES, &[mailbox.as_bytes(), device.as_bytes()])
+}
+
+/// Every device of a mailbox.
+pub(crate) fn devices_of(mailbox: &MailboxId) -> Key {
+    join(DEVICES, &[mailbox.as_bytes()])
+}
+
+pub(crate) fn contact(day: Timestamp, mailbox: &MailboxId, device: &DeviceId) -> Key {
+    join(CONTACTS, &[&day.as_secs().to_be_bytes(), mailbox.as_bytes(), device.as_bytes()])
 }
 
 pub(crate) fn holding(mailbox: &MailboxId) -> Key {
@@ -298,6 +319,14 @@ pub(crate) fn of_entry_expiry(key: &[u8]) -> Result<(MailboxId, EntryId), StoreE
     let mailbox = key.get(9..41).and_then(|bytes| bytes.try_into().ok());
     let mailbox = mailbox.map(MailboxId::from_bytes).ok_or_else(damaged)?;
     Ok((mailbox, EntryId(last_number(key)?)))
+}
+
+/// Of a device, or of its last contact.
+pub(crate) fn of_device(key: &[u8]) -> Result<(MailboxId, DeviceId), StoreError> {
+    let start = key.len().checked_sub(64).ok_or_else(damaged)?;
+    let mailbox = key.get(start..start + 32).and_then(|bytes| bytes.try_into().ok());
+    let device = key.last_chunk().map(|bytes| DeviceId::from_bytes(*bytes));
+    mailbox.map(MailboxId::from_bytes).zip(device).ok_or_else(damaged)
 }
 
 /// Whose body a piece is of.

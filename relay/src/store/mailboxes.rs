@@ -10,7 +10,7 @@ use postrider_common::{DeviceId, EntryId, Envelope, FailureClass, MailboxId, Out
 
 use super::group::Group;
 use super::keys;
-use super::kv::Kv;
+use super::kv::{Key, Kv};
 use super::records::{self, EntryRecord, MailboxRecord, MarkRecord, OwnBindingRecord, RemainingRecord};
 use super::view::View;
 use super::{Fetched, MailboxState, Permit, Registration, StoreError, Window};
@@ -41,18 +41,13 @@ impl<K: Kv> Group<'_, K> {
                     }
                 }
             }
-            let record = MailboxRecord {
-                devices: vec![device],
-                entries: 0,
-                bytes: 0,
-                next_entry: self.first_id(now)?,
-                binding: None,
-            };
-            self.put(key, &record);
-            // From now on its owner tells this relay where it is kept.
-            self.forget_learnt(mailbox)?;
+            self.add_mailbox(mailbox, vec![device], now)?;
+            self.add_device(mailbox, &device, now);
             return Ok(Registration::Created);
         };
+        if record.suspended.is_some() {
+            return Ok(Registration::Suspended);
+        }
         if record.devices.contains(&device) {
             return Ok(Registration::Unchanged);
         }
@@ -68,7 +63,55 @@ impl<K: Kv> Group<'_, K> {
         }
         record.devices.push(device);
         self.put(key, &record);
+        self.add_device(mailbox, &device, now);
         Ok(Registration::DeviceAdded)
+    }
+
+    /// Makes a mailbox without a device; whether it is new.
+    pub(crate) fn make(&mut self, mailbox: &MailboxId, now: Timestamp) -> Result<bool, StoreError> {
+        if self.get(&keys::mailbox(mailbox))?.is_some() {
+            return Ok(false);
+        }
+        self.add_mailbox(mailbox, Vec::new(), now)?;
+        Ok(true)
+    }
+
+    fn add_mailbox(
+        &mut self,
+        mailbox: &MailboxId,
+        devices: Vec<DeviceId>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let record = MailboxRecord {
+            devices,
+            entries: 0,
+            bytes: 0,
+            next_entry: self.first_id(now)?,
+            suspended: None,
+            binding: None,
+        };
+        self.put(keys::mailbox(mailbox), &record);
+        // From now on its owner tells this relay where it is kept.
+        self.forget_learnt(mailbox)
+    }
+
+    /// Closes a mailbox, or opens it again; whether there is one.
+    pub(crate) fn suspend(
+        &mut self,
+        mailbox: &MailboxId,
+        since: Option<Timestamp>,
+    ) -> Result<bool, StoreError> {
+        let key = keys::mailbox(mailbox);
+        let Some(record) = self.record::<MailboxRecord>(&key)? else {
+            return Ok(false);
+        };
+        if record.suspended.is_some() != since.is_some() {
+            self.put(key, &MailboxRecord { suspended: since, ..record });
+        }
+        if since.is_some() {
+            self.changes().suspended.insert(*mailbox);
+        }
+        Ok(true)
     }
 
     pub(crate) fn unregister(&mut self, mailbox: &MailboxId) -> Result<bool, StoreError> {
@@ -79,6 +122,9 @@ impl<K: Kv> Group<'_, K> {
         self.remove(key);
         self.note_holding(mailbox, false)?;
         self.raise_floor(record.next_entry)?;
+        for device in &record.devices {
+            self.forget_device(mailbox, device)?;
+        }
         let mut entries = BTreeMap::new();
         for prefix in [keys::entries_of_mailbox(mailbox), keys::unclaimed_of(mailbox)] {
             for (key, value) in self.all(&prefix)? {
@@ -122,6 +168,9 @@ impl<K: Kv> Group<'_, K> {
         }
         if is_marked {
             return Ok(Outcome::Duplicate);
+        }
+        if record.suspended.is_some() {
+            return Ok(Outcome::reject(FailureClass::MailboxRefused));
         }
         let devices = match envelope.device() {
             None => record.devices.clone(),
@@ -245,13 +294,26 @@ impl<K: Kv> Group<'_, K> {
 
 impl<K: Kv> View<K> {
     pub(crate) fn mailbox(&self, mailbox: &MailboxId) -> Result<Option<MailboxState>, StoreError> {
-        let Some(record) = self.mailbox_record(mailbox)? else {
-            return Ok(None);
+        Ok(self.mailbox_record(mailbox)?.map(|record| state(mailbox, record)))
+    }
+
+    /// Mailboxes after `after`, as many as that.
+    pub(crate) fn mailboxes(
+        &self,
+        after: Option<MailboxId>,
+        count: usize,
+    ) -> Result<Vec<(MailboxId, MailboxState)>, StoreError> {
+        let prefix = [keys::MAILBOXES];
+        let start = match after {
+            Some(after) => keys::next(&keys::mailbox(&after)),
+            None => Key::from_slice(&prefix),
         };
-        let binding = record.binding.as_ref().map(|own| own.binding.of(mailbox));
-        let has_moved = record.has_moved();
-        let MailboxRecord { devices, entries, bytes, .. } = record;
-        Ok(Some(MailboxState { devices, entries, bytes, binding, has_moved }))
+        let page = self.range(&start, &keys::end_of(&prefix), count)?;
+        let one = |(key, value): &(Key, bytes::Bytes)| {
+            let mailbox = keys::of_holding(key)?;
+            Ok((mailbox, state(&mailbox, records::decode(value)?)))
+        };
+        page.pairs.iter().map(one).collect()
     }
 
     pub(crate) fn fetch(
@@ -305,6 +367,13 @@ impl<K: Kv> View<K> {
         }
         records::assemble(&pieces).map(Some)
     }
+}
+
+fn state(mailbox: &MailboxId, record: MailboxRecord) -> MailboxState {
+    let binding = record.binding.as_ref().map(|own| own.binding.of(mailbox));
+    let has_moved = record.has_moved();
+    let MailboxRecord { devices, entries, bytes, suspended, .. } = record;
+    MailboxState { devices, entries, bytes, binding, has_moved, suspended }
 }
 
 /// An envelope's bytes as the store counts them.

@@ -53,6 +53,8 @@ pub(crate) struct MailboxRecord {
     pub bytes: u64,
     /// The id of the next entry.
     pub next_entry: u64,
+    /// Since when an administrator has closed it.
+    pub suspended: Option<Timestamp>,
     /// Where its owner has said that it is kept. In version 2 only.
     #[serde(skip)]
     pub binding: Option<OwnBindingRecord>,
@@ -82,6 +84,16 @@ pub(crate) struct LearntRecord {
     pub told_by: Domain,
     /// When it is forgotten.
     pub until: Timestamp,
+}
+
+/// One device of a mailbox, beside what the mailbox's record says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DeviceRecord {
+    /// The beginning of the day.
+    pub last_contact: Timestamp,
+    /// What only its owner can read.
+    #[serde(with = "serde_bytes")]
+    pub name: Vec<u8>,
 }
 
 /// What lets so many register.
@@ -210,6 +222,7 @@ impl Record for FloorRecord {}
 impl Record for EntryRecord {}
 impl Record for RemainingRecord {}
 impl Record for LearntRecord {}
+impl Record for DeviceRecord {}
 impl Record for InviteRecord {}
 impl Record for DestinationRecord {}
 impl Record for TrackingRecord {}

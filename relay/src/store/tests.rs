@@ -199,7 +199,14 @@ async fn an_operation_that_fails_leaves_nothing() {
 async fn the_first_device_gets_what_waited_for_it() {
     let disk = TestDisk::new();
     let store = open(&disk);
-    let alone = MailboxRecord { devices: vec![], entries: 0, bytes: 0, next_entry: 1, binding: None };
+    let alone = MailboxRecord {
+        devices: vec![],
+        entries: 0,
+        bytes: 0,
+        next_entry: 1,
+        suspended: None,
+        binding: None,
+    };
     disk.write(keys::mailbox(&MAILBOX), records::encode(&alone));
     let soon = Draft::new(MAILBOX, NOW + Duration::from_secs(60), &b"soon"[..]);
     let batch = vec![soon.finish().unwrap(), envelope("a"), envelope("b")];
@@ -230,9 +237,9 @@ async fn nothing_is_left_behind() {
     let ids: Vec<_> = fetched.entries.iter().map(|entry| entry.id).collect();
     store.acknowledge(MAILBOX, DEVICE, ids[1..].into()).await.unwrap();
     store.acknowledge(MAILBOX, second, ids[1..].into()).await.unwrap();
-    assert_eq!(disk.kinds(), "!!BDDDEEMRX", "one entry for two devices, three marks");
+    assert_eq!(disk.kinds(), "!!BDDDEEMRXddoo", "one entry for two devices, three marks");
     store.acknowledge(MAILBOX, second, ids[..1].into()).await.unwrap();
-    assert_eq!(disk.kinds(), "!!BDDDEMX");
+    assert_eq!(disk.kinds(), "!!BDDDEMXddoo");
     store.unregister(MAILBOX).await.unwrap();
     assert_eq!(disk.kinds(), "!!!DDD");
 

@@ -27,6 +27,8 @@ pub struct StoreLimits {
     pub mark_retention: Duration,
     /// How long after its end a tracking record stays.
     pub tracking_retention: Duration,
+    /// How long a device may be away before it is removed.
+    pub device_idle: Duration,
     /// Bindings of other relays' mailboxes that are remembered.
     pub learnt_bindings: u64,
 }
@@ -42,6 +44,7 @@ impl Default for StoreLimits {
             queue_bytes: 4 << 30,
             mark_retention: 7 * DAY,
             tracking_retention: 7 * DAY,
+            device_idle: 90 * DAY,
             learnt_bindings: 100_000,
         }
     }
@@ -91,6 +94,8 @@ pub enum Registration {
     Unchanged,
     /// The mailbox has as many devices as it may.
     TooManyDevices,
+    /// The mailbox is suspended.
+    Suspended,
     /// There is no such mailbox, and nobody may make one.
     NotPermitted,
     /// There is no such mailbox, and the invite does not let anybody make one.
@@ -110,6 +115,19 @@ pub struct MailboxState {
     pub binding: Option<Binding>,
     /// Whether that is at another relay.
     pub has_moved: bool,
+    /// Since when an administrator has closed it: it takes nothing, and gives nothing.
+    pub suspended: Option<Timestamp>,
+}
+
+/// What is kept of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceState {
+    /// Which one.
+    pub device: DeviceId,
+    /// What its owner calls it, which only they can read. Empty if they have not said.
+    pub name: Vec<u8>,
+    /// The day on which it was last here, by its first second.
+    pub last_contact: Timestamp,
 }
 
 /// The answer to a binding of a mailbox of this relay's.
@@ -348,6 +366,8 @@ pub struct Expiry {
     pub entries: usize,
     /// Items deleted from the queue undelivered.
     pub items: usize,
+    /// Devices that were away for too long.
+    pub devices: usize,
     /// Whether the budget ended before the work did.
     pub more: bool,
 }
@@ -359,8 +379,12 @@ pub enum Change {
     Deposited(MailboxId),
     /// A destination got items, or items came due again.
     Enqueued(Domain),
-    /// A mailbox or one of its devices was removed.
+    /// A mailbox was removed.
     Removed(MailboxId),
+    /// A mailbox was suspended.
+    Suspended(MailboxId),
+    /// A device was removed from its mailbox.
+    DeviceRemoved(MailboxId, DeviceId),
     /// A mailbox has moved to another relay.
     Moved(MailboxId),
 }

@@ -182,7 +182,11 @@ impl<K: Kv> Writer<K> {
         let enqueued = changes.enqueued.into_iter().map(Change::Enqueued);
         let removed = changes.removed.into_iter().map(Change::Removed);
         let moved = changes.moved.into_iter().map(Change::Moved);
-        for change in deposited.chain(enqueued).chain(removed).chain(moved) {
+        let suspended = changes.suspended.into_iter().map(Change::Suspended);
+        let devices = changes.devices_removed.into_iter();
+        let devices = devices.map(|(mailbox, device)| Change::DeviceRemoved(mailbox, device));
+        let closed = removed.chain(moved).chain(suspended).chain(devices);
+        for change in deposited.chain(enqueued).chain(closed) {
             let _ = self.changes.send(change);
         }
     }

@@ -116,7 +116,7 @@ class Session:
 
     def devices(self) -> list[bytes]:
         answer = self.relay.get_json("/v1/mailbox/devices", self.token)
-        return [from_base32(device) for device in answer["devices"]]
+        return [from_base32(device["device"]) for device in answer["devices"]]
 
     def binding(self) -> Binding | None:
         """Where the mailbox has last said that it is kept. None: it never said so to this relay."""

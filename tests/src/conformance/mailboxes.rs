@@ -22,6 +22,7 @@ pub async fn registers_mailboxes_and_devices(subject: &impl Subject) {
         bytes: 0,
         binding: None,
         has_moved: false,
+        suspended: None,
     };
     assert_eq!(store.mailbox(mailbox(1)).await.unwrap(), Some(state));
 }

@@ -162,7 +162,7 @@ impl Session {
             match connection.event().await {
                 Event::Wake => return true,
                 Event::Ephemeral(envelope) => ledger.handed_over(self.holder, &envelope),
-                Event::Replaced => return false,
+                Event::Ended(_) => return false,
             }
         }
     }

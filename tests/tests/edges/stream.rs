@@ -49,9 +49,16 @@ async fn next(socket: &mut Socket) -> Option<Message> {
     }
 }
 
-async fn assert_closed(what: &str, mut socket: Socket, code: CloseCode) {
+async fn assert_closed(what: &str, socket: Socket, code: CloseCode) {
+    assert_closed_because(what, socket, code, "").await;
+}
+
+async fn assert_closed_because(what: &str, mut socket: Socket, code: CloseCode, reason: &str) {
     match next(&mut socket).await {
-        Some(Message::Close(Some(frame))) => assert_eq!(frame.code, code, "{what}: {}", frame.reason),
+        Some(Message::Close(Some(frame))) => {
+            assert_eq!(frame.code, code, "{what}: {}", frame.reason);
+            assert!(frame.reason.contains(reason), "{what}: {}", frame.reason);
+        }
         other => panic!("{what}: a close frame was expected, not {other:?}"),
     }
 }
@@ -205,9 +212,15 @@ async fn a_device_has_one_stream_and_a_deleted_mailbox_none() {
     let owner = Owner::registered(&alpha).await;
     let first = open(&alpha, &owner).await;
     let second = open(&alpha, &owner).await;
-    assert_closed("the stream before", first, CloseCode::Policy).await;
+    assert_closed_because("the stream before", first, CloseCode::Policy, "another stream").await;
+    let remove = format!("DELETE /v1/mailbox/devices/{}", owner.device);
+    assert_eq!(alpha.call_as(&owner, &remove, &[], b"").await.status, 204);
+    assert_closed_because("removed", second, CloseCode::Policy, "was removed").await;
+    alpha.call_as(&owner, &remove, &[], b"").await.assert_problem("again", 404, "unknown-device");
+    assert_eq!(alpha.call_as(&owner, "PUT /v1/mailbox", &[], b"").await.status, 200);
+    let second = open(&alpha, &owner).await;
     assert_eq!(alpha.call_as(&owner, "DELETE /v1/mailbox", &[], b"").await.status, 204);
-    assert_closed("after the mailbox was deleted", second, CloseCode::Policy).await;
+    assert_closed_because("deleted", second, CloseCode::Policy, "was deleted").await;
     let answer = alpha.call_as(&owner, "GET /v1/mailbox/stream", &HANDSHAKE, b"").await;
     answer.assert_problem("deleted", 404, "no-such-mailbox");
 }

@@ -55,7 +55,7 @@ impl Site {
         fs::write(self.file("anchor.key"), lab.anchor()).unwrap();
         let text = format!(
             "domain = \"{name}\"\n[listen]\naddresses = [\"127.0.0.1:0\"]\n\
-             [registration]\npolicy = \"open\"\n\
+             [registration]\npolicy = \"open\"\n[submission]\npolicy = \"open\"\n\
              [federation]\npolicy = \"open\"\nunlisted_trust = \"dane\"\ncertificate = \"relay.pem\"\nkey = \"relay.key\"\n\
              [dns]\nservers = [\"{servers}\"]\nallow_networks = [\"127.0.0.0/8\"]\ntrust_anchor = \"anchor.key\"\n"
         );

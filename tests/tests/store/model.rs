@@ -22,6 +22,7 @@ const LIMITS: StoreLimits = StoreLimits {
     queue_bytes: 1 << 20,
     mark_retention: Duration::from_secs(30 * 86_400),
     tracking_retention: Duration::from_secs(30 * 86_400),
+    device_idle: Duration::from_secs(90 * 86_400),
     learnt_bindings: 10,
 };
 
@@ -29,6 +30,8 @@ const LIMITS: StoreLimits = StoreLimits {
 enum Op {
     Register { of: u8, by: u8 },
     Unregister { of: u8 },
+    Suspend { of: u8, is_closed: bool },
+    RemoveDevice { of: u8, by: u8 },
     Deposit { id: u8, of: u8, device: Option<u8>, minutes: u8 },
     Fetch { of: u8, by: u8, skip: usize, count: usize },
     Acknowledge { of: u8, by: u8, index: usize },
@@ -59,6 +62,8 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (of.clone(), by.clone()).prop_map(|(of, by)| Op::Register { of, by }),
         1 => of.clone().prop_map(|of| Op::Unregister { of }),
+        1 => (of.clone(), proptest::bool::ANY).prop_map(|(of, is_closed)| Op::Suspend { of, is_closed }),
+        1 => (of.clone(), by.clone()).prop_map(|(of, by)| Op::RemoveDevice { of, by }),
         6 => (id.clone(), of.clone(), proptest::option::of(by.clone()), minutes.clone())
             .prop_map(|(id, of, device, minutes)| Op::Deposit { id, of, device, minutes }),
         3 => (of.clone(), by.clone(), 0..3_usize, 1..4_usize)
@@ -98,6 +103,7 @@ struct Model {
 
 #[derive(Debug, Default)]
 struct Mailbox {
+    is_closed: bool,
     devices: Vec<u8>,
     entries: Vec<(Envelope, BTreeSet<u8>)>,
 }
@@ -140,6 +146,9 @@ impl Model {
         };
         if self.seen.contains(&(of, id)) {
             return Outcome::Duplicate;
+        }
+        if mailbox.is_closed {
+            return Outcome::reject(FailureClass::MailboxRefused);
         }
         let devices: BTreeSet<u8> = match device {
             Some(device) if !mailbox.devices.contains(&device) => {
@@ -258,9 +267,16 @@ impl<S: Subject> Pair<'_, S> {
                         model.mailboxes.insert(of, Mailbox { devices, ..Mailbox::default() });
                         Registration::Created
                     }
+                    Some(mailbox) if mailbox.is_closed => Registration::Suspended,
                     Some(mailbox) if mailbox.devices.contains(&by) => Registration::Unchanged,
                     Some(mailbox) if mailbox.devices.len() == 2 => Registration::TooManyDevices,
                     Some(mailbox) => {
+                        if mailbox.devices.is_empty() {
+                            // What has come since the last one left.
+                            for (_, waiting) in &mut mailbox.entries {
+                                waiting.insert(by);
+                            }
+                        }
                         mailbox.devices.push(by);
                         Registration::DeviceAdded
                     }
@@ -270,6 +286,23 @@ impl<S: Subject> Pair<'_, S> {
             Op::Unregister { of } => {
                 let existed = store.unregister(mailbox(of)).await.unwrap();
                 assert_eq!(existed, model.mailboxes.remove(&of).is_some());
+            }
+            Op::Suspend { of, is_closed } => {
+                let existed = store.suspend(mailbox(of), is_closed.then_some(now)).await.unwrap();
+                let found = model.mailboxes.get_mut(&of).map(|mailbox| mailbox.is_closed = is_closed);
+                assert_eq!(existed, found.is_some());
+            }
+            Op::RemoveDevice { of, by } => {
+                let existed = store.remove_device(mailbox(of), device(by)).await.unwrap();
+                let mailbox = model.mailboxes.get_mut(&of).filter(|mailbox| mailbox.devices.contains(&by));
+                assert_eq!(existed, mailbox.is_some());
+                if let Some(mailbox) = mailbox {
+                    mailbox.devices.retain(|other| *other != by);
+                    mailbox.entries.retain_mut(|(_, waiting)| {
+                        let was_waiting = waiting.remove(&by);
+                        !(was_waiting && waiting.is_empty())
+                    });
+                }
             }
             Op::Deposit { id, of, device, minutes } => {
                 let envelope = envelope(id, of, device, now + MINUTE * minutes.into());

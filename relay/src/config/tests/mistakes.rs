@@ -68,6 +68,7 @@ fn contradictions_are_found() {
         ),
         ("[limits]\nmailbox_bytes = \"128 KiB\"", "3: limits.mailbox_bytes is 128 KiB, which does not hold"),
         ("[limits]\nqueue_bytes = \"4 KiB\"", "3: limits.queue_bytes is 4 KiB, which does not hold"),
+        ("[submission]\nmember_burst = 255", "3: submission.member_burst is 255, so that a batch of"),
         ("[submission]\nburst = 100", "3: submission.burst is 100, so that a batch of"),
         ("[listen]\naddresses = []", "3: listen.addresses has no usable entry"),
         ("[listen]\naddresses = [\"[::]:443\", \"[::]:443\"]", "3: listen.addresses has \"[::]:443\" twice"),

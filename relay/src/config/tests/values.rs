@@ -33,6 +33,12 @@ fn a_domain_is_enough_and_defaults_are_those_of_the_other_crates() {
     assert_eq!(config.limits.stream_window, Window { count: 256, bytes: 4 << 20 });
     assert_eq!(config.limits.session_lifetime, Duration::from_secs(24 * 3600));
     assert_eq!(config.submission.burst.get(), 1000);
+    assert_eq!(config.submission.policy, SubmissionPolicy::Members);
+    assert_eq!(
+        (config.submission.member_rate_per_second.get(), config.submission.member_burst.get()),
+        (20, 1000)
+    );
+    assert_eq!(config.registration, RegistrationPolicy::Invite);
     assert_eq!(config.store, StoreConfig { cache: 32 << 20, reserve: 256 << 20 });
     assert_eq!(config.log, LogConfig { format: LogFormat::Text, filter: "info".to_owned() });
 }

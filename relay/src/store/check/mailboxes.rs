@@ -7,7 +7,7 @@ use postrider_common::{DeviceId, EntryId, MailboxId};
 use super::{Checker, Flaw, record};
 use crate::store::kv::Key;
 use crate::store::pairs::Cursor;
-use crate::store::records::{EntryRecord, MailboxRecord, RemainingRecord};
+use crate::store::records::{DeviceRecord, EntryRecord, MailboxRecord, RemainingRecord};
 use crate::store::{StoreError, keys};
 
 /// The kinds that a mailbox has, each at the next mailbox.
@@ -17,6 +17,7 @@ struct Cursors<'a> {
     unclaimed: Cursor<'a>,
     remaining: Cursor<'a>,
     pieces: Cursor<'a>,
+    devices: Cursor<'a>,
 }
 
 /// An entry, whichever devices wait for it.
@@ -34,11 +35,18 @@ impl<'a> Checker<'a> {
             unclaimed: self.cursor(b'U'),
             remaining: self.cursor(b'R'),
             pieces: self.cursor(b'B'),
+            devices: self.cursor(keys::DEVICES),
         };
-        let mut indexed = 0;
+        let (mut indexed, mut devices) = (0, 0);
         while let Some(owner) = self.next_mailbox(&mut cursors)? {
-            indexed += self.one_mailbox(&mut cursors, &owner)?;
+            indexed += self.one_mailbox(&mut cursors, &owner, &mut devices)?;
         }
+        self.index(keys::CONTACTS, devices, |checker, key| {
+            let (mailbox, device) = keys::of_device(key)?;
+            let record = record::<DeviceRecord>(checker.pairs, &keys::device(&mailbox, &device));
+            let at = keys::first_number(key)?;
+            Ok(record.is_some_and(|record| record.last_contact.as_secs() == at))
+        })?;
         self.index(keys::ENTRY_EXPIRIES, indexed, |checker, key| {
             let (mailbox, entry) = keys::of_entry_expiry(key)?;
             let devices = record::<MailboxRecord>(checker.pairs, &keys::mailbox(&mailbox))
@@ -54,9 +62,9 @@ impl<'a> Checker<'a> {
     }
 
     fn next_mailbox(&mut self, cursors: &mut Cursors<'a>) -> Result<Option<Key>, StoreError> {
-        let Cursors { mailboxes, entries, unclaimed, remaining, pieces } = cursors;
+        let Cursors { mailboxes, entries, unclaimed, remaining, pieces, devices } = cursors;
         let mut least: Option<Key> = None;
-        for cursor in [mailboxes, entries, unclaimed, remaining, pieces] {
+        for cursor in [mailboxes, entries, unclaimed, remaining, pieces, devices] {
             let owner = self.owner(cursor)?;
             least = [least, owner].into_iter().flatten().min();
         }
@@ -64,7 +72,12 @@ impl<'a> Checker<'a> {
     }
 
     /// How many of its entries the index by time has.
-    fn one_mailbox(&mut self, cursors: &mut Cursors<'a>, owner: &[u8]) -> Result<u64, StoreError> {
+    fn one_mailbox(
+        &mut self,
+        cursors: &mut Cursors<'a>,
+        owner: &[u8],
+        devices: &mut u64,
+    ) -> Result<u64, StoreError> {
         let mailbox: [u8; 32] = owner.try_into().map_err(|_| StoreError::Damaged("no mailbox".into()))?;
         let mailbox = MailboxId::from_bytes(mailbox);
         let own = keys::mailbox(&mailbox);
@@ -76,6 +89,7 @@ impl<'a> Checker<'a> {
         }
         let entries = self.entries(cursors, &mailbox, exists, of_mailbox.as_ref())?;
         self.remaining(&mut cursors.remaining, &mailbox, &entries)?;
+        *devices += self.devices(&mut cursors.devices, &mailbox, of_mailbox.as_ref(), &own)?;
 
         let mut indexed = 0;
         let pieces = &mut cursors.pieces;
@@ -104,6 +118,32 @@ impl<'a> Checker<'a> {
             if entries.last_key_value().is_some_and(|(last, _)| *last >= record.next_entry) {
                 self.flaw(Flaw::IdInUse, &own);
             }
+        }
+        Ok(indexed)
+    }
+
+    /// How many of the mailbox's devices the index of contacts has.
+    fn devices(
+        &mut self,
+        cursor: &mut Cursor<'a>,
+        mailbox: &MailboxId,
+        of_mailbox: Option<&MailboxRecord>,
+        own: &[u8],
+    ) -> Result<u64, StoreError> {
+        let prefix = keys::devices_of(mailbox);
+        let (mut found, mut indexed) = (0, 0);
+        while let Some((key, value)) = self.next_if(cursor, |key| key.starts_with(&prefix))? {
+            let (_, device) = keys::of_device(&key)?;
+            if of_mailbox.is_none_or(|mailbox| !mailbox.devices.contains(&device)) {
+                self.flaw(Flaw::WrongDevice, &key);
+            }
+            found += 1;
+            let Some(record) = self.decode::<DeviceRecord>(&key, value) else { continue };
+            let contact = keys::contact(record.last_contact, mailbox, &device);
+            indexed += u64::from(self.is_indexed(&contact, &key)?);
+        }
+        if of_mailbox.is_some_and(|mailbox| mailbox.devices.len() > found) {
+            self.flaw(Flaw::WrongDevice, own);
         }
         Ok(indexed)
     }

@@ -42,7 +42,7 @@ pub enum Flaw {
     WrongCount,
     /// How many devices have yet to acknowledge is wrong.
     WrongRemaining,
-    /// An entry waits for a device that its mailbox does not have.
+    /// Something is kept for a device that its mailbox does not have, or a device has no record.
     WrongDevice,
     /// An id would be given out again.
     IdInUse,
@@ -99,7 +99,9 @@ impl Flaw {
             Self::WrongEnvelope => "envelopes are others than their records say",
             Self::WrongCount => "mailboxes or destinations count otherwise than there is",
             Self::WrongRemaining => "counts of devices that have yet to acknowledge are wrong",
-            Self::WrongDevice => "entries wait for devices that their mailboxes do not have",
+            Self::WrongDevice => {
+                "something is kept for devices that their mailboxes do not have, or devices have no record"
+            }
             Self::IdInUse => "ids would be given out again",
             Self::NotIndexed => "records are missing in an index by time and would not end",
             Self::StrayIndex => "entries of indexes name what does not exist",

@@ -73,6 +73,10 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     let elsewhere = Binding::sign(&key(0x77), destination("c.example"), 8);
     store.learn(elsewhere, destination("b.example"), NOW + DAY).await.unwrap();
 
+    // One that is closed, with a device that has a name.
+    store.suspend(one, Some(NOW)).await.unwrap();
+    store.name_device(one, DEVICES[0], vec![7; 40]).await.unwrap();
+
     // An invite of which one use is taken, and one that is new.
     let invited = [1, 2].map(|n| Invited {
         id: InviteId::from_bytes([n; 16]),
