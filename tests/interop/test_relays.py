@@ -203,9 +203,26 @@ class Registering(WithRelays):
         self.assertFalse(session.register())
         first = User(self.alpha, session.identity, session)
         second = first.another_device()
-        self.assertEqual(session.devices(), [first.identity.device, second.identity.device])
+        devices = session.devices()
+        self.assertEqual([device.id for device in devices], [first.identity.device, second.identity.device])
+        for device in devices:
+            self.assertLess(device.last_contact, device.removed_at)
         unregistered = self.alpha.sign_in(first.identity.another_device())
         self.refused("no-such-device", 403, unregistered.poll)
+
+    def test_devices_are_named_and_removed(self) -> None:
+        phone = User.at(self.alpha)
+        laptop = phone.another_device()
+        phone.session.name_device(laptop.identity.device, b"a ciphertext")
+        self.assertEqual([device.name for device in phone.session.devices()], [None, b"a ciphertext"])
+        stream = self.open(laptop.session)
+        phone.session.remove_device(laptop.identity.device)
+        with self.assertRaises(StreamEnded) as ended:
+            receive(stream)
+        self.assertEqual(ended.exception.code, 1008)
+        self.refused("no-such-device", 403, laptop.session.poll)
+        self.refused("unknown-device", 404, lambda: phone.session.remove_device(laptop.identity.device))
+        self.assertEqual(len(phone.session.devices()), 1)
 
     def test_a_deleted_mailbox_is_gone_at_once(self) -> None:
         alice = User.at(self.alpha)
@@ -226,6 +243,11 @@ class Submitting(WithRelays):
         for _ in range(3):
             self.assertEqual(self.submit(self.beta, bob, envelope), wire.Stored())
         self.assertEqual(bob.texts(), ["once"])
+
+    def test_as_a_member(self) -> None:
+        alice, bob = User.at(self.beta), User.at(self.beta)
+        self.assertEqual(alice.session.submit([bob.address(bob.write("from a member"))]), (wire.Stored(),))
+        self.assertEqual(bob.texts(), ["from a member"])
 
     def test_between_relays(self) -> None:
         bob = User.at(self.beta)

@@ -11,7 +11,7 @@ def move(identity: Identity, old: Relay, new: Relay) -> None:
     here = old.sign_in(identity)
     # An envelope is for the devices that are registered when it arrives, so all of them have to be there first.
     for device in here.devices():
-        new.sign_in(identity.on_device(device)).register()
+        new.sign_in(identity.on_device(device.id)).register()
     there = new.sign_in(identity)
     known = [binding for binding in (here.binding(), there.binding()) if binding is not None]
     latest = max(known, key=lambda binding: binding.serial, default=None)

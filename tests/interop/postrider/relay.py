@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 class Relay:
-    """A relay, as anybody sees it. What is submitted here says nothing of who submits it."""
+    """A relay, as anybody sees it."""
 
     def __init__(self, domain: str, place: Place) -> None:
         self.domain = domain
@@ -33,9 +33,10 @@ class Relay:
             raise ValueError(f"{self.place.url} is the relay of {info['domain']}, not of {self.domain}")
         return info
 
-    def submit(self, items: Sequence[wire.Item]) -> tuple[wire.Result, ...]:
-        """What is stored or queued is on stable storage. One item that is refused does not touch the others."""
-        answer = self.call("POST", "/v1/envelopes", wire.encode_submission(items), wire.MEDIA_TYPE)
+    def submit(self, items: Sequence[wire.Item], token: str | None = None) -> tuple[wire.Result, ...]:
+        """What is stored or queued is on stable storage. One item that is refused does not touch the others. A token is
+        for relays that take envelopes from their members only: `Session.submit`."""
+        answer = self.call("POST", "/v1/envelopes", wire.encode_submission(items), wire.MEDIA_TYPE, token)
         results = wire.decode_results(answer)
         if len(results) != len(items):
             raise wire.Malformed(f"{len(results)} results for {len(items)} envelopes")
@@ -93,6 +94,26 @@ class Relay:
 
 
 @dataclass(frozen=True)
+class Device:
+    """One of a mailbox's devices. If it stays away, it is removed at `removed_at`: tell the user in good time."""
+
+    id: bytes
+    name: bytes | None
+    last_contact: int
+    removed_at: int
+
+    @staticmethod
+    def read(document: Json) -> Device:
+        name = document.get("name")
+        return Device(
+            id=from_base32(document["device"]),
+            name=None if name is None else bytes.fromhex(name),
+            last_contact=document["last_contact"],
+            removed_at=document["removed_at"],
+        )
+
+
+@dataclass(frozen=True)
 class Session:
     """A device that has proved whose it is. When a call answers `unauthenticated`, sign in again."""
 
@@ -114,9 +135,22 @@ class Session:
         """Deletes the mailbox with everything in it."""
         self._call("DELETE", "/v1/mailbox")
 
-    def devices(self) -> list[bytes]:
+    def submit(self, items: Sequence[wire.Item]) -> tuple[wire.Result, ...]:
+        """Submits as a member, where `policies.submission` says that it has to be; the relay sees then who submits."""
+        return self.relay.submit(items, self.token)
+
+    def devices(self) -> list[Device]:
         answer = self.relay.get_json("/v1/mailbox/devices", self.token)
-        return [from_base32(device["device"]) for device in answer["devices"]]
+        return [Device.read(device) for device in answer["devices"]]
+
+    def remove_device(self, device: bytes) -> None:
+        """With what waits for it. Whoever has the mailbox's key can register it anew."""
+        self._call("DELETE", f"/v1/mailbox/devices/{to_base32(device)}")
+
+    def name_device(self, device: bytes, name: bytes) -> None:
+        """What a device is called, encrypted by the owner's app. Empty: nothing."""
+        path = f"/v1/mailbox/devices/{to_base32(device)}/name"
+        self.relay.call_json("PUT", path, {"name": name.hex()}, self.token)
 
     def binding(self) -> Binding | None:
         """Where the mailbox has last said that it is kept. None: it never said so to this relay."""
