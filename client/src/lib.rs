@@ -35,7 +35,27 @@
 //! }
 //! # }
 //! ```
+//!
+//! Files go beside a message: they are [uploaded](Upload) first, encrypted, and the message carries their keys.
+//!
+//! ```no_run
+//! # use postrider_client::{ContactCard, Identity, Relay, SealOptions, Upload, seal_with};
+//! # use postrider_common::clock::{Clock, SystemClock};
+//! # async fn example(me: Identity, friend: ContactCard, relay: Relay) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut upload = Upload::new("holiday.jpg")?;
+//! // After an error this may be repeated, and goes on where it stopped.
+//! let file = upload.run(&relay, &mut |done, of| println!("{done} of {of} bytes")).await?;
+//! let now = SystemClock.now();
+//! let envelope = seal_with(now, &me, &friend, b"Look!", &[file], &SealOptions::default())?;
+//! relay.submit_one(friend.domain(), envelope).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Whoever [opens](Identity::open) it finds an [`AttachedFile`] in [`Opened::files`], and [saves](AttachedFile::save) it
+//! before the entry is acknowledged: with the last device's acknowledgement the relay deletes it.
 
+mod attachment;
 mod card;
 mod device_name;
 mod error;
@@ -44,6 +64,7 @@ mod relay;
 mod seal;
 mod suite;
 
+pub use attachment::{AttachedFile, AttachmentError, Progress, Upload};
 pub use card::{CardError, ContactCard};
 pub use error::Error;
 pub use identity::{Identity, IdentityError};
@@ -51,8 +72,11 @@ pub use relay::{
     Delivery, KeyPin, KeyPinError, MailboxStream, Proxy, ProxyError, Receiver, Relay, RelayBuilder, Session,
     Trust,
 };
-pub use seal::{OpenError, Opened, SIZE_CLASSES, SealError, SealOptions, max_message_bytes, seal, seal_at};
+pub use seal::{
+    OpenError, Opened, SIZE_CLASSES, SealError, SealOptions, max_message_bytes, seal, seal_at, seal_with,
+};
 
+pub use postrider_common::wire::attachments::AttachmentStatus;
 pub use postrider_common::wire::control::{
     Device, DeviceName, Registered, RelayInfo, RelayLimits, RelayPolicies, TrackingState, TrackingStatus,
 };

@@ -1,5 +1,6 @@
 //! One relay, as a client sees it.
 
+mod attachments;
 mod builder;
 mod connection;
 mod devices;
@@ -117,6 +118,11 @@ impl Relay {
     /// The clock that back-off and the life of sessions go by.
     fn clock(&self) -> &SharedClock {
         &self.0.clock
+    }
+
+    /// By the relay's clock.
+    pub(crate) async fn sleep(&self, pause: Duration) {
+        self.clock().sleep(pause).await;
     }
 
     async fn call(&self, call: Call) -> Result<Answer, Error> {

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MAX_ATTACHMENTS, MAX_ENVELOPE_BYTES};
+use crate::limits::{MAX_ATTACHMENTS, MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_ENVELOPE_BYTES};
 use crate::wire::{self, WireError};
 use crate::{AttachmentId, DeviceId, EnvelopeId, MailboxId, Timestamp};
 
@@ -47,6 +47,30 @@ pub struct Attachment {
     pub length: u64,
     /// The bytes of each chunk but the last.
     pub chunk_length: u32,
+}
+
+impl Attachment {
+    /// Whether a relay can take it at all: it has a byte, and neither too large chunks nor too many.
+    pub const fn is_possible(&self) -> bool {
+        self.length > 0
+            && self.chunk_length > 0
+            && self.chunk_length <= MAX_CHUNK_BYTES
+            && self.length.div_ceil(self.chunk_length as u64) <= MAX_CHUNKS as u64
+    }
+
+    /// How many chunks it has.
+    pub fn chunks(&self) -> u32 {
+        let chunks = self.length.div_ceil(u64::from(self.chunk_length).max(1));
+        u32::try_from(chunks).unwrap_or(u32::MAX)
+    }
+
+    /// Where the chunk `number` begins, and its bytes; `None` if there is none.
+    pub fn chunk(&self, number: u32) -> Option<(u64, u32)> {
+        let start = u64::from(number).checked_mul(self.chunk_length.into())?;
+        let left = self.length.checked_sub(start).filter(|left| *left > 0)?;
+        let bytes = left.min(self.chunk_length.into());
+        Some((start, u32::try_from(bytes).ok()?))
+    }
 }
 
 /// The fields of an envelope before it is encoded.
@@ -253,6 +277,31 @@ mod tests {
         assert!(matches!(laden.finish(), Err(WireError::Malformed(_))));
         let huge = Draft { body: vec![0; MAX_ENVELOPE_BYTES].into(), ..draft() };
         assert_eq!(huge.finish(), Err(WireError::TooLarge));
+    }
+
+    #[test]
+    fn an_attachment_is_divided_into_chunks() {
+        let of =
+            |length, chunk_length| Attachment { id: AttachmentId::from_bytes([1; 32]), length, chunk_length };
+        let file = of(1_000_000, 65_536);
+        assert_eq!(
+            (file.chunks(), file.chunk(0), file.chunk(15)),
+            (16, Some((0, 65_536)), Some((983_040, 16_960)))
+        );
+        assert_eq!(file.chunk(16), None);
+        assert_eq!(of(131_072, 65_536).chunks(), 2);
+        assert_eq!(of(u64::MAX, 1).chunk(u32::MAX), Some((u64::from(u32::MAX), 1)));
+        for (length, chunk_length, is_possible) in [
+            (0, 1, false),
+            (1, 0, false),
+            (1, 1, true),
+            (1, MAX_CHUNK_BYTES, true),
+            (1, MAX_CHUNK_BYTES + 1, false),
+            (u64::from(MAX_CHUNKS), 1, true),
+            (u64::from(MAX_CHUNKS) + 1, 1, false),
+        ] {
+            assert_eq!(of(length, chunk_length).is_possible(), is_possible, "{length} {chunk_length}");
+        }
     }
 
     #[test]

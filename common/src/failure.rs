@@ -127,6 +127,8 @@ failure_classes! {
     Moved = "moved", Temporary;
     /// The envelope would come back to where it was.
     Loop = "loop", Permanent;
+    /// The relay has not all of the attachments that the envelope names.
+    AttachmentMissing = "attachment-missing", Temporary;
     /// An ephemeral envelope found no connected device.
     NotConnected = "not-connected", Permanent;
     /// The envelope's time is over.
@@ -197,6 +199,7 @@ impl FailureClass {
             | Self::TooLarge
             | Self::Malformed
             | Self::LifetimeTooLong
+            | Self::AttachmentMissing
             | Self::NotConnected
             | Self::Expired => WhoseEnd::Sender,
         }

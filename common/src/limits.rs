@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Envelope, FailureClass, Timestamp};
+use crate::{Attachment, Envelope, FailureClass, Timestamp};
 
 /// Nothing larger than this is read as an envelope by any version, whatever a relay configures: it bounds what a
 /// decoder may allocate.
@@ -13,6 +13,10 @@ pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 pub const MAX_BATCH_ENVELOPES: usize = 1024;
 /// The most attachments that one envelope refers to.
 pub const MAX_ATTACHMENTS: usize = 16;
+/// The most bytes of one chunk of an attachment,
+pub const MAX_CHUNK_BYTES: u32 = 16 << 20;
+/// and the most chunks of one attachment: which of them a relay has is told in one answer.
+pub const MAX_CHUNKS: u32 = 4096;
 /// The longest that any relay keeps an envelope.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(60 * 86_400);
 /// What a batch's framing and everything in an envelope but header and body may add, per envelope: an upper bound
@@ -26,6 +30,8 @@ pub struct EnvelopeLimits {
     pub body: usize,
     /// Bytes of header.
     pub header: usize,
+    /// Bytes of an attachment.
+    pub attachment: u64,
     /// How far ahead `expires_at` may lie.
     pub lifetime: Duration,
     /// Envelopes in one batch.
@@ -39,6 +45,7 @@ impl Default for EnvelopeLimits {
         Self {
             body: 128 << 10,
             header: 1 << 10,
+            attachment: 100 << 20,
             lifetime: Duration::from_secs(30 * 86_400),
             batch_envelopes: 256,
             batch_bytes: 4 << 20,
@@ -53,6 +60,10 @@ impl EnvelopeLimits {
     pub fn check(&self, envelope: &Envelope, now: Timestamp) -> Result<(), FailureClass> {
         const ROUNDING: Duration = Duration::from_secs(3600);
         if envelope.body().len() > self.body || envelope.header().len() > self.header {
+            return Err(FailureClass::TooLarge);
+        }
+        let is_larger = |attachment: &Attachment| attachment.length > self.attachment;
+        if envelope.attachments().iter().any(is_larger) {
             return Err(FailureClass::TooLarge);
         }
         if envelope.expires_at() <= now {

@@ -7,6 +7,7 @@
 //!
 //! A batch frames each envelope by its length, so that a malformed one is refused alone.
 
+pub mod attachments;
 mod codec;
 pub mod control;
 pub mod forward;

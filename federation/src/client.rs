@@ -1,9 +1,11 @@
 //! The side that calls: batches and questions to peers, over one shared connection each.
 
 mod answer;
+mod attachments;
 mod connect;
 mod pool;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use postrider_common::clock::SharedClock;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::{self, forward};
@@ -32,6 +34,7 @@ use crate::{DESTINATION_HEADER, ENVELOPES_PATH, HELLO_PATH, LOG, ORIGIN_HEADER};
 use answer::Answered;
 use pool::{Connection, Lost, Pool};
 
+pub use attachments::{ChunkAnswer, ChunkBody, OutgoingChunk};
 pub use connect::{Examination, ExaminedHost, Reached, Tried};
 
 /// The largest answer with outcomes that is read.
@@ -137,9 +140,10 @@ impl Client {
         let began = Instant::now();
         let call = Call {
             method: Method::POST,
-            path: ENVELOPES_PATH,
-            body: forward::encode_request(envelopes.iter()),
+            path: ENVELOPES_PATH.into(),
+            content: Content::of(wire::CONTENT_TYPE, forward::encode_request(envelopes.iter())),
             answer_limit: MAX_OUTCOMES_BYTES,
+            time: self.request_time(),
         };
         let answered = self.call(destination, call).await;
         let outcomes = answered.and_then(|answered| answered.outcomes(destination, envelopes.len()))?;
@@ -157,9 +161,10 @@ impl Client {
     pub async fn hello(&self, destination: &Domain) -> Result<Hello, Failure> {
         let call = Call {
             method: Method::GET,
-            path: HELLO_PATH,
-            body: Bytes::new(),
+            path: HELLO_PATH.into(),
+            content: Content::Nothing,
             answer_limit: MAX_DOCUMENT_BYTES,
+            time: self.request_time(),
         };
         let answered = self.call(destination, call).await;
         answered.and_then(|answered| answered.hello(destination))
@@ -215,10 +220,14 @@ impl Client {
         Some(hasher.finish())
     }
 
+    fn request_time(&self) -> Duration {
+        self.pool.config().request_timeout
+    }
+
     /// An attempt, the wait for its turn and the way to the peer included, ends within the two time-outs together.
-    async fn call(&self, destination: &Domain, call: Call) -> Result<Answered, Failure> {
+    async fn call(&self, destination: &Domain, call: Call<'_>) -> Result<Answered, Failure> {
         let config = self.pool.config();
-        let limit = config.attempt_timeout + config.request_timeout;
+        let limit = config.attempt_timeout + call.time;
         tokio::time::timeout(limit, self.attempt(destination, call)).await.unwrap_or_else(|_| {
             let detail = format!("{destination} did not answer within {} s", limit.as_secs());
             Err(Failure::new(FailureClass::RemoteFailed, detail))
@@ -229,7 +238,7 @@ impl Client {
     ///
     /// A connection that was open before may have died unnoticed, for instance with the peer's restart, so a request that
     /// is lost on one is sent once more. All requests may be repeated.
-    async fn attempt(&self, destination: &Domain, call: Call) -> Result<Answered, Failure> {
+    async fn attempt(&self, destination: &Domain, call: Call<'_>) -> Result<Answered, Failure> {
         let config = self.pool.config();
         let mut was_lost = false;
         loop {
@@ -239,7 +248,7 @@ impl Client {
                 None => (self.pool.connected(destination).await?, false),
             };
             let request = call.request(config.identity.domain(), destination);
-            match connection.exchange(request, call.answer_limit, &config.policy).await {
+            match connection.exchange(request, &call, &config.policy).await {
                 Ok(answered) => return Ok(self.heeded(destination, &connection, answered)),
                 // Whoever is at the other end is judged anew.
                 Err(Lost::Outdated) => {}
@@ -268,19 +277,45 @@ impl Client {
 }
 
 /// What is asked of a peer.
-struct Call {
+struct Call<'a> {
     method: Method,
-    path: &'static str,
-    body: Bytes,
+    path: Cow<'static, str>,
+    content: Content<'a>,
     answer_limit: usize,
+    /// For the request and its answer.
+    time: Duration,
 }
 
-impl Call {
-    fn request(&self, origin: &Domain, destination: &Domain) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(self.body.clone()));
+/// What a request has as its body.
+enum Content<'a> {
+    Nothing,
+    Whole {
+        content_type: &'static str,
+        bytes: Bytes,
+    },
+    /// Passes through, and takes none of the turns that batches take.
+    Chunk(&'a OutgoingChunk),
+}
+
+/// The body of a request, of any of these.
+type RequestBody = ChunkBody;
+
+impl Content<'_> {
+    const fn of(content_type: &'static str, bytes: Bytes) -> Self {
+        Self::Whole { content_type, bytes }
+    }
+}
+
+impl Call<'_> {
+    fn request(&self, origin: &Domain, destination: &Domain) -> Request<RequestBody> {
+        let mut request = Request::new(match &self.content {
+            Content::Nothing => whole(Bytes::new()),
+            Content::Whole { bytes, .. } => whole(bytes.clone()),
+            Content::Chunk(chunk) => (chunk.body)(),
+        });
         *request.method_mut() = self.method.clone();
-        let uri = Uri::builder().scheme("https").authority(destination.as_str()).path_and_query(self.path);
-        // A domain is always a valid authority and our paths are constants.
+        let uri = Uri::builder().scheme("https").authority(destination.as_str()).path_and_query(&*self.path);
+        // A domain is always a valid authority, and our paths are constants with identifiers and numbers in them.
         *request.uri_mut() = uri.build().unwrap_or_default();
         let headers = request.headers_mut();
         for (name, domain) in [(ORIGIN_HEADER, origin), (DESTINATION_HEADER, destination)] {
@@ -288,11 +323,19 @@ impl Call {
                 headers.insert(name, value);
             }
         }
-        if self.method == Method::POST {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(wire::CONTENT_TYPE));
+        match &self.content {
+            Content::Nothing => {}
+            Content::Whole { content_type, .. } => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            }
+            Content::Chunk(chunk) => chunk.describe(headers),
         }
         request
     }
+}
+
+fn whole(bytes: Bytes) -> RequestBody {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 impl fmt::Debug for Client {

@@ -19,7 +19,9 @@ mod tls;
 mod trust;
 
 pub use certificate::{Pin, PinError, Presented};
-pub use client::{Client, ClientConfig, Examination, ExaminedHost, Reached, Tried};
+pub use client::{
+    ChunkAnswer, ChunkBody, Client, ClientConfig, Examination, ExaminedHost, OutgoingChunk, Reached, Tried,
+};
 pub use discovery::{Network, Networks, Resolve, Resolver, ResolverSettings};
 pub use executor::TaskExecutor;
 pub use expiries::Expiries;
@@ -29,7 +31,7 @@ pub use in_force::CertificateInForce;
 pub use policy::{
     Direction, Peer, PeerLimits, Policy, PolicyError, PolicyInForce, PolicyMode, Terms, Unlisted,
 };
-pub use server::{Busy, Inbound, Server, ServerConfig};
+pub use server::{Busy, ChunkRefused, Inbound, IncomingChunk, Server, ServerConfig};
 pub use trust::{
     CaRoots, Distrust, Evidence, Expected, PeerId, Testimony, Trust, TrustError, TrustMode, Witness, judge,
 };
@@ -42,6 +44,7 @@ pub const ALPN: &[u8] = b"postrider/1";
 pub const PROTOCOL_VERSION: u32 = 1;
 
 const ENVELOPES_PATH: &str = "/federation/v1/envelopes";
+const ATTACHMENTS_PATH: &str = "/federation/v1/attachments";
 const HELLO_PATH: &str = "/federation/v1/hello";
 /// Names the relay that asks. Its certificate has to prove it.
 const ORIGIN_HEADER: &str = "postrider-origin";

@@ -1,6 +1,7 @@
 //! The side that is called: one HTTP/2 connection from a peer, from the TLS handshake to its end.
 
 mod answer;
+mod attachments;
 mod body;
 mod quota;
 mod refusals;
@@ -19,6 +20,7 @@ use postrider_common::budget::Budget;
 use postrider_common::clock::SharedClock;
 use postrider_common::limits::EnvelopeLimits;
 use postrider_common::supervisor::Supervisor;
+use postrider_common::wire::attachments::{AttachmentOffer, AttachmentsWanted};
 use postrider_common::{Envelope, FailureClass, Outcome};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
@@ -30,6 +32,7 @@ use crate::identity::Identity;
 use crate::policy::Policy;
 use crate::trust::{PeerId, Witness};
 use crate::{ALPN, LOG, tls};
+pub use attachments::{ChunkRefused, IncomingChunk};
 use quota::Quotas;
 use refusals::Refusals;
 use request::Session;
@@ -45,6 +48,25 @@ pub trait Inbound: Send + Sync + 'static {
         peer: &'a PeerId,
         batch: Vec<Result<Envelope, FailureClass>>,
     ) -> BoxFuture<'a, Result<Vec<Outcome>, Busy>>;
+
+    /// An envelope is about to come that names attachments: what of them has to come before it. Where the envelope would
+    /// not be taken, that is nothing; its outcome will say why.
+    fn offered<'a>(
+        &'a self,
+        _peer: &'a PeerId,
+        _offer: AttachmentOffer,
+    ) -> BoxFuture<'a, Result<AttachmentsWanted, Busy>> {
+        Box::pin(async { Ok(AttachmentsWanted { attachments: Vec::new() }) })
+    }
+
+    /// Takes a chunk, and answers once it is on stable storage. The future is dropped when the peer gives the request up.
+    fn take_chunk<'a>(
+        &'a self,
+        _peer: &'a PeerId,
+        _chunk: IncomingChunk,
+    ) -> BoxFuture<'a, Result<(), ChunkRefused>> {
+        Box::pin(async { Err(ChunkRefused::Unknown) })
+    }
 
     /// Called once for every request whose origin is proven, whatever becomes of it: the peer is there and reaches us,
     /// so there may be no reason to wait before we call on it.

@@ -2,6 +2,7 @@
 //!
 //! It translates between HTTP and the [`Exchange`], checks who is asking and how much, and decides nothing else.
 
+mod attachments;
 mod auth;
 mod body;
 mod mailbox;
@@ -31,7 +32,8 @@ use postrider_common::wire::control::RelayInfo;
 use postrider_federation::TaskExecutor;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::admission::{Admission, ClientAddress};
+use crate::admission::{Admission, Admissions, ClientAddress};
+use crate::attachments::Attachments;
 use crate::config::SubmissionPolicy;
 use crate::exchange::Exchange;
 use crate::store::Window;
@@ -43,6 +45,12 @@ use rate::RateLimit;
 /// How often a mailbox may say where it is kept: so many times a second, and so many at once. Each may set going whatever
 /// the mailbox holds.
 const BINDINGS: (u32, u32) = (1, 10);
+
+/// How many seconds' worth of attachments a client address may bring at once.
+const UPLOAD_BURST_SECONDS: u32 = 30;
+
+/// How many chunks one client address may bring at a time: a slow one leaves room for others.
+const UPLOADS_OF_ONE: usize = 32;
 
 /// How the client edge behaves.
 #[derive(Debug, Clone)]
@@ -79,6 +87,8 @@ pub struct Settings {
     pub long_poll: Duration,
     /// Web pages that may call from a browser: their origins, or `*`.
     pub allowed_origins: Vec<String>,
+    /// Bytes of attachments per second and client address.
+    pub upload_per_second: u64,
 }
 
 /// The client edge. Clones share it.
@@ -90,12 +100,17 @@ struct Shared {
     exchange: Arc<Exchange>,
     settings: Settings,
     authenticator: Authenticator,
+    attachments: Attachments,
     bodies: Bodies,
     origins: Origins,
     rate: RateLimit<ClientAddress>,
     /// How often each mailbox says where it is kept.
     bindings: RateLimit<MailboxId>,
     member_rate: RateLimit<MailboxId>,
+    /// In KiB of attachments.
+    uploads: RateLimit<ClientAddress>,
+    /// Chunks on their way from one client address.
+    uploading: Admissions,
     supervisor: Supervisor,
 }
 
@@ -103,6 +118,7 @@ impl Api {
     /// `session_key` makes and checks tokens; with the same key, sessions outlive a restart.
     pub fn new(
         exchange: Arc<Exchange>,
+        attachments: Attachments,
         settings: Settings,
         session_key: &Secret<32>,
         supervisor: &Supervisor,
@@ -116,6 +132,8 @@ impl Api {
         let bodies = Bodies::new(settings.body_memory, settings.body_timeout);
         let rate = RateLimit::new(settings.rate_per_second, settings.burst);
         let member_rate = RateLimit::new(settings.member_rate_per_second, settings.member_burst);
+        let kib = u32::try_from(settings.upload_per_second / 1024).unwrap_or(u32::MAX);
+        let uploads = RateLimit::new(kib, kib.saturating_mul(UPLOAD_BURST_SECONDS));
         let origins = Origins::new(settings.allowed_origins.clone());
         let (per_second, burst) = BINDINGS;
         let bindings = RateLimit::new(per_second, burst);
@@ -124,11 +142,14 @@ impl Api {
             exchange,
             settings,
             authenticator,
+            attachments,
             bodies,
             origins,
             rate,
             bindings,
             member_rate,
+            uploads,
+            uploading: Admissions::new(usize::MAX, UPLOADS_OF_ONE),
             supervisor,
         }))
     }
@@ -198,6 +219,7 @@ impl Api {
         self.0.rate.tidy();
         self.0.bindings.tidy();
         self.0.member_rate.tidy();
+        self.0.uploads.tidy();
     }
 }
 

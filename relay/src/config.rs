@@ -191,6 +191,8 @@ pub struct SubmissionConfig {
     pub member_rate_per_second: NonZeroU32,
     /// Envelopes of a mailbox's owner at once; at least a full batch.
     pub member_burst: NonZeroU32,
+    /// Bytes of attachments per second and client address in the long run.
+    pub upload_per_second: u64,
 }
 
 /// Who may hand in envelopes.

@@ -115,7 +115,7 @@ async fn wake_devices(store: Arc<dyn Store>, hub: Hub, supervisor: Supervisor) {
                 Ok(Change::Moved(mailbox)) => hub.disconnect(&mailbox, Ending::Moved),
                 Ok(Change::Suspended(mailbox)) => hub.disconnect(&mailbox, Ending::Suspended),
                 Ok(Change::DeviceRemoved(mailbox, device)) => hub.disconnect_device(&mailbox, &device),
-                Ok(Change::Enqueued(_)) => {}
+                Ok(Change::Enqueued(_) | Change::Doomed) => {}
                 Err(RecvError::Lagged(_)) => hub.wake_all(),
                 Err(RecvError::Closed) => return,
             },

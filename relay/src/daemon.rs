@@ -30,6 +30,7 @@ use crate::core::{self, Core};
 use crate::inbound::FederationEdge;
 use crate::listener::Door;
 use crate::monitor::{self, Monitor};
+use crate::outbound::Outbound;
 use crate::store::{Store, StoreError};
 
 use monitoring::Monitoring;
@@ -114,6 +115,7 @@ impl Daemon {
         let store = parts::open_store(&config, &clock, &supervisor).await?;
         let socket = admin::Socket::bind(&config.data_dir)
             .map_err(|error| StartError::DataDir { path: admin::path(&config.data_dir), error })?;
+        let attachments = parts::open_attachments(&config, &store, &clock, &supervisor).await?;
         let session_key = parts::session_key(&config.data_dir)?;
         let issued = parts::issued(&config);
         let identity = Arc::new(parts::identity(&config, issued.as_ref())?);
@@ -124,13 +126,14 @@ impl Daemon {
         let client_config =
             parts::client_config(&config, &identity, policy.subscribe(), Arc::new(resolver.clone()));
         let client = Arc::new(Client::new(client_config.clone(), Arc::clone(&clock), supervisor.clone()));
+        let outbound = Outbound::new((*client).clone(), attachments.clone());
         let core = Core::start(core::Parts {
             domain: config.domain.clone(),
             limits: config.limits.envelopes,
             registration: config.registration,
             delivery: parts::delivery_settings(&config),
             store: Arc::clone(&store),
-            forward: client.clone(),
+            forward: Arc::new(outbound),
             clock: Arc::clone(&clock),
             random: Arc::new(SystemRandom),
             supervisor: supervisor.clone(),
@@ -172,7 +175,11 @@ impl Daemon {
             monitor: monitor.clone(),
         };
         let exchange = Arc::clone(core.exchange());
-        let edge = Arc::new(FederationEdge::new(Arc::clone(&exchange), core.delivery().clone()));
+        let edge = Arc::new(FederationEdge::new(
+            Arc::clone(&exchange),
+            attachments.clone(),
+            core.delivery().clone(),
+        ));
         let federation = parts::federation_server(
             &config,
             identity,
@@ -182,7 +189,13 @@ impl Daemon {
             &clock,
             &supervisor,
         );
-        let api = Api::new(Arc::clone(&exchange), parts::api_settings(&config), &session_key, &supervisor);
+        let api = Api::new(
+            Arc::clone(&exchange),
+            attachments,
+            parts::api_settings(&config),
+            &session_key,
+            &supervisor,
+        );
         let door = Door::new(
             parts::door_settings(&config),
             client_tls,

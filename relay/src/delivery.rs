@@ -11,6 +11,7 @@ mod attempt;
 mod greeting;
 mod held;
 mod moved;
+mod transfer;
 mod waiting;
 mod wake;
 mod worker;
@@ -50,12 +51,33 @@ pub trait Forward: fmt::Debug + Send + Sync + 'static {
         envelopes: &'a [Envelope],
     ) -> BoxFuture<'a, Result<Vec<Outcome>, Failure>>;
 
+    /// Brings the attachments of an envelope ahead of it, as far as the destination lacks them. `progress` is called with
+    /// every step: as long as that happens there is no end to the time that it may take. A failure concerns the
+    /// destination.
+    fn bring<'a>(
+        &'a self,
+        _destination: &'a Domain,
+        _envelope: &'a Envelope,
+        _progress: &'a (dyn Fn() + Send + Sync),
+    ) -> BoxFuture<'a, Result<Brought, Failure>> {
+        Box::pin(async { Ok(Brought::Whole) })
+    }
+
     /// Shows a peer that we are there, so that it need not wait any longer.
     fn greet<'a>(&'a self, peer: &'a Domain) -> BoxFuture<'a, Result<(), Failure>>;
 
     /// What is said of a destination at present: where it is, and by what it is known. Another value means that
     /// something has changed; none, that it cannot be told.
     fn fingerprint<'a>(&'a self, destination: &'a Domain) -> BoxFuture<'a, Option<u64>>;
+}
+
+/// What came of bringing attachments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Brought {
+    /// The destination has them, or does not want them: the envelope's outcome tells.
+    Whole,
+    /// It takes no more of them now. Other envelopes are not concerned.
+    Later(Outcome),
 }
 
 /// How deliveries are carried out.
@@ -106,6 +128,8 @@ struct Shared {
     outlook: Mutex<Outlook>,
     /// In KiB, what is left of [`Settings::in_flight_bytes`].
     budget: Arc<Semaphore>,
+    /// Envelopes with attachments under way, of all destinations together.
+    transfers: Arc<Semaphore>,
     counts: Counts,
 }
 
@@ -157,6 +181,7 @@ impl Delivery {
             workers: Mutex::default(),
             outlook: Mutex::default(),
             budget: Arc::new(Semaphore::new(settings.in_flight_bytes / 1024)),
+            transfers: Arc::new(Semaphore::new(transfer::ALL)),
             counts: Counts::default(),
         }));
         let service = delivery.clone();

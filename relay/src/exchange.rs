@@ -11,8 +11,8 @@ use postrider_common::clock::SharedClock;
 use postrider_common::limits::EnvelopeLimits;
 use postrider_common::wire::submit::{SubmitResult, Submitted};
 use postrider_common::{
-    Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, InviteId, InviteRefusal, MailboxId, Outcome,
-    Timestamp, TrackingId, Urgency,
+    AttachmentId, Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, InviteId, InviteRefusal,
+    MailboxId, Outcome, Timestamp, TrackingId, Urgency,
 };
 
 use crate::config::RegistrationPolicy;
@@ -160,9 +160,11 @@ impl Exchange {
         let mut local = Group::default();
         let mut remote = Remote::new();
         let learnt = self.learnt(&batch).await;
+        let _pinned = shared_attachments(&batch).map(|ids| self.store.pin(ids));
         for (index, item) in batch.into_iter().enumerate() {
             let taken = item.and_then(|(domain, envelope)| {
                 self.limits.check(&envelope, now)?;
+                check_attachments(&envelope)?;
                 let binding = learnt.get(&(*envelope.mailbox(), domain.clone()));
                 match route(&self.domain, &domain, binding) {
                     Route::Local => local.push(index, envelope),
@@ -254,6 +256,7 @@ impl Exchange {
             .map(|item| {
                 let envelope = item?;
                 self.limits.check(&envelope, now)?;
+                check_attachments(&envelope)?;
                 taken.push(envelope);
                 Ok(())
             })
@@ -339,6 +342,7 @@ impl Exchange {
                         SubmitResult::Queued { tracking }
                     }
                     Enqueued::QueueFull => refused_for_now(FailureClass::QueueFull, RETRY_LATER),
+                    Enqueued::AttachmentMissing => refused(FailureClass::AttachmentMissing),
                 };
                 answers.into_iter().map(result).collect()
             }
@@ -575,9 +579,31 @@ impl Group {
     }
 }
 
+/// Attachments that several envelopes of a batch have.
+fn shared_attachments(batch: &[Submitted]) -> Option<Vec<AttachmentId>> {
+    let mut seen = BTreeMap::<AttachmentId, usize>::new();
+    for (_, envelope) in batch.iter().flatten() {
+        for attachment in envelope.attachments() {
+            *seen.entry(attachment.id).or_default() += 1;
+        }
+    }
+    let shared: Vec<_> = seen.into_iter().filter(|(_, count)| *count > 1).map(|(id, _)| id).collect();
+    (!shared.is_empty()).then_some(shared)
+}
+
+/// What is stored nowhere has nothing beside it that is.
+fn check_attachments(envelope: &Envelope) -> Result<(), FailureClass> {
+    let is_ephemeral = envelope.urgency() == Urgency::Ephemeral;
+    if is_ephemeral && !envelope.attachments().is_empty() { Err(FailureClass::Malformed) } else { Ok(()) }
+}
+
 fn result_of(outcome: &Outcome) -> SubmitResult {
     match outcome {
         Outcome::Stored | Outcome::Duplicate => SubmitResult::Stored,
+        // A peer brings its envelopes' attachments again; a client has to know that it must.
+        Outcome::Retry { reason: FailureClass::AttachmentMissing, .. } => {
+            refused(FailureClass::AttachmentMissing)
+        }
         Outcome::Retry { reason, after } => refused_for_now(*reason, *after),
         Outcome::Reject { reason } => refused(*reason),
         Outcome::Moved(_) => refused(FailureClass::Moved),

@@ -17,6 +17,12 @@ pub(crate) enum Step {
     Onward,
     /// `pushed`: entries are sent to a device, which has not acknowledged them.
     Pushed,
+    /// `chunk-written`: a chunk of an attachment is on stable storage, and the store does not know it.
+    ChunkWritten,
+    /// `chunk-sent`: a peer has a chunk of an attachment, and further ones are still here.
+    ChunkSent,
+    /// `file-deleted`: a file of an attachment is deleted, and the store does not know it.
+    FileDeleted,
 }
 
 /// Where a step has been reached.
@@ -43,6 +49,9 @@ pub(crate) fn reach(step: Step) {
         Step::Forwarded => "forwarded",
         Step::Onward => "onward",
         Step::Pushed => "pushed",
+        Step::ChunkWritten => "chunk-written",
+        Step::ChunkSent => "chunk-sent",
+        Step::FileDeleted => "file-deleted",
     };
     if let Some((wanted, time)) = &*WANTED
         && wanted == name

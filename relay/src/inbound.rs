@@ -1,25 +1,36 @@
 //! The federation edge: what peers hand over goes to the core, and a peer that calls is a peer that is up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use postrider_common::{Domain, Envelope, Failure, FailureClass, Outcome};
-use postrider_federation::{Busy, Client, Inbound, PeerId};
+use postrider_common::wire::attachments::{AttachmentOffer, AttachmentWanted, AttachmentsWanted};
+use postrider_common::{Envelope, FailureClass, Outcome};
+use postrider_federation::{Busy, ChunkRefused, Inbound, IncomingChunk, PeerId};
 
-use crate::delivery::{Delivery, Forward};
+use crate::attachments::{AttachmentError, Attachments, Offer};
+use crate::delivery::Delivery;
 use crate::exchange::Exchange;
+use crate::store::{Chunk, StoreError};
+use crate::telemetry::Seldom;
+
+/// When a peer is asked back after something could not be done at the moment,
+const RETRY_SOON: Duration = Duration::from_secs(5);
+/// and when there was no room for a chunk.
+const RETRY_FULL: Duration = Duration::from_secs(300);
 
 /// Joins the federation server to the core.
 #[derive(Debug)]
 pub struct FederationEdge {
     exchange: Arc<Exchange>,
+    attachments: Attachments,
     delivery: Delivery,
 }
 
 impl FederationEdge {
-    /// Peers' batches go to `exchange`; `delivery` hears who is up.
-    pub fn new(exchange: Arc<Exchange>, delivery: Delivery) -> Self {
-        Self { exchange, delivery }
+    /// Peers' batches go to `exchange`, and what they bring ahead to `attachments`; `delivery` hears who is up.
+    pub fn new(exchange: Arc<Exchange>, attachments: Attachments, delivery: Delivery) -> Self {
+        Self { exchange, attachments, delivery }
     }
 }
 
@@ -32,29 +43,69 @@ impl Inbound for FederationEdge {
         Box::pin(async move { Ok(self.exchange.receive(batch).await) })
     }
 
+    fn offered<'a>(
+        &'a self,
+        peer: &'a PeerId,
+        offer: AttachmentOffer,
+    ) -> BoxFuture<'a, Result<AttachmentsWanted, Busy>> {
+        Box::pin(async move {
+            let AttachmentOffer { mailbox, envelope, attachments } = offer;
+            let offered = self.attachments.offer(peer.domain(), mailbox, envelope, attachments).await;
+            let missing = match offered {
+                Ok(Offer::Wanted(missing)) => missing,
+                // What is wrong with it, the envelope's outcome says.
+                Ok(Offer::NotNeeded | Offer::MailboxFull)
+                | Err(AttachmentError::TooLarge(_) | AttachmentError::Impossible | AttachmentError::Busy) => {
+                    Vec::new()
+                }
+                Err(error) => {
+                    complain(&error);
+                    return Err(Busy { reason: FailureClass::Unavailable, retry_after: RETRY_SOON });
+                }
+            };
+            let wanted = missing.into_iter().filter(|(_, missing)| !missing.is_empty());
+            let attachments = wanted.map(|(id, missing)| AttachmentWanted { id, missing }).collect();
+            Ok(AttachmentsWanted { attachments })
+        })
+    }
+
+    fn take_chunk<'a>(
+        &'a self,
+        peer: &'a PeerId,
+        chunk: IncomingChunk,
+    ) -> BoxFuture<'a, Result<(), ChunkRefused>> {
+        Box::pin(async move {
+            let IncomingChunk { id, number, digest, body } = chunk;
+            let origin = Some(peer.domain());
+            let taken = self.attachments.receive(id, Chunk { number, digest }, origin, body).await;
+            taken.map_err(|error| match error {
+                AttachmentError::ChunkDiffers => ChunkRefused::Differs,
+                AttachmentError::WrongDigest | AttachmentError::WrongLength(_) | AttachmentError::Broken => {
+                    ChunkRefused::Wrong
+                }
+                AttachmentError::Slow => ChunkRefused::Slow,
+                AttachmentError::Full | AttachmentError::Store(StoreError::Full) => {
+                    ChunkRefused::Full(RETRY_FULL)
+                }
+                AttachmentError::Busy => ChunkRefused::Busy,
+                AttachmentError::Store(_) | AttachmentError::Disk(_) => {
+                    complain(&error);
+                    ChunkRefused::Busy
+                }
+                _ => ChunkRefused::Unknown,
+            })
+        })
+    }
+
     fn authenticated(&self, peer: &PeerId) {
         self.delivery.peer_is_up(peer.domain());
     }
 }
 
-impl Forward for Client {
-    fn admit(&self, destination: &Domain) -> Result<(), Failure> {
-        self.admit(destination)
-    }
-
-    fn forward<'a>(
-        &'a self,
-        destination: &'a Domain,
-        envelopes: &'a [Envelope],
-    ) -> BoxFuture<'a, Result<Vec<Outcome>, Failure>> {
-        Box::pin(self.forward(destination, envelopes))
-    }
-
-    fn greet<'a>(&'a self, peer: &'a Domain) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async move { self.hello(peer).await.map(drop) })
-    }
-
-    fn fingerprint<'a>(&'a self, destination: &'a Domain) -> BoxFuture<'a, Option<u64>> {
-        Box::pin(Self::fingerprint(self, destination))
+/// A disk or a store that fails does so again and again.
+fn complain(error: &AttachmentError) {
+    static SAID: Seldom = Seldom::new();
+    if SAID.is_due(&error.to_string()) {
+        tracing::error!("attachments from other relays cannot be taken: {error}");
     }
 }

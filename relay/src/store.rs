@@ -5,13 +5,15 @@
 //!
 //! * A write answers only when it is durable. Concurrent writes share a flush.
 //! * Each deposited or enqueued envelope is one atomic step: all of it is there after a crash, or nothing.
-//!   So is each settled item. A step concerns one mailbox or one destination, never two.
+//!   So is each settled item. A step concerns one mailbox or one destination, never two, and the attachments that the
+//!   envelope names.
 //! * A read shows durable state only.
 //! * No operation's work grows with what it does not touch: nothing scans all mailboxes or a whole queue.
 //! * An error means that nothing is promised: the write may or may not have happened. It never means success.
 //!
 //! Every operation is cancel-safe: dropping the future gives up the answer, not the write.
 
+mod attachments;
 mod bindings;
 mod check;
 mod devices;
@@ -53,10 +55,12 @@ use futures_util::future::BoxFuture;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::{
-    Binding, DeviceId, Domain, EntryId, Envelope, InviteId, MailboxId, Outcome, Timestamp, TrackingId,
+    Attachment, AttachmentId, Binding, DeviceId, Domain, EntryId, Envelope, EnvelopeId, InviteId, MailboxId,
+    Outcome, Timestamp, TrackingId,
 };
 use tokio::sync::broadcast;
 
+pub use attachments::Pinned;
 pub use check::{Flaw, Found, Place, Report, Totals};
 pub use embedded::{Sizes, check, open, open_with};
 pub use engine::Options;
@@ -67,9 +71,10 @@ pub use quarantine::QUARANTINE_ITEMS;
 pub use statistics::Statistics;
 pub use transfer::{Moved, TransferError, export, import};
 pub use types::{
-    Backoff, Change, Destination, DeviceState, Enqueued, Expiry, Fetched, Invited, ItemId, Leased,
-    MailboxState, Met, Onward, Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement,
-    Source, StoreError, StoreLimits, Tracking, TrackingEnd, Verdict, Window,
+    Abandoned, AttachmentLimits, AttachmentState, Backoff, Change, Chunk, Destination, DeviceState, Doomed,
+    Enqueued, Expiry, Fetched, FileId, Invited, ItemId, Leased, MailboxState, Met, Offered, Onward, Permit,
+    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Source, StoreError, StoreLimits,
+    Tracking, TrackingEnd, Verdict, Window,
 };
 
 /// A new store that is in memory only.
@@ -144,7 +149,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// `Stored`, `Duplicate` (its mark is kept for [`StoreLimits::mark_retention`] after the deposit, delivered or
     /// not), `Moved` if the mailbox is bound to another relay (`Retry` with `moved` if the envelope may be one of those
     /// that it holds), `Reject` with `no-such-mailbox` or `no-such-device`, or
-    /// `Retry` with `mailbox-full`. The envelopes' own limits and times have been checked by the caller.
+    /// `Retry` with `mailbox-full`, or with `attachment-missing` if not every attachment is whole. The envelopes' own limits and times have been checked by the caller.
     fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Answer<'_, Vec<Outcome>>;
 
     /// The entries of a device after `after`, oldest first, as many as fit the window (at least one).
@@ -211,6 +216,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// has not come are passed over, unless it is further ahead than any wait reaches, as after a clock was set back.
     /// Expired items are leased too: the caller settles them as such. A `now` that lies
     /// ahead takes what is due by then, and lapses what is leased until then.
+    /// Items with attachments are passed over: those [`lease_laden`](Self::lease_laden) gives out from then on.
     fn lease(
         &self,
         destination: Domain,
@@ -218,6 +224,59 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
         until: Timestamp,
     ) -> Answer<'_, Vec<Leased>>;
+
+    /// Takes one item with attachments, the oldest of those that [`lease`](Self::lease) has passed over. They take their
+    /// time, and others need not wait for them.
+    fn lease_laden(&self, destination: Domain, until: Timestamp) -> Answer<'_, Option<Leased>>;
+
+    /// Lengthens an item's lease, if it has not lapsed.
+    fn prolong(&self, destination: &Domain, item: ItemId, until: Timestamp);
+
+    /// A client is about to bring an attachment. What there is of it, or `None` if that id is another one's. It is kept
+    /// for [`AttachmentLimits::retention`] after this and after each chunk, and then for as long as envelopes need it.
+    fn reserve_attachment(
+        &self,
+        attachment: Attachment,
+        now: Timestamp,
+    ) -> Answer<'_, Option<AttachmentState>>;
+
+    /// A peer is about to bring the attachments of an envelope for one of our mailboxes: the same, if that would take it.
+    fn offer_attachments(
+        &self,
+        origin: Domain,
+        mailbox: MailboxId,
+        envelope: EnvelopeId,
+        attachments: Vec<Attachment>,
+        now: Timestamp,
+    ) -> Answer<'_, Offered>;
+
+    /// A chunk of the attachment with this file is on stable storage. `false`: the attachment is not there any more.
+    fn put_chunk(&self, id: AttachmentId, file: FileId, chunk: Chunk, now: Timestamp) -> Answer<'_, bool>;
+
+    /// One attachment.
+    fn attachment(&self, id: AttachmentId) -> Answer<'_, Option<AttachmentState>>;
+
+    /// The chunks of an attachment that are there, in order.
+    fn chunks(&self, id: AttachmentId) -> Answer<'_, Vec<Chunk>>;
+
+    /// The SHA-256 of one chunk, if it is there.
+    fn chunk(&self, id: AttachmentId, number: u32) -> Answer<'_, Option<[u8; 32]>>;
+
+    /// Keeps attachments while several envelopes with them are submitted: the first may be delivered before the last is
+    /// taken.
+    fn pin(&self, ids: Vec<AttachmentId>) -> Pinned;
+
+    /// Gives up an attachment that no envelope needs.
+    fn abandon_attachment(&self, id: AttachmentId) -> Answer<'_, Abandoned>;
+
+    /// The bytes of all attachments' files. It looks at each one, and is for the start.
+    fn attachment_bytes(&self) -> Answer<'_, u64>;
+
+    /// Files of attachments that are to be deleted, after `after`, as many as that.
+    fn doomed(&self, after: Option<FileId>, count: usize) -> Answer<'_, Vec<Doomed>>;
+
+    /// These have been deleted.
+    fn forget_doomed(&self, files: Vec<FileId>) -> Answer<'_, ()>;
 
     /// Ends leases, each with its verdict.
     fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()>;

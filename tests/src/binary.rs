@@ -19,8 +19,8 @@ pub fn postrider() -> PathBuf {
     found(BINARY.get_or_init(|| find_or_build("postrider", &[])))
 }
 
-/// The same with places where `POSTRIDER_FAILPOINT` in the environment ends it: `written`, `flushed`, `forwarded` or
-/// `pushed`, then a colon and at which time. `relay/src/failpoint.rs` says what they mean. It is another binary, so
+/// The same with places where `POSTRIDER_FAILPOINT` in the environment ends it: `flushed` for instance, then a
+/// colon and at which time. `relay/src/failpoint.rs` says what they mean. It is another binary, so
 /// that the one that is shipped never has them.
 ///
 /// # Panics

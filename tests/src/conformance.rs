@@ -10,6 +10,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test suite: whatever an operation refuses is a failure")]
 
+mod attachments;
 mod bindings;
 mod devices;
 mod invites;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use postrider::store::{Fetched, Leased, Store, StoreError, StoreLimits, Window};
 use postrider_common::{DeviceId, Domain, Draft, EntryId, Envelope, MailboxId, Timestamp};
 
+pub use attachments::*;
 pub use bindings::*;
 pub use devices::*;
 pub use invites::*;
@@ -97,6 +99,8 @@ macro_rules! store_conformance {
             shows_a_queue_page_by_page
             hastens_what_waits_for_its_own_time
             discards_what_is_not_under_way
+            keeps_attachments_as_long_as_envelopes_need_them
+            wants_attachments_for_envelopes_that_it_would_take
             tells_what_has_become_durable
             refuses_everything_once_closed
             keeps_everything_without_a_close

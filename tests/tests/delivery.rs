@@ -1,6 +1,9 @@
 //! What a relay promises about envelopes, each promise kept by relays that are real.
 
 #[cfg(test)]
+#[path = "delivery/attachments.rs"]
+mod attachments;
+#[cfg(test)]
 #[path = "delivery/batches.rs"]
 mod batches;
 #[cfg(test)]

@@ -120,7 +120,7 @@ fn nobody_writes_in_anothers_name() {
     let sealer = Sealer::new(bob.card().public_key(), INFO).unwrap();
     let signed =
         signed_bytes(alice.domain(), bob.card().mailbox(), sealer.encapsulated(), &associated, b"pay");
-    let plaintext = plaintext(alice.address(), &mallory.sign(&signed), b"pay").unwrap();
+    let plaintext = plaintext(alice.address(), &mallory.sign(&signed), 3, b"pay").unwrap();
     let mut body = [&[VERSION], sealer.encapsulated().as_slice()].concat();
     body.extend(sealer.seal(&plaintext, &associated).unwrap());
     let forged = outside.with_body(body).unwrap();
@@ -137,6 +137,33 @@ fn other_formats_are_told_apart() {
     let header =
         Draft { header: Bytes::from_static(b"h"), ..Draft::new(*bob.card().mailbox(), NOW, vec![1; 2048]) };
     assert_eq!(bob.open(&header.finish().unwrap()), Err(OpenError::UnknownFormat));
+}
+
+fn file(byte: u8, name: &str) -> AttachedFile {
+    let id = postrider_common::AttachmentId::from_bytes([byte; 32]);
+    let attachment = Attachment { id, length: 5000, chunk_length: 4096 };
+    AttachedFile { name: name.into(), length: 4321, attachment, key: Secret::new([byte; 32]) }
+}
+
+#[test]
+fn what_is_attached_comes_with_its_keys_and_cannot_be_exchanged() {
+    let (alice, bob) = (identity("a.example"), identity("b.example"));
+    let files = [file(1, "one.txt"), file(2, "zwei ü")];
+    let options = SealOptions::default();
+    let envelope = seal_with(NOW, &alice, bob.card(), b"look", &files, &options).unwrap();
+    assert_eq!(envelope.attachments().len(), 2);
+    let opened = bob.open(&envelope).unwrap();
+    assert_eq!((opened.message.as_slice(), opened.files.as_slice()), (&b"look"[..], &files[..]));
+    assert!(!format!("{:?}", opened.files).contains("1, 1, 1"), "no key in {opened:?}");
+
+    let mut other = Outside::of(&envelope);
+    other.attachments.swap(0, 1);
+    let other = other.with_body(envelope.body().to_vec()).unwrap();
+    assert_eq!(bob.open(&other), Err(OpenError::Decryption));
+    let mut without = Outside::of(&envelope);
+    without.attachments.clear();
+    let without = without.with_body(envelope.body().to_vec()).unwrap();
+    assert_eq!(bob.open(&without), Err(OpenError::UnknownFormat));
 }
 
 /// Released formats are read for ever: these were written by the first version.
@@ -170,6 +197,6 @@ proptest! {
 
     #[test]
     fn whatever_is_inside_is_read_without_a_panic(plaintext in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Inside::read(&plaintext);
+        let _ = Inside::read(&plaintext, &[]);
     }
 }

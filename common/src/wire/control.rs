@@ -47,6 +47,10 @@ pub struct RelayLimits {
     pub mailbox_bytes: u64,
     /// Devices of a mailbox.
     pub devices: u64,
+    /// Bytes of an attachment.
+    pub attachment_bytes: u64,
+    /// Bytes of the attachments waiting in a mailbox.
+    pub mailbox_attachment_bytes: u64,
 }
 
 /// Who may do what.

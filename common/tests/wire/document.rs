@@ -9,7 +9,12 @@ use std::fs;
 
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
-use postrider_common::limits::{MAX_ATTACHMENTS, MAX_BATCH_ENVELOPES, MAX_ENVELOPE_BYTES, MAX_MESSAGE_BYTES};
+use postrider_common::limits::{
+    MAX_ATTACHMENTS, MAX_BATCH_ENVELOPES, MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_ENVELOPE_BYTES, MAX_MESSAGE_BYTES,
+};
+use postrider_common::wire::attachments::{
+    AttachmentOffer, AttachmentStatus, AttachmentsWanted, ReserveAttachment,
+};
 use postrider_common::wire::control::{
     BindingStatement, Challenge, Devices, NamedDevice, Nonce, PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX,
     Problem, Registered, Registration, RelayInfo, SessionGranted, SessionRequest, TrackingStatus,
@@ -100,6 +105,10 @@ fn its_json_documents_are_real() {
             "Registration" => check_json::<Registration>(&text),
             "Registered" => check_json::<Registered>(&text),
             "TrackingStatus" => check_json::<TrackingStatus>(&text),
+            "ReserveAttachment" => check_json::<ReserveAttachment>(&text),
+            "AttachmentStatus" => check_json::<AttachmentStatus>(&text),
+            "AttachmentOffer" => check_json::<AttachmentOffer>(&text),
+            "AttachmentsWanted" => check_json::<AttachmentsWanted>(&text),
             "Problem" => check_json::<Problem>(&text),
             // A type of the federation crate, which is above this one: checked in `tests/tests/documents`.
             "Hello" => continue,
@@ -107,7 +116,7 @@ fn its_json_documents_are_real() {
         }
         seen.insert(name);
     }
-    assert_eq!(seen.len(), 11, "an example for each type: {seen:?}");
+    assert_eq!(seen.len(), 15, "an example for each type: {seen:?}");
 }
 
 #[test]
@@ -153,6 +162,8 @@ fn it_names_the_media_types_and_limits() {
     expect("an envelope", format!("{} bytes", grouped(MAX_ENVELOPE_BYTES)));
     expect(items, grouped(MAX_BATCH_ENVELOPES));
     expect("attachments of an envelope", grouped(MAX_ATTACHMENTS));
+    expect("a chunk of an attachment", format!("{} bytes", grouped(MAX_CHUNK_BYTES as usize)));
+    expect("chunks of an attachment", grouped(MAX_CHUNKS as usize));
     expect("a reason", format!("{MAX_REASON} bytes"));
     expect("a domain", format!("{} bytes", Domain::MAX_LENGTH));
 }

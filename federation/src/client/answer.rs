@@ -6,15 +6,19 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::response::Parts;
 use http::{HeaderMap, StatusCode};
+use postrider_common::wire::attachments::AttachmentsWanted;
 use postrider_common::wire::control::Problem;
 use postrider_common::wire::{self, forward};
 use postrider_common::{Domain, Failure, FailureClass, Outcome};
 
+use super::attachments::ChunkAnswer;
 use crate::certificate::printable;
 use crate::hello::Hello;
 
 /// The longest that a peer may put us off.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(6 * 3600);
+/// When a peer is asked again that has no room for attachments and does not say when.
+const FULL_FOR: Duration = Duration::from_secs(60);
 /// The most characters of a peer's own words that we repeat.
 const MAX_WORDS: usize = 600;
 
@@ -51,6 +55,30 @@ impl Answered {
         } else {
             let detail = format!("{peer} answered {} outcomes for {count} envelopes", outcomes.len());
             Err(failed(detail))
+        }
+    }
+
+    /// What is lacking of the attachments that were offered.
+    pub(super) fn wanted(&self, peer: &Domain) -> Result<AttachmentsWanted, Failure> {
+        if self.status == StatusCode::NOT_FOUND {
+            let detail = format!("{peer} takes no attachments from other relays");
+            return Err(Failure::new(FailureClass::VersionUnsupported, detail));
+        }
+        self.succeeded(peer)?;
+        serde_json::from_slice(&self.body)
+            .map_err(|error| failed(format!("{peer} answered an offer with something unreadable: {error}")))
+    }
+
+    /// What became of a chunk. What is about chunks only is no failure of the peer's.
+    pub(super) fn chunk(&self, peer: &Domain) -> Result<ChunkAnswer, Failure> {
+        match self.status {
+            StatusCode::NO_CONTENT => Ok(ChunkAnswer::Taken),
+            StatusCode::NOT_FOUND
+            | StatusCode::CONFLICT
+            | StatusCode::BAD_REQUEST
+            | StatusCode::REQUEST_TIMEOUT => Ok(ChunkAnswer::Refused),
+            StatusCode::INSUFFICIENT_STORAGE => Ok(ChunkAnswer::Full(self.retry_after().unwrap_or(FULL_FOR))),
+            _ => self.succeeded(peer).map(|()| ChunkAnswer::Taken),
         }
     }
 

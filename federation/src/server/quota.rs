@@ -28,8 +28,13 @@ struct Known {
 pub(super) struct Quota {
     limits: PeerLimits,
     turns: Arc<Semaphore>,
+    /// Of chunks of attachments, which take no turn from batches.
+    chunk_turns: Arc<Semaphore>,
     bucket: Arc<Mutex<Bucket>>,
 }
+
+/// How many chunks of attachments one peer may bring at a time.
+const CHUNKS: usize = 8;
 
 /// Envelopes that may still come now.
 #[derive(Debug, Default)]
@@ -54,7 +59,12 @@ impl Quotas {
         }
         let bucket = before.map_or_else(Arc::default, |known| Arc::clone(&known.bucket));
         let turns = Arc::new(Semaphore::new(limits.batches_in_flight.max(1)));
-        let quota = Arc::new(Quota { limits, turns, bucket: Arc::clone(&bucket) });
+        let quota = Arc::new(Quota {
+            limits,
+            turns,
+            chunk_turns: Arc::new(Semaphore::new(CHUNKS)),
+            bucket: Arc::clone(&bucket),
+        });
         known.insert(peer.clone(), Known { limits, quota: Arc::downgrade(&quota), bucket });
         quota
     }
@@ -63,12 +73,12 @@ impl Quotas {
 impl Quota {
     /// Waits until fewer batches of this peer are under way than may be.
     pub(super) async fn turn(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Busy> {
-        let busy = Busy { reason: FailureClass::RateLimited, retry_after: Duration::from_secs(1) };
-        match timeout(patience, Arc::clone(&self.turns).acquire_owned()).await {
-            // It is never closed.
-            Ok(permit) => permit.map_err(|_| busy),
-            Err(_) => Err(busy),
-        }
+        turn_of(&self.turns, patience).await
+    }
+
+    /// The same of chunks.
+    pub(super) async fn chunk_turn(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Busy> {
+        turn_of(&self.chunk_turns, patience).await
     }
 
     /// Counts a batch at the clock's uptime `now`. After a quiet time a second's worth may come at once, and a batch that
@@ -86,6 +96,15 @@ impl Quota {
         }
         *bucket = Bucket { taken: taken + count, at: now };
         Ok(())
+    }
+}
+
+async fn turn_of(turns: &Arc<Semaphore>, patience: Duration) -> Result<OwnedSemaphorePermit, Busy> {
+    let busy = Busy { reason: FailureClass::RateLimited, retry_after: Duration::from_secs(1) };
+    match timeout(patience, Arc::clone(turns).acquire_owned()).await {
+        // It is never closed.
+        Ok(permit) => permit.map_err(|_| busy),
+        Err(_) => Err(busy),
     }
 }
 

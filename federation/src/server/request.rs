@@ -12,15 +12,19 @@ use rustls::ServerConnection;
 use rustls::pki_types::CertificateDer;
 
 use super::answer::{self, Answer, Refusal};
+use super::attachments::chunk_in;
 use super::{RETRY_SOON, Shared, body};
 use crate::hello::{Hello, Limits, You};
 use crate::policy::{Direction, PeerLimits, Policy};
 use crate::trust::{Evidence, PeerId, REMEMBERED, Trust, Witness, judge};
-use crate::{DESTINATION_HEADER, ENVELOPES_PATH, HELLO_PATH, LOG, ORIGIN_HEADER, PROTOCOL_VERSION, tls};
+use crate::{
+    ATTACHMENTS_PATH, DESTINATION_HEADER, ENVELOPES_PATH, HELLO_PATH, LOG, ORIGIN_HEADER, PROTOCOL_VERSION,
+    tls,
+};
 
 /// One connection of a peer.
 pub(super) struct Session {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// What the peer presented in the handshake, which has proven that it holds the first one's key.
     chain: Vec<CertificateDer<'static>>,
     key_exchange: String,
@@ -76,6 +80,13 @@ impl Session {
     }
 
     async fn handle(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        if let Some(chunk) = chunk_in(request.uri().path()) {
+            if *request.method() != Method::PUT {
+                return Err(Refusal::method("PUT"));
+            }
+            let (peer, limits) = self.admit(request.headers()).await?;
+            return self.take_chunk(&peer, limits, chunk, request).await;
+        }
         match (request.uri().path(), request.method()) {
             (HELLO_PATH, &Method::GET) => {
                 let (peer, _) = self.admit(request.headers()).await?;
@@ -85,6 +96,11 @@ impl Session {
                 let (peer, limits) = self.admit(request.headers()).await?;
                 self.receive(&peer, limits, request).await
             }
+            (ATTACHMENTS_PATH, &Method::POST) => {
+                let (peer, limits) = self.admit(request.headers()).await?;
+                self.offered(&peer, limits, request).await
+            }
+            (ATTACHMENTS_PATH, _) => Err(Refusal::method("POST")),
             (HELLO_PATH, _) => Err(Refusal::method("GET")),
             (ENVELOPES_PATH, _) => Err(Refusal::method("POST")),
             _ => Err(Refusal::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path")),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use postrider_common::limits::MAX_BATCH_ENVELOPES;
@@ -11,6 +11,7 @@ use postrider_common::wire::control::{PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX,
 use postrider_common::wire::{self, WireError};
 use postrider_common::{Domain, InviteRefusal};
 
+use crate::attachments::AttachmentError;
 use crate::exchange::MailboxError;
 use crate::store::StoreError;
 use crate::telemetry::Seldom;
@@ -43,6 +44,13 @@ pub(super) enum ApiError {
     DomainRefused,
     UnknownTracking,
     UnknownDevice,
+    UnknownAttachment,
+    NoSuchChunk,
+    AttachmentIncomplete,
+    AttachmentInUse,
+    ChunkDiffers,
+    WrongDigest,
+    RangeNotSatisfiable { length: u64 },
     UpgradeRequired,
     StorageFull,
     Unavailable,
@@ -56,6 +64,11 @@ impl ApiError {
         match self {
             Self::NotFound | Self::NoSuchMailbox => StatusCode::NOT_FOUND,
             Self::NoBinding | Self::UnknownTracking | Self::UnknownDevice => StatusCode::NOT_FOUND,
+            Self::UnknownAttachment | Self::NoSuchChunk => StatusCode::NOT_FOUND,
+            Self::AttachmentIncomplete | Self::AttachmentInUse => StatusCode::CONFLICT,
+            Self::ChunkDiffers => StatusCode::CONFLICT,
+            Self::WrongDigest => StatusCode::BAD_REQUEST,
+            Self::RangeNotSatisfiable { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } | Self::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -102,6 +115,13 @@ impl ApiError {
             Self::DomainRefused => "policy-denied-here",
             Self::UnknownTracking => "unknown-tracking",
             Self::UnknownDevice => "unknown-device",
+            Self::UnknownAttachment => "unknown-attachment",
+            Self::NoSuchChunk => "no-such-chunk",
+            Self::AttachmentIncomplete => "attachment-incomplete",
+            Self::AttachmentInUse => "attachment-in-use",
+            Self::ChunkDiffers => "chunk-differs",
+            Self::WrongDigest => "wrong-digest",
+            Self::RangeNotSatisfiable { .. } => "range-not-satisfiable",
             Self::UpgradeRequired => "upgrade-required",
             Self::StorageFull => "storage-full",
             Self::Unavailable => "unavailable",
@@ -134,6 +154,13 @@ impl ApiError {
             Self::DomainRefused => "This relay does not exchange envelopes with that domain",
             Self::UnknownTracking => "There is no envelope with this tracking id",
             Self::UnknownDevice => "The mailbox has no device with this id",
+            Self::UnknownAttachment => "There is no attachment with this id",
+            Self::NoSuchChunk => "The attachment has no chunk with this number",
+            Self::AttachmentIncomplete => "The attachment is not whole yet",
+            Self::AttachmentInUse => "An envelope needs the attachment",
+            Self::ChunkDiffers => "The chunk is there already, with another digest",
+            Self::WrongDigest => "The body is not what the digest says",
+            Self::RangeNotSatisfiable { .. } => "The attachment has no such bytes",
             Self::UpgradeRequired => "This path is a WebSocket",
             Self::StorageFull => "The relay's disk is nearly full",
             Self::Unavailable => "The relay cannot do this at the moment",
@@ -199,6 +226,11 @@ impl ApiError {
             Self::Unauthenticated(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
+            Self::RangeNotSatisfiable { length } => {
+                if let Ok(range) = HeaderValue::try_from(format!("bytes */{length}")) {
+                    headers.insert(CONTENT_RANGE, range);
+                }
+            }
             Self::UpgradeRequired => {
                 headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -228,6 +260,36 @@ impl From<StoreError> for ApiError {
                 static SAID: Seldom = Seldom::new();
                 if SAID.is_due(&other.to_string()) {
                     tracing::error!("the store does not serve a request: {other}");
+                }
+                Self::Unavailable
+            }
+        }
+    }
+}
+
+impl From<AttachmentError> for ApiError {
+    fn from(error: AttachmentError) -> Self {
+        match error {
+            AttachmentError::Unknown => Self::UnknownAttachment,
+            AttachmentError::Incomplete => Self::AttachmentIncomplete,
+            AttachmentError::InUse => Self::AttachmentInUse,
+            AttachmentError::NoSuchChunk => Self::NoSuchChunk,
+            AttachmentError::ChunkDiffers => Self::ChunkDiffers,
+            AttachmentError::WrongDigest => Self::WrongDigest,
+            AttachmentError::TooLarge(limit) => {
+                Self::TooLarge { limit: usize::try_from(limit).unwrap_or(usize::MAX) }
+            }
+            AttachmentError::WrongLength(_) | AttachmentError::Impossible | AttachmentError::Broken => {
+                Self::Malformed(error.to_string())
+            }
+            AttachmentError::Busy => Self::Unavailable,
+            AttachmentError::Full => Self::StorageFull,
+            AttachmentError::Slow => Self::SlowBody,
+            AttachmentError::Store(error) => error.into(),
+            AttachmentError::Disk(what) => {
+                static SAID: Seldom = Seldom::new();
+                if SAID.is_due(&what) {
+                    tracing::error!("a file of an attachment fails: {what}");
                 }
                 Self::Unavailable
             }

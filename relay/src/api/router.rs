@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use postrider_common::wire::{self, control, submit};
 use postrider_common::{MailboxId, Timestamp, TrackingId};
@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 use super::auth::Session;
 use super::body::expect_type;
 use super::problem::ApiError;
-use super::{Shared, json, mailbox, register, stream, with_type};
+use super::{Shared, attachments, json, mailbox, register, stream, with_type};
 use crate::admission::Admission;
+use crate::attachments::Content;
 use crate::config::SubmissionPolicy;
 use crate::exchange::Waiting;
 use crate::store::{Tracking, TrackingEnd};
@@ -27,19 +28,39 @@ const DEVICES: &str = "/v1/mailbox/devices/";
 
 pub(super) type Answer = Result<Response<Full<Bytes>>, ApiError>;
 
+/// What is sent: nearly always a few bytes, or else the content of an attachment.
+pub(super) type Reply = Content;
+
+/// A few bytes.
+pub(super) fn short(response: Response<Full<Bytes>>) -> Response<Reply> {
+    response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+}
+
 /// Answers one request, whatever it is.
 pub(super) async fn respond(
     api: &Shared,
     request: Request<Incoming>,
     client: &Arc<Admission>,
-) -> Response<Full<Bytes>> {
+) -> Response<Reply> {
     let origin = api.origins.allowed(request.headers());
     let mut response = match api.origins.preflight(&request) {
-        Some(response) => response,
-        None => dispatch(api, request, client).await.unwrap_or_else(|error| error.response()),
+        Some(response) => short(response),
+        None => answered(api, request, client).await,
     };
     api.origins.mark(origin, response.headers_mut());
     response
+}
+
+async fn answered(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Response<Reply> {
+    let path = request.uri().path();
+    let answer = match path.strip_prefix("/v1/attachments") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            let rest = rest.to_owned();
+            attachments::dispatch(api, &rest, request, client).await
+        }
+        _ => dispatch(api, request, client).await.map(short),
+    };
+    answer.unwrap_or_else(|error| short(error.response()))
 }
 
 async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
@@ -194,7 +215,10 @@ async fn open_session(api: &Shared, request: Request<Incoming>, client: &Arc<Adm
     Ok(json(&granted))
 }
 
-async fn read_json<T: DeserializeOwned>(api: &Shared, request: Request<Incoming>) -> Result<T, ApiError> {
+pub(super) async fn read_json<T: DeserializeOwned>(
+    api: &Shared,
+    request: Request<Incoming>,
+) -> Result<T, ApiError> {
     expect_type(&request, "application/json")?;
     let body = api.bodies.read(request, JSON_BYTES).await?;
     serde_json::from_slice(&body.bytes).map_err(|error| ApiError::Malformed(format!("the JSON: {error}")))

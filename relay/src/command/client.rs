@@ -3,6 +3,7 @@
 //! For trying a relay out and for scripts. Messages are encrypted with the client crate's reference scheme.
 
 mod devices;
+mod files;
 mod show;
 
 use std::fs;
@@ -13,8 +14,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use postrider_client::{
-    CardError, ContactCard, Delivery, Entry, Error, Identity, IdentityError, Invite, KeyPin, Proxy, Relay,
-    SealError, SealOptions, Session, SubmitResult, TrackingState, Trust, max_message_bytes, seal,
+    AttachmentError, CardError, ContactCard, Delivery, Entry, Error, Identity, IdentityError, Invite, KeyPin,
+    Opened, Proxy, Relay, SealError, SealOptions, Session, SubmitResult, TrackingState, Trust,
+    max_message_bytes, seal_with,
 };
 use postrider_common::clock::{Clock, SystemClock};
 use postrider_common::wire::control::BindingStatement;
@@ -70,6 +72,9 @@ pub struct SendArgs {
     /// The message; without it, standard input is sent
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
+    /// A file to send along; may be given several times
+    #[arg(long, value_name = "FILE")]
+    attach: Vec<PathBuf>,
     /// If the message is queued for another relay, wait until it is there
     #[arg(long)]
     wait: bool,
@@ -101,6 +106,9 @@ pub struct ReceiveArgs {
     /// The invite that the relay asks for when it registers a new mailbox: the whole link
     #[arg(long, value_name = "URL", requires = "register")]
     invite: Option<Invite>,
+    /// Fetch attached files into this directory; without it, such messages stay
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
     /// Stay, and print messages as they arrive
     #[arg(long)]
     follow: bool,
@@ -204,6 +212,9 @@ pub enum ClientCommandError {
     /// The message cannot be sent.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A file that goes or comes along.
+    #[error(transparent)]
+    Attachment(#[from] AttachmentError),
     /// The relay, or the way there.
     #[error("{error}{retry}", error = .0, retry = show::retry(.0.retry_after()))]
     Relay(#[from] Error),
@@ -262,6 +273,10 @@ impl ClientCommandError {
         match self {
             Self::Identity(_) | Self::Card { .. } | Self::Seal(_) | Self::LongName => Exit::Data,
             Self::Input { .. } | Self::Output(_) => Exit::Io,
+            Self::Attachment(AttachmentError::File { .. }) => Exit::Io,
+            Self::Attachment(error) if error.is_retryable() => Exit::TemporaryFailure,
+            Self::Attachment(AttachmentError::Relay(_)) => Exit::Unavailable,
+            Self::Attachment(_) => Exit::Data,
             Self::Relay(error) if error.is_retryable() => Exit::TemporaryFailure,
             Self::Refused { retry_after: Some(_), .. } => Exit::TemporaryFailure,
             Self::Relay(_) | Self::Refused { .. } | Self::NotDelivered { .. } => Exit::Unavailable,
@@ -290,7 +305,12 @@ impl SendArgs {
             Some(text) => text.into_bytes(),
             None => read_message(input)?,
         };
-        let envelope = seal(&identity, &to, &message, &SealOptions::default())?;
+        let mut files = Vec::with_capacity(self.attach.len());
+        for path in &self.attach {
+            files.push(files::upload(&relay, path).await?);
+        }
+        let now = SystemClock.now();
+        let envelope = seal_with(now, &identity, &to, &message, &files, &SealOptions::default())?;
         // Where everybody may submit, nobody is told who does.
         let submitted = match relay.info().await?.policies.submission.as_str() {
             "open" => relay.submit_one(to.domain(), envelope).await?,
@@ -331,7 +351,8 @@ impl ReceiveArgs {
         } else if self.register {
             session.register().await?;
         }
-        if self.follow { follow(&session, out).await } else { fetch(&session, out).await }
+        let save = self.save.as_deref();
+        if self.follow { follow(&session, save, out).await } else { fetch(&session, save, out).await }
     }
 }
 
@@ -404,7 +425,11 @@ impl RelayArgs {
 }
 
 /// Prints everything that waits. What does not open stays where it is: another app of the user's may know how.
-async fn fetch(session: &Session, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
+async fn fetch(
+    session: &Session,
+    save: Option<&Path>,
+    out: &mut (dyn Write + Send),
+) -> Result<(), ClientCommandError> {
     let mut after = None;
     loop {
         let entries = session.entries(after, Duration::ZERO).await?;
@@ -414,19 +439,23 @@ async fn fetch(session: &Session, out: &mut (dyn Write + Send)) -> Result<(), Cl
         };
         let mut printed = Vec::new();
         for entry in &entries {
-            printed.extend(print_entry(session.identity(), entry, out)?);
+            printed.extend(take_entry(session, entry, save, out).await?);
         }
         session.acknowledge(&printed).await?;
         after = Some(last);
     }
 }
 
-async fn follow(session: &Session, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
+async fn follow(
+    session: &Session,
+    save: Option<&Path>,
+    out: &mut (dyn Write + Send),
+) -> Result<(), ClientCommandError> {
     let mut receiver = session.receive();
     loop {
         match receiver.next().await? {
             Delivery::Entry(entry) => {
-                if let Some(id) = print_entry(session.identity(), &entry, out)? {
+                if let Some(id) = take_entry(session, &entry, save, out).await? {
                     receiver.acknowledge(&[id]).await?;
                 }
             }
@@ -437,15 +466,35 @@ async fn follow(session: &Session, out: &mut (dyn Write + Send)) -> Result<(), C
     }
 }
 
-/// Prints an entry. The answer is what to acknowledge: nothing, if it did not open.
+/// Prints an entry, and saves what comes along. The answer is what to acknowledge: nothing, if it did not open, or has
+/// files that are not saved.
+async fn take_entry(
+    session: &Session,
+    entry: &Entry,
+    save: Option<&Path>,
+    out: &mut (dyn Write + Send),
+) -> Result<Option<EntryId>, ClientCommandError> {
+    let Some(opened) = print_entry(session.identity(), entry, out)? else { return Ok(None) };
+    for file in &opened.files {
+        let line = match save {
+            Some(directory) => files::save(session.relay(), file, directory).await?,
+            None => files::left(file),
+        };
+        print(out, &line)?;
+    }
+    let is_taken = opened.files.is_empty() || save.is_some();
+    Ok(is_taken.then_some(entry.id))
+}
+
+/// Prints an entry, and hands out what was in it, if it opens.
 fn print_entry(
     identity: &Identity,
     entry: &Entry,
     out: &mut (dyn Write + Send),
-) -> Result<Option<EntryId>, ClientCommandError> {
+) -> Result<Option<Opened>, ClientCommandError> {
     let opened = identity.open(&entry.envelope);
     print(out, &show::opened(&opened))?;
-    Ok(opened.is_ok().then_some(entry.id))
+    Ok(opened.ok())
 }
 
 /// Asks until the message is at its destination or never will be.

@@ -238,6 +238,10 @@ keys! {
     /// `limits.batch_envelopes`.
     SUBMISSION_MEMBER_BURST = "submission.member_burst", Count(1..=10_000_000), Default("1000");
 
+    /// Bytes of attachments that one client address may bring per second in the long run; half a minute's worth may come
+    /// at once.
+    SUBMISSION_UPLOAD = "submission.upload_per_second", Size(64 * KIB..=64 * GIB), Default(r#""32 MiB""#);
+
     /// Origins of web pages that may call this relay from a browser, such as `https://chat.example.org`; `"*"` stands for all.
     /// Whoever can change such a page can use the keys of its users. Programs that are no browsers are not concerned.
     WEB_ORIGINS = "web.allowed_origins", Texts("origins"), Default("[]");
@@ -257,6 +261,17 @@ keys! {
     LIMIT_MAILBOX_ENTRIES = "limits.mailbox_entries", Count(1..=10_000_000), Default("10000");
     /// The most bytes that wait in one mailbox.
     LIMIT_MAILBOX_BYTES = "limits.mailbox_bytes", Size(4 * KIB..=64 * GIB), Default(r#""256 MiB""#);
+    /// The largest attachment. Clients and other relays learn it. Where it is raised, the relays that attachments go to
+    /// have to take as much.
+    LIMIT_ATTACHMENT = "limits.attachment", Size(KIB..=64 * GIB), Default(r#""100 MiB""#);
+    /// The most bytes of attachments that wait in one mailbox, beside the envelopes.
+    LIMIT_MAILBOX_ATTACHMENTS = "limits.mailbox_attachments", Size(KIB..=64 * 1024 * GIB), Default(r#""2 GiB""#);
+    /// The most bytes of all attachments: those that wait in mailboxes, for other relays, or to be submitted. They are
+    /// files in `attachments/` in the data directory.
+    LIMIT_ATTACHMENTS = "limits.attachments", Size(KIB..=64 * 1024 * GIB), Default(r#""16 GiB""#);
+    /// How long an attachment is kept that no envelope has been submitted with, from the last chunk that arrived: how long
+    /// an interrupted transfer can be taken up again.
+    LIMIT_ATTACHMENT_RETENTION = "limits.attachment_retention", Duration(MINUTE..=7 * DAY), Default(r#""24 h""#);
     /// The most devices of one mailbox.
     LIMIT_DEVICES = "limits.devices", Count(1..=64), Default("16");
     /// How long a device may be away before it is removed from its mailbox, with what waits for it. Its owner sees the day in

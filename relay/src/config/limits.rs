@@ -6,16 +6,17 @@ use postrider_common::limits::{ENVELOPE_OVERHEAD, EnvelopeLimits};
 
 use super::key::Key;
 use super::keys::{
-    LIMIT_BATCH_BYTES, LIMIT_BATCH_ENVELOPES, LIMIT_BODY, LIMIT_BODY_TIMEOUT, LIMIT_CHALLENGE_LIFETIME,
-    LIMIT_CONNECTIONS, LIMIT_CONNECTIONS_PER_IP, LIMIT_DEVICE_IDLE, LIMIT_DEVICES, LIMIT_DRAIN_TIMEOUT,
-    LIMIT_HANDSHAKE_TIMEOUT, LIMIT_HEADER, LIMIT_HEADER_TIMEOUT, LIMIT_LIFETIME, LIMIT_LONG_POLL,
+    LIMIT_ATTACHMENT, LIMIT_ATTACHMENT_RETENTION, LIMIT_ATTACHMENTS, LIMIT_BATCH_BYTES,
+    LIMIT_BATCH_ENVELOPES, LIMIT_BODY, LIMIT_BODY_TIMEOUT, LIMIT_CHALLENGE_LIFETIME, LIMIT_CONNECTIONS,
+    LIMIT_CONNECTIONS_PER_IP, LIMIT_DEVICE_IDLE, LIMIT_DEVICES, LIMIT_DRAIN_TIMEOUT, LIMIT_HANDSHAKE_TIMEOUT,
+    LIMIT_HEADER, LIMIT_HEADER_TIMEOUT, LIMIT_LIFETIME, LIMIT_LONG_POLL, LIMIT_MAILBOX_ATTACHMENTS,
     LIMIT_MAILBOX_BYTES, LIMIT_MAILBOX_ENTRIES, LIMIT_MARK_RETENTION, LIMIT_QUEUE_BYTES,
     LIMIT_QUEUE_ENVELOPES, LIMIT_REQUEST_HEADER, LIMIT_SESSION_LIFETIME, LIMIT_STREAM_BYTES,
     LIMIT_STREAM_ENTRIES, LIMIT_TRACKING_RETENTION,
 };
 use super::reader::Reader;
 use super::unit::{show_duration, show_size};
-use crate::store::{StoreLimits, Window};
+use crate::store::{AttachmentLimits, StoreLimits, Window};
 
 /// How much of anything there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,7 @@ impl Limits {
             envelopes: EnvelopeLimits {
                 body: reader.length(&LIMIT_BODY),
                 header: reader.length(&LIMIT_HEADER),
+                attachment: reader.number(&LIMIT_ATTACHMENT),
                 lifetime: reader.duration(&LIMIT_LIFETIME),
                 batch_envelopes: reader.length(&LIMIT_BATCH_ENVELOPES),
                 batch_bytes: reader.length(&LIMIT_BATCH_BYTES),
@@ -68,6 +70,12 @@ impl Limits {
                 tracking_retention: reader.duration(&LIMIT_TRACKING_RETENTION),
                 device_idle: reader.duration(&LIMIT_DEVICE_IDLE),
                 learnt_bindings: StoreLimits::default().learnt_bindings,
+                attachments: AttachmentLimits {
+                    bytes: reader.number(&LIMIT_ATTACHMENT),
+                    mailbox_bytes: reader.number(&LIMIT_MAILBOX_ATTACHMENTS),
+                    total_bytes: reader.number(&LIMIT_ATTACHMENTS),
+                    retention: reader.duration(&LIMIT_ATTACHMENT_RETENTION),
+                },
             },
             request_header_bytes: reader.length(&LIMIT_REQUEST_HEADER),
             header_timeout: reader.duration(&LIMIT_HEADER_TIMEOUT),
@@ -106,6 +114,20 @@ impl Limits {
                          envelope needs besides make {envelope}",
                         LIMIT_BODY.path, LIMIT_HEADER.path
                     ),
+                );
+            }
+        }
+        let attachments = &self.store.attachments;
+        for (key, bytes) in [
+            (&LIMIT_MAILBOX_ATTACHMENTS, attachments.mailbox_bytes),
+            (&LIMIT_ATTACHMENTS, attachments.total_bytes),
+        ] {
+            if bytes < attachments.bytes {
+                let (bytes, one) = (show_size(bytes), show_size(attachments.bytes));
+                let largest = LIMIT_ATTACHMENT.path;
+                reader.problem(
+                    key,
+                    format!("is {bytes}, which does not hold one attachment of {largest} ({one})"),
                 );
             }
         }

@@ -17,8 +17,8 @@ use super::keys::{
     DNS_TRUST_ANCHOR, DOMAIN, ENVELOPES_PER_SECOND, FEDERATION_CERTIFICATE, FEDERATION_DENY, FEDERATION_KEY,
     FEDERATION_POLICY, FEDERATION_ROOTS, FEDERATION_UNLISTED, KEY_ANNOUNCEMENT, LOG_FORMAT, LOG_LEVEL,
     REGISTRATION_POLICY, REQUEST_TIMEOUT, STORE_CACHE, STORE_RESERVE, SUBMISSION_BURST,
-    SUBMISSION_MEMBER_BURST, SUBMISSION_MEMBER_RATE, SUBMISSION_POLICY, SUBMISSION_RATE, TLS_CERTIFICATE,
-    TLS_KEY, WEB_ORIGINS,
+    SUBMISSION_MEMBER_BURST, SUBMISSION_MEMBER_RATE, SUBMISSION_POLICY, SUBMISSION_RATE, SUBMISSION_UPLOAD,
+    TLS_CERTIFICATE, TLS_KEY, WEB_ORIGINS,
 };
 use super::peer::{Own, peers};
 use super::problem::Findings;
@@ -279,7 +279,15 @@ fn submission(reader: &mut Reader<'_, '_>, batch_envelopes: usize) -> Submission
             );
         }
     }
-    SubmissionConfig { policy, rate_per_second, burst, member_rate_per_second, member_burst }
+    let upload_per_second = reader.number(&SUBMISSION_UPLOAD);
+    SubmissionConfig {
+        policy,
+        rate_per_second,
+        burst,
+        member_rate_per_second,
+        member_burst,
+        upload_per_second,
+    }
 }
 
 /// A number whose range begins at 1 and ends far below `u32`'s.

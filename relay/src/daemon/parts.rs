@@ -24,6 +24,7 @@ use zeroize::Zeroize;
 
 use super::StartError;
 use super::opening::Told;
+use crate::attachments::{self, Attachments};
 use crate::config::{
     Config, Credentials, FederationConfig, FederationPolicy, PeerConfig, PeerDirection, PublicRoots,
     TrustConfig, UnlistedTrust,
@@ -63,6 +64,24 @@ pub(super) async fn open_store(
         Err(error) => Err(StoreError::Io(format!("opening it did not end: {error}"))),
     };
     opened.map_err(|error| StartError::Store { path, error })
+}
+
+/// The files beside the store.
+pub(super) async fn open_attachments(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    clock: &SharedClock,
+    supervisor: &Supervisor,
+) -> Result<Attachments, StartError> {
+    let directory = config.data_dir.join("attachments");
+    let settings = attachments::Settings {
+        directory: directory.clone(),
+        limits: config.limits.store.attachments,
+        reserve_bytes: config.store.reserve,
+        pause: config.limits.body_timeout,
+    };
+    let opened = Attachments::open(settings, Arc::clone(store), Arc::clone(clock), supervisor).await;
+    opened.map_err(|error| StartError::DataDir { path: directory, error: io::Error::other(error) })
 }
 
 /// The key behind sessions: made at the first start, kept so that a restart ends no session.
@@ -272,6 +291,7 @@ pub(super) fn api_settings(config: &Config) -> api::Settings {
         stream_window: limits.stream_window,
         long_poll: limits.long_poll_wait,
         allowed_origins: config.allowed_origins.clone(),
+        upload_per_second: config.submission.upload_per_second,
     }
 }
 
@@ -291,6 +311,8 @@ fn info(config: &Config) -> RelayInfo {
             mailbox_entries: limits.store.mailbox_entries,
             mailbox_bytes: limits.store.mailbox_bytes,
             devices: limits.store.devices as u64,
+            attachment_bytes: limits.store.attachments.bytes,
+            mailbox_attachment_bytes: limits.store.attachments.mailbox_bytes,
         },
         policies: RelayPolicies {
             registration: config.registration.word().into(),

@@ -113,7 +113,8 @@ impl Delivery {
             });
             let answers = self.queue_held(to, sent_on.collect()).await?;
             failpoint::reach(Step::Onward);
-            let is_queued = |answer: &Enqueued| !matches!(answer, Enqueued::QueueFull);
+            let is_queued =
+                |answer: &Enqueued| !matches!(answer, Enqueued::QueueFull | Enqueued::AttachmentMissing);
             let (count, queued) = (held.len(), answers.iter().filter(|answer| is_queued(answer)).count());
             let done = held.into_iter().zip(&answers).filter(|(_, answer)| is_queued(answer));
             store.release_held(mailbox, serial, done.map(|(entry, _)| entry).collect()).await?;

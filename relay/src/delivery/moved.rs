@@ -200,6 +200,8 @@ impl Moves<'_> {
                 Enqueued::QueueFull => {
                     self.judge(moving.item, &Outcome::retry(FailureClass::QueueFull, FULL_FOR), now)
                 }
+                // The item that goes on needs them, so they are here.
+                Enqueued::AttachmentMissing => Verdict::Failed(FailureClass::AttachmentMissing),
             };
             verdicts.insert(moving.item.item, verdict);
         }

@@ -39,7 +39,7 @@ impl Worker {
             return Ok(Next::At(until.min(look_at)));
         }
         // What is under way is not held up by a look-up.
-        if (self.lookout.is_none() && until.since(now) <= LOOK) || !self.under_way.is_empty() {
+        if (self.lookout.is_none() && until.since(now) <= LOOK) || !self.is_quiet() {
             return Ok(Next::At(until));
         }
         let found = self.fingerprint().await;
@@ -89,7 +89,7 @@ impl Worker {
         class: FailureClass,
         until: Timestamp,
     ) -> Result<Next, StoreError> {
-        if !self.under_way.is_empty() {
+        if !self.is_quiet() {
             return Ok(Next::Attempt);
         }
         let Shared { clock, store, settings, .. } = &*self.delivery.0;

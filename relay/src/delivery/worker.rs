@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Attempt, attempt};
 use super::moved::Moves;
+use super::transfer::{self, transfer};
 use super::waiting::Lookout;
 use super::wake::{Signs, Wake};
 use super::{Delivery, Shared};
@@ -47,7 +48,9 @@ pub(super) struct Worker {
     /// Counts the changes of the back-off: of several batches that one outage ends, only the first is a failure.
     epoch: u64,
     /// Batches that are on their way, or being settled.
-    pub(super) under_way: FuturesUnordered<BoxFuture<'static, Step>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Step>>,
+    /// Envelopes with attachments, each by itself.
+    transfers: FuturesUnordered<BoxFuture<'static, Attempt>>,
 }
 
 /// How far a batch that is under way has come.
@@ -84,6 +87,7 @@ impl Worker {
             lookout: None,
             epoch: 0,
             under_way: FuturesUnordered::new(),
+            transfers: FuturesUnordered::new(),
         }
     }
 
@@ -97,7 +101,7 @@ impl Worker {
         self.load_state().await;
         loop {
             let is_stopping = self.delivery.0.supervisor.is_stopping();
-            if is_stopping && self.under_way.is_empty() {
+            if is_stopping && self.is_quiet() {
                 return;
             }
             let next = if is_stopping { Next::Attempt } else { self.fill_or_wait().await };
@@ -111,10 +115,11 @@ impl Worker {
                 biased;
                 () = &mut hurrying => return,
                 Some(step) = self.under_way.next() => self.go_on(step).await,
+                Some(attempt) = self.transfers.next() => self.go_on(Step::Tried(attempt)).await,
                 () = self.wake.woken() => {}
                 () = &mut stopping, if !is_stopping => {}
                 () = self.delivery.0.clock.sleep(pause), if !matches!(next, Next::Attempt | Next::Operator) => {
-                    if matches!(next, Next::Idle) && self.under_way.is_empty() {
+                    if matches!(next, Next::Idle) && self.is_quiet() {
                         return self.retire().await;
                     }
                 }
@@ -127,7 +132,7 @@ impl Worker {
         self.follow_wake().await?;
         if self.is_paused {
             // What is under way ends as it would have. What is not sent is no sign of a fault.
-            if self.under_way.is_empty() {
+            if self.is_quiet() {
                 self.delivery.note_nothing_waits(&self.destination);
             }
             return Ok(Next::Operator);
@@ -141,6 +146,7 @@ impl Worker {
             let Some((window, memory)) = self.room() else { break };
             let items = self.lease(window).await?;
             if items.is_empty() {
+                self.fill_transfers().await?;
                 return self.next_item().await;
             }
             self.delivery.note_waiting(&self.destination);
@@ -148,10 +154,32 @@ impl Worker {
             self.send(items, memory);
             // What has come since has woken the worker again.
             if is_all {
+                self.fill_transfers().await?;
                 return self.next_item().await;
             }
         }
+        self.fill_transfers().await?;
         Ok(Next::Attempt)
+    }
+
+    /// Starts as many envelopes with attachments as there may be. While the destination fails, one is the probe.
+    async fn fill_transfers(&mut self) -> Result<(), StoreError> {
+        let Shared { store, clock, transfers, .. } = &*self.delivery.0;
+        while self.transfers.len() < self.pace.batches().min(transfer::OF_ONE) {
+            let Ok(permit) = Arc::clone(transfers).try_acquire_owned() else { break };
+            let until = clock.now() + transfer::LEASE;
+            let Some(item) = store.lease_laden(self.destination.clone(), until).await? else { break };
+            self.delivery.note_waiting(&self.destination);
+            let shared = Arc::clone(&self.delivery.0);
+            let transfer = transfer(shared, self.destination.clone(), self.epoch, item, permit);
+            self.transfers.push(Box::pin(transfer));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.under_way.is_empty() && self.transfers.is_empty()
     }
 
     async fn follow_wake(&mut self) -> Result<(), StoreError> {
@@ -220,13 +248,13 @@ impl Worker {
     /// Nothing can be leased now: when can it?
     async fn next_item(&mut self) -> Result<Next, StoreError> {
         let state = self.delivery.0.store.destination(self.destination.clone()).await?;
-        if self.under_way.is_empty() {
+        if self.is_quiet() {
             self.delivery.note_nothing_waits(&self.destination);
         }
         if let Some(due) = state.and_then(|state| state.next_retry) {
             return Ok(Next::At(due));
         }
-        if let Some(backoff) = self.backoff.as_ref().filter(|_| self.under_way.is_empty()) {
+        if let Some(backoff) = self.backoff.as_ref().filter(|_| self.is_quiet()) {
             let until = forgotten_at(backoff);
             if until > self.delivery.0.clock.now() {
                 return Ok(Next::At(until));

@@ -4,6 +4,7 @@
 //! values, whatever engine has them: at each in the order of its kind, with those of one mailbox or one destination
 //! together. So memory grows with the largest mailbox and with nothing else.
 
+mod attachments;
 mod bindings;
 mod invites;
 mod mailboxes;
@@ -38,6 +39,7 @@ pub(crate) fn records(
     checker.bindings()?;
     checker.invites()?;
     checker.queue()?;
+    checker.attachments()?;
     checker.marks()
 }
 

@@ -11,10 +11,12 @@ use postrider_common::secret::Secret;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::{
-    Binding, DeviceId, Domain, EntryId, Envelope, InviteId, MailboxId, Outcome, Timestamp, TrackingId,
+    Attachment, AttachmentId, Binding, DeviceId, Domain, EntryId, Envelope, EnvelopeId, InviteId, MailboxId,
+    Outcome, Timestamp, TrackingId,
 };
 use tokio::sync::{Semaphore, broadcast, oneshot};
 
+use super::attachments::{Pinned, Pins};
 use super::group::{Group, Rules};
 use super::keys;
 use super::kv::{Key, Kv, Write};
@@ -28,9 +30,10 @@ use super::space::Space;
 use super::view::View;
 use super::writer::{Answerer, NAME, Slot, Writer};
 use super::{
-    Answer, Backoff, Change, Destination, DeviceState, Enqueued, Expiry, Fetched, Invited, ItemId, Leased,
-    MailboxState, Met, Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes,
-    Statistics, Store, StoreError, StoreLimits, Tracking, Window,
+    Abandoned, Answer, AttachmentState, Backoff, Change, Chunk, Destination, DeviceState, Doomed, Enqueued,
+    Expiry, Fetched, FileId, Invited, ItemId, Leased, MailboxState, Met, Offered, Permit, Quarantined,
+    Queued, Rebound, Registration, SentOn, Settlement, Sizes, Statistics, Store, StoreError, StoreLimits,
+    Tracking, Window,
 };
 
 /// How many KiB of envelopes wait for the writer before those who bring more have to wait themselves,
@@ -74,6 +77,7 @@ pub(crate) struct Engine<K: Kv> {
     leases: Arc<Mutex<Leases>>,
     /// How many bindings were learnt: mostly none, and then nothing has to be read.
     learnt: Arc<AtomicU64>,
+    pins: Pins,
     changes: broadcast::Sender<Change>,
     statistics: Arc<Statistics>,
     /// The writer's thread, if it has one.
@@ -105,11 +109,13 @@ impl<K: Kv> Engine<K> {
     ) -> Result<Assembled<K>, StoreError> {
         let secret = prepare(&*kv, &*random)?;
         let learnt = Arc::new(AtomicU64::new(count_learnt(&*kv)?));
+        let pins = Pins::default();
         let rules = Rules {
             marks: Marks::load(&*kv, secret, options.limits.mark_retention)?,
             limits: options.limits,
             space: Space::new(options.reserve_bytes),
             learnt: Arc::clone(&learnt),
+            pins: pins.clone(),
             random,
             refused: None,
         };
@@ -133,6 +139,7 @@ impl<K: Kv> Engine<K> {
             slot,
             leases,
             learnt,
+            pins,
             changes,
             statistics,
             writer: None,
@@ -391,6 +398,79 @@ impl<K: Kv> Store for Engine<K> {
     ) -> Answer<'_, Vec<Leased>> {
         let leases = Arc::clone(&self.leases);
         Box::pin(self.read(move |view| leases::lease(&leases, view.kv(), &destination, window, now, until)))
+    }
+
+    fn lease_laden(&self, destination: Domain, until: Timestamp) -> Answer<'_, Option<Leased>> {
+        let leases = Arc::clone(&self.leases);
+        Box::pin(self.read(move |view| leases::lease_laden(&leases, view.kv(), &destination, until)))
+    }
+
+    fn prolong(&self, destination: &Domain, item: ItemId, until: Timestamp) {
+        lock(&self.leases).prolong(destination, item, until);
+    }
+
+    fn reserve_attachment(
+        &self,
+        attachment: Attachment,
+        now: Timestamp,
+    ) -> Answer<'_, Option<AttachmentState>> {
+        Box::pin(self.write(Load::SMALL, move |group| group.reserve(&attachment, None, now)))
+    }
+
+    fn offer_attachments(
+        &self,
+        origin: Domain,
+        mailbox: MailboxId,
+        envelope: EnvelopeId,
+        attachments: Vec<Attachment>,
+        now: Timestamp,
+    ) -> Answer<'_, Offered> {
+        Box::pin(
+            self.write(Load::SMALL, move |group| {
+                group.offer(&origin, &mailbox, &envelope, &attachments, now)
+            }),
+        )
+    }
+
+    fn put_chunk(&self, id: AttachmentId, file: FileId, chunk: Chunk, now: Timestamp) -> Answer<'_, bool> {
+        Box::pin(
+            self.write(Load::SMALL, move |group| group.put_chunk(&id, file, chunk.number, chunk.digest, now)),
+        )
+    }
+
+    fn attachment(&self, id: AttachmentId) -> Answer<'_, Option<AttachmentState>> {
+        Box::pin(self.read(move |view| view.attachment(&id)))
+    }
+
+    fn chunks(&self, id: AttachmentId) -> Answer<'_, Vec<Chunk>> {
+        Box::pin(self.read(move |view| view.chunks(&id)))
+    }
+
+    fn chunk(&self, id: AttachmentId, number: u32) -> Answer<'_, Option<[u8; 32]>> {
+        Box::pin(self.read(move |view| view.chunk(&id, number)))
+    }
+
+    fn pin(&self, ids: Vec<AttachmentId>) -> Pinned {
+        self.pins.pin(ids)
+    }
+
+    fn abandon_attachment(&self, id: AttachmentId) -> Answer<'_, Abandoned> {
+        Box::pin(self.write(Load::SMALL, move |group| group.abandon(&id)))
+    }
+
+    fn attachment_bytes(&self) -> Answer<'_, u64> {
+        Box::pin(self.read(View::attachment_bytes))
+    }
+
+    fn doomed(&self, after: Option<FileId>, count: usize) -> Answer<'_, Vec<Doomed>> {
+        Box::pin(self.read(move |view| view.doomed(after, count)))
+    }
+
+    fn forget_doomed(&self, files: Vec<FileId>) -> Answer<'_, ()> {
+        Box::pin(self.write(Load::ending(files.len()), move |group| {
+            files.into_iter().for_each(|file| group.forget_doomed(file));
+            Ok(())
+        }))
     }
 
     fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()> {

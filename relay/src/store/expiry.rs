@@ -22,6 +22,7 @@ impl<K: Kv> Group<'_, K> {
             | self.expire_history(now, &mut left)?
             | self.expire_learnt(now, &mut left)?
             | self.expire_invites(now, &mut left)?
+            | self.expire_attachments(now, &mut left)?
             | self.expire_marks(now, &mut left)?;
         Ok(Expiry {
             entries: entries.deleted,
@@ -116,6 +117,14 @@ impl<K: Kv> Group<'_, K> {
         let round = self.round(&[keys::INVITE_ENDS], &end, left, |group, key| {
             group.remove_invite(&keys::of_invite(&key)?)?;
             Ok(true)
+        })?;
+        Ok(round.more)
+    }
+
+    fn expire_attachments(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {
+        let end = keys::after_millis(keys::ATTACHMENT_ENDS, now);
+        let round = self.round(&[keys::ATTACHMENT_ENDS], &end, left, |group, key| {
+            group.expire_attachment(&keys::of_attachment(&key)?)
         })?;
         Ok(round.more)
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use postrider_common::random::SharedRandom;
 use postrider_common::{DeviceId, Domain, MailboxId, Timestamp};
 
+use super::attachments::Pins;
 use super::keys;
 use super::kv::{Batch, Key, Kv, Write};
 use super::leases::{Effect, Leases};
@@ -25,6 +26,8 @@ pub(crate) struct Rules {
     pub space: Space,
     /// How many bindings of other relays' mailboxes there are, or a few more where a step has failed.
     pub learnt: Arc<AtomicU64>,
+    /// Attachments that somebody is submitting with several envelopes.
+    pub pins: Pins,
     /// What tracking ids are made of.
     pub random: SharedRandom,
     /// After a failed write nobody knows what the disk has. No operation runs from then on.
@@ -53,6 +56,7 @@ pub(crate) struct Changes {
     pub suspended: BTreeSet<MailboxId>,
     pub devices_removed: BTreeSet<(MailboxId, DeviceId)>,
     pub moved: BTreeSet<MailboxId>,
+    pub is_attachment_doomed: bool,
 }
 
 /// What a group comes to.

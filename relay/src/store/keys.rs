@@ -31,14 +31,21 @@
 //! | `h` | domain, `0` | [`HistoryRecord`](super::records::HistoryRecord): how the destination has failed |
 //! | `I` | end of retention in ms (8), domain, `0` | nothing: what of that is forgotten when |
 //! | `a` | tracking id (16) | [`HistoryRecord`](super::records::HistoryRecord): what the destination has answered |
+//! | `A` | attachment (32) | [`AttachmentRecord`](super::records::AttachmentRecord) |
+//! | `c` | attachment, chunk (4) | the SHA-256 of a chunk that is there |
+//! | `S` | end of its retention in ms (8), attachment | nothing: attachments that no envelope needs |
+//! | `n` | mailbox, entry | [`AttachedRecord`](super::records::AttachedRecord): which attachments the entry needs |
+//! | `q` | domain, `0`, item (8) | the same of a queued item, or of what became of it in quarantine |
+//! | `b` | mailbox | [`MailboxAttachedRecord`](super::records::MailboxAttachedRecord): bytes of its entries' attachments |
+//! | `O` | file (16) | [`DoomedRecord`](super::records::DoomedRecord): an attachment's file that is to be deleted |
 //! | `D` | end of the bucket in ms (8), keyed hash (16) | [`MarkRecord`](super::records::MarkRecord) |
 //!
 //! A domain is followed by a zero byte, which no domain has, so that `a.example` is no prefix of `a.example.org`.
 
-use postrider_common::{DeviceId, Domain, EntryId, InviteId, MailboxId, Timestamp, TrackingId};
+use postrider_common::{AttachmentId, DeviceId, Domain, EntryId, InviteId, MailboxId, Timestamp, TrackingId};
 
 use super::kv::Key;
-use super::{ItemId, StoreError};
+use super::{FileId, ItemId, StoreError};
 
 pub(crate) const FORMAT: &[u8] = b"!format";
 pub(crate) const SECRET: &[u8] = b"!secret";
@@ -64,9 +71,14 @@ pub(crate) const CONTACTS: u8 = b'o';
 pub(crate) const INVITES: u8 = b'V';
 pub(crate) const INVITE_ENDS: u8 = b'v';
 
+/// All attachments; by their end, those that no envelope needs; files to be deleted.
+pub(crate) const ATTACHMENTS: u8 = b'A';
+pub(crate) const ATTACHMENT_ENDS: u8 = b'S';
+pub(crate) const DOOMED: u8 = b'O';
+
 pub(crate) const SETTINGS: u8 = b'!';
 /// All kinds that there are.
-pub(crate) const KINDS: &[u8; 29] = b"!MEURBXWdoFGVvNQPLYTZKkJHhIaD";
+pub(crate) const KINDS: &[u8; 36] = b"!MEURBXWdoFGVvNQPLYTZKkJHhIaDAcSnqbO";
 
 /// Whose a key is: the mailbox's, the destination's (with the zero byte behind it), or nobody's, which is empty.
 /// `None` if the key has not the form of its kind. Settings have none.
@@ -81,18 +93,19 @@ pub(crate) fn owner(key: &[u8]) -> Option<&[u8]> {
         (is_domain && rest.len() == zero + 1 + bytes).then_some(zero + 1)
     };
     match kind {
-        b'M' | b'W' | b'F' => bytes_after(32, 0),
+        b'M' | b'W' | b'F' | b'b' | b'A' => bytes_after(32, 0),
         b'E' => bytes_after(32, 40),
         b'd' => bytes_after(32, 32),
         b'o' => bytes_after(0, 72),
-        b'U' | b'R' => bytes_after(32, 8),
+        b'U' | b'R' | b'n' => bytes_after(32, 8),
+        b'c' => bytes_after(32, 4),
         b'B' => bytes_after(32, 10),
         b'X' => bytes_after(0, 48),
-        b'G' => bytes_after(0, 40),
-        b'T' | b'a' | b'V' => bytes_after(0, 16),
+        b'G' | b'S' => bytes_after(0, 40),
+        b'T' | b'a' | b'V' | b'O' => bytes_after(0, 16),
         b'Z' | b'D' | b'v' => bytes_after(0, 24),
         b'N' | b'H' | b'h' => destination_and(rest, 0).and_then(|owner| rest.get(..owner)),
-        b'Q' | b'K' => destination_and(rest, 8).and_then(|owner| rest.get(..owner)),
+        b'Q' | b'K' | b'q' => destination_and(rest, 8).and_then(|owner| rest.get(..owner)),
         b'P' | b'k' => destination_and(rest, 10).and_then(|owner| rest.get(..owner)),
         b'L' => destination_and(rest, 16).and_then(|owner| rest.get(..owner)),
         b'I' => destination_and(rest.get(8..)?, 0).map(|_| &rest[..0]),
@@ -261,6 +274,39 @@ pub(crate) fn answers(id: &TrackingId) -> Key {
     join(b'a', &[id.as_bytes()])
 }
 
+pub(crate) fn attachment(id: &AttachmentId) -> Key {
+    join(ATTACHMENTS, &[id.as_bytes()])
+}
+
+/// Every chunk of an attachment.
+pub(crate) fn chunks(id: &AttachmentId) -> Key {
+    join(b'c', &[id.as_bytes()])
+}
+
+pub(crate) fn chunk(id: &AttachmentId, number: u32) -> Key {
+    join(b'c', &[id.as_bytes(), &number.to_be_bytes()])
+}
+
+pub(crate) fn attachment_end(at: Timestamp, id: &AttachmentId) -> Key {
+    join(ATTACHMENT_ENDS, &[&at.as_millis().to_be_bytes(), id.as_bytes()])
+}
+
+pub(crate) fn attached(mailbox: &MailboxId, entry: EntryId) -> Key {
+    join(b'n', &[mailbox.as_bytes(), &entry.0.to_be_bytes()])
+}
+
+pub(crate) fn attached_to_item(domain: &Domain, item: ItemId) -> Key {
+    join(b'q', &[domain.as_str().as_bytes(), &[0], &item.0.to_be_bytes()])
+}
+
+pub(crate) fn mailbox_attached(mailbox: &MailboxId) -> Key {
+    join(b'b', &[mailbox.as_bytes()])
+}
+
+pub(crate) fn doomed(file: FileId) -> Key {
+    join(DOOMED, &[&file.0])
+}
+
 pub(crate) fn bucket(end: Timestamp) -> Key {
     join(MARKS, &[&end.as_millis().to_be_bytes()])
 }
@@ -367,6 +413,25 @@ pub(crate) fn of_tracking_end(key: &[u8]) -> Result<TrackingId, StoreError> {
 /// Of an invite, or of its end.
 pub(crate) fn of_invite(key: &[u8]) -> Result<InviteId, StoreError> {
     key.last_chunk().map(|bytes| InviteId::from_bytes(*bytes)).ok_or_else(damaged)
+}
+
+/// Whose key is made of a domain and an item, without a time before them.
+pub(crate) fn of_item(key: &[u8]) -> Result<Domain, StoreError> {
+    let end = key.len().checked_sub(9).ok_or_else(damaged)?;
+    domain_in(key.get(1..end).ok_or_else(damaged)?)
+}
+
+pub(crate) fn of_chunk(key: &[u8]) -> Result<u32, StoreError> {
+    key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes)).ok_or_else(damaged)
+}
+
+/// Of an attachment, or of the end of one.
+pub(crate) fn of_attachment(key: &[u8]) -> Result<AttachmentId, StoreError> {
+    key.last_chunk().map(|bytes| AttachmentId::from_bytes(*bytes)).ok_or_else(damaged)
+}
+
+pub(crate) fn of_doomed(key: &[u8]) -> Result<FileId, StoreError> {
+    key.last_chunk().map(|bytes| FileId(*bytes)).ok_or_else(damaged)
 }
 
 /// When the item whose key in the index of delayed items this is comes due.

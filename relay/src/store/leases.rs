@@ -53,6 +53,9 @@ struct Line {
     delayed: Key,
     /// Leased once and given back, or the lease lapsed.
     returned: BTreeSet<ItemId>,
+    /// Those of them, and of those before `fresh` and `delayed`, that have attachments: they are leased one by one, and
+    /// delay no others.
+    laden: BTreeSet<ItemId>,
     leased: HashMap<ItemId, Timestamp>,
     /// The same by their end.
     ends: BTreeSet<(Timestamp, ItemId)>,
@@ -78,6 +81,27 @@ pub(crate) fn lease<K: Kv>(
             Ok(leased) => return Ok(leased),
             Err(error) => {
                 lock(leases).give_back(domain, items.iter().map(|(item, _)| *item));
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Takes one item with attachments of those that [`lease`] has passed over.
+pub(crate) fn lease_laden<K: Kv>(
+    leases: &Mutex<Leases>,
+    kv: &K,
+    domain: &Domain,
+    until: Timestamp,
+) -> Result<Option<Leased>, StoreError> {
+    loop {
+        let Some((item, record)) = lock(leases).take_laden(kv, domain, until)? else { return Ok(None) };
+        match read(kv, domain, item, &record) {
+            // It has ended meanwhile.
+            Ok(None) => {}
+            Ok(leased) => return Ok(leased),
+            Err(error) => {
+                lock(leases).give_back(domain, std::iter::once(item));
                 return Err(error);
             }
         }
@@ -123,20 +147,42 @@ impl Leases {
         }
         let line = self.lines.entry(domain.clone()).or_insert_with(|| Line::new(domain));
         line.lapse(now);
-        let mut take = Take { kv, domain, window, bytes: 0, taken: Vec::new() };
+        let mut take = Take::new(kv, domain, window);
         let result = line.fill(&mut take, now);
-        let items = take.taken.iter().map(|(item, _)| *item);
-        match result {
-            Ok(()) => {
-                line.ends.extend(items.clone().map(|item| (until, item)));
-                line.leased.extend(items.map(|item| (item, until)));
-                Ok(take.taken)
-            }
-            Err(error) => {
-                line.returned.extend(items);
-                Err(error)
+        line.laden.extend(take.laden);
+        line.hand_out(take.taken, result, until)
+    }
+
+    /// Takes one item with attachments of those that were passed over.
+    fn take_laden<K: Kv>(
+        &mut self,
+        kv: &K,
+        domain: &Domain,
+        until: Timestamp,
+    ) -> Result<Option<(ItemId, ItemRecord)>, StoreError> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
+        let Some(line) = self.lines.get_mut(domain) else { return Ok(None) };
+        while let Some(item) = line.laden.first().copied() {
+            let record = kv.get(&keys::item(domain, item))?;
+            let record = record.map(|record| records::decode(&record)).transpose()?;
+            line.laden.remove(&item);
+            if let Some(record) = record {
+                return Ok(line.hand_out(vec![(item, record)], Ok(()), until)?.pop());
             }
         }
+        Ok(None)
+    }
+
+    /// Lengthens the lease of an item, if it is leased.
+    pub(crate) fn prolong(&mut self, domain: &Domain, item: ItemId, until: Timestamp) {
+        self.with(domain, |line| {
+            if line.end(item) {
+                line.ends.insert((until, item));
+                line.leased.insert(item, until);
+            }
+        });
     }
 
     /// Ends leases that nobody makes use of.
@@ -165,6 +211,11 @@ impl Leases {
         self.lines.get(domain)?.leased.get(&item).copied()
     }
 
+    /// Whether the item has attachments and waits to be given out by itself.
+    pub(crate) fn is_passed_over(&self, domain: &Domain, item: ItemId) -> bool {
+        self.lines.get(domain).is_some_and(|line| line.laden.contains(&item))
+    }
+
     /// Follows what has become durable.
     pub(crate) fn follow(&mut self, effect: &Effect) {
         match effect {
@@ -172,12 +223,14 @@ impl Leases {
                 self.with(domain, |line| {
                     line.end(*item);
                     line.returned.remove(item);
+                    line.laden.remove(item);
                 });
             }
             Effect::Delayed(domain, item, not_before) => {
                 self.with(domain, |line| {
                     line.end(*item);
                     line.returned.remove(item);
+                    line.laden.remove(item);
                     let key = keys::delayed(domain, *not_before, *item);
                     if key < line.delayed {
                         line.delayed = key;
@@ -214,9 +267,27 @@ impl Line {
             fresh: keys::items(domain),
             delayed: keys::delayed_of(domain),
             returned: BTreeSet::new(),
+            laden: BTreeSet::new(),
             leased: HashMap::new(),
             ends: BTreeSet::new(),
         }
+    }
+
+    /// What was taken is leased until then; or, after an error, given back.
+    fn hand_out(
+        &mut self,
+        taken: Vec<(ItemId, ItemRecord)>,
+        result: Result<(), StoreError>,
+        until: Timestamp,
+    ) -> Result<Vec<(ItemId, ItemRecord)>, StoreError> {
+        let items = taken.iter().map(|(item, _)| *item);
+        if let Err(error) = result {
+            self.returned.extend(items);
+            return Err(error);
+        }
+        self.ends.extend(items.clone().map(|item| (until, item)));
+        self.leased.extend(items.map(|item| (item, until)));
+        Ok(taken)
     }
 
     /// Takes back what was leased until now or earlier.
@@ -233,7 +304,7 @@ impl Line {
     }
 
     fn is_known(&self, item: ItemId) -> bool {
-        self.leased.contains_key(&item) || self.returned.contains(&item)
+        self.leased.contains_key(&item) || self.returned.contains(&item) || self.laden.contains(&item)
     }
 
     /// Takes what is due of its own, then what came back, then what has never been taken.
@@ -319,15 +390,29 @@ struct Take<'a, K> {
     window: Window,
     bytes: usize,
     taken: Vec<(ItemId, ItemRecord)>,
+    /// Passed over.
+    laden: Vec<ItemId>,
 }
 
-impl<K: Kv> Take<'_, K> {
-    /// Takes an item unless it is gone; whether it did not have to stay for want of room.
+impl<'a, K: Kv> Take<'a, K> {
+    const fn new(kv: &'a K, domain: &'a Domain, window: Window) -> Self {
+        Self { kv, domain, window, bytes: 0, taken: Vec::new(), laden: Vec::new() }
+    }
+
+    /// Takes an item unless it is gone or has attachments; whether it did not have to stay for want of room.
     fn take(&mut self, item: ItemId, record: Option<Bytes>) -> Result<bool, StoreError> {
+        let record = record.map(|record| records::decode::<ItemRecord>(&record)).transpose()?;
+        if record.is_some_and(|record| record.laden) {
+            self.laden.push(item);
+            return Ok(true);
+        }
+        self.add(item, record)
+    }
+
+    fn add(&mut self, item: ItemId, record: Option<ItemRecord>) -> Result<bool, StoreError> {
         let Some(record) = record else {
             return Ok(true);
         };
-        let record: ItemRecord = records::decode(&record)?;
         let bytes = self.bytes.saturating_add(record.bytes as usize);
         if !self.taken.is_empty() && (self.taken.len() >= self.window.count || bytes > self.window.bytes) {
             return Ok(false);

@@ -19,6 +19,8 @@ use super::{Fetched, MailboxState, Permit, Registration, StoreError, Window};
 const FULL_FOR: Duration = Duration::from_secs(15 * 60);
 /// When to try a mailbox again that has moved and whose entries are about to be sent on.
 const GOING_FOR: Duration = Duration::from_secs(5);
+/// When a peer is asked back that has sent an envelope without all of its attachments.
+const MISSING_FOR: Duration = Duration::from_secs(5);
 /// How many entries are looked at together.
 const PAGE: usize = 64;
 
@@ -184,8 +186,17 @@ impl<K: Kv> Group<'_, K> {
         {
             return Ok(Outcome::retry(FailureClass::MailboxFull, FULL_FOR));
         }
-
         let entry = EntryId(record.next_entry);
+        let laden = !envelope.attachments().is_empty();
+        if laden {
+            if !self.has_room(mailbox, envelope.attachments())? {
+                return Ok(Outcome::retry(FailureClass::MailboxFull, FULL_FOR));
+            }
+            if !self.attach_to_entry(mailbox, entry, envelope)? {
+                return Ok(Outcome::retry(FailureClass::AttachmentMissing, MISSING_FOR));
+            }
+        }
+
         record.next_entry += 1;
         record.entries += 1;
         record.bytes += u64::from(bytes);
@@ -198,7 +209,7 @@ impl<K: Kv> Group<'_, K> {
         let expires_at = envelope.expires_at();
         self.put_index(keys::entry_expiry(expires_at, mailbox, entry));
         let shared = devices.len() > 1;
-        let short = records::encode(&EntryRecord { expires_at, bytes, shared });
+        let short = records::encode(&EntryRecord { expires_at, bytes, shared, laden });
         if devices.is_empty() {
             self.put_new(keys::unclaimed(mailbox, entry), short.clone());
         }
@@ -287,6 +298,9 @@ impl<K: Kv> Group<'_, K> {
         self.remove(keys::entry_expiry(record.expires_at, mailbox, entry));
         if record.shared {
             self.remove(keys::remaining(mailbox, entry));
+        }
+        if record.laden {
+            self.detach_from_entry(mailbox, entry)?;
         }
         Ok(())
     }

@@ -47,6 +47,7 @@ impl<K: Kv> Group<'_, K> {
         };
         self.remove(key);
         self.remove_pieces(&keys::quarantined_body(domain, item), record.bytes)?;
+        self.detach(keys::attached_to_item(domain, item))?;
         self.remove(keys::quarantine_end(record.until, domain, item));
         Ok(true)
     }

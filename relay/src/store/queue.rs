@@ -112,6 +112,10 @@ impl<K: Kv> Group<'_, K> {
         }
 
         let item = ItemId(record.next_item);
+        let laden = !envelope.attachments().is_empty();
+        if laden && !self.attach(keys::attached_to_item(domain, item), envelope)? {
+            return Ok(Enqueued::AttachmentMissing);
+        }
         record.next_item += 1;
         record.items += 1;
         record.bytes += u64::from(bytes);
@@ -123,7 +127,8 @@ impl<K: Kv> Group<'_, K> {
         }
         let expires_at = envelope.expires_at();
         self.put_index(keys::item_expiry(expires_at, domain, item));
-        let of_item = ItemRecord { tracking, expires_at, bytes, attempts: 0, not_before: None, onward };
+        let of_item =
+            ItemRecord { tracking, expires_at, bytes, attempts: 0, not_before: None, onward, laden };
         self.put_new(keys::item(domain, item), records::encode(&of_item));
         let of_tracking = TrackingRecord {
             destination: domain.clone(),
@@ -155,6 +160,8 @@ impl<K: Kv> Group<'_, K> {
                 }
                 Verdict::Quarantined(class) => {
                     self.quarantine(domain, *item, &record, *class, now)?;
+                    // What it has attached is in quarantine with it.
+                    let record = ItemRecord { laden: false, ..record };
                     self.end_item(domain, *item, record, TrackingEnd::Failed(*class).into(), now)?;
                 }
                 Verdict::Expired => self.end_item(domain, *item, record, EndRecord::Expired, now)?,
@@ -235,6 +242,9 @@ impl<K: Kv> Group<'_, K> {
         self.remove(keys::item_expiry(record.expires_at, domain, item));
         if let Some(not_before) = record.not_before {
             self.remove(keys::delayed(domain, not_before, item));
+        }
+        if record.laden {
+            self.detach(keys::attached_to_item(domain, item))?;
         }
         let mut of_destination = self.destination_or_new(domain, now)?;
         of_destination.items = of_destination.items.saturating_sub(1);
@@ -413,7 +423,8 @@ impl<K: Kv> View<K> {
             let page = self.range(&from, &end, PAGE)?;
             for (key, _) in &page.pairs {
                 let item = ItemId(keys::last_number(key)?);
-                if lock(leases).until(domain, item).is_none() {
+                let leases = lock(leases);
+                if leases.until(domain, item).is_none() && !leases.is_passed_over(domain, item) {
                     return keys::due_of_delayed(key).map(Some);
                 }
             }

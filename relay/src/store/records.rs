@@ -2,12 +2,13 @@
 //! for pieces of envelopes, which are their bytes.
 //!
 //! Most records have version 1 only. A mailbox that has told where it is kept, and an item whose envelope has followed
-//! a binding, have version 2: the fields of version 1, and what that adds. A store in which a record has another version
+//! a binding, have version 2: the fields of version 1, and what that adds. An entry whose envelope has attachments has
+//! version 2 as well, and an item version 3, which has what version 2 has, if anything. A store in which a record has another version
 //! is damaged: what a later release writes is told by the store's format number, which is checked when it is opened.
 
 use bytes::Bytes;
 use postrider_common::wire::{decode_record, encode_record};
-use postrider_common::{Binding, MailboxId};
+use postrider_common::{AttachmentId, Binding, MailboxId};
 use postrider_common::{DeviceId, Domain, Envelope, FailureClass, Timestamp, TrackingId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ const SMALL_BYTES: usize = 512;
 const VERSION: u8 = 1;
 /// Of the records that say more than their version 1 has place for.
 const WITH_MORE: u8 = 2;
+/// Of an item with attachments.
+const LADEN: u8 = 3;
 
 /// A value with a version.
 pub(crate) trait Record: Serialize + DeserializeOwned {
@@ -113,6 +116,9 @@ pub(crate) struct EntryRecord {
     /// Whether it was for several devices: then a [`RemainingRecord`] counts those that have yet to acknowledge, as
     /// long as that is more than one.
     pub shared: bool,
+    /// Whether its envelope has attachments. That is what version 2 says.
+    #[serde(skip)]
+    pub laden: bool,
 }
 
 /// How many devices have yet to acknowledge an entry.
@@ -152,6 +158,9 @@ pub(crate) struct ItemRecord {
     /// Of an envelope that has followed a binding. In version 2 only.
     #[serde(skip)]
     pub onward: Option<Onward>,
+    /// Whether its envelope has attachments. That is what version 3 says.
+    #[serde(skip)]
+    pub laden: bool,
 }
 
 /// What became of a queued envelope; its reason as a slug.
@@ -216,10 +225,48 @@ pub(crate) struct MarkRecord {
     pub tracking: Option<TrackingId>,
 }
 
+/// One attachment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AttachmentRecord {
+    /// The name of its file.
+    pub file: [u8; 16],
+    pub length: u64,
+    pub chunk_length: u32,
+    /// Chunks that are there,
+    pub present: u32,
+    /// and their bytes.
+    pub bytes: u64,
+    /// How many envelopes here need it.
+    pub references: u32,
+    /// Which relay brings it; none: a client.
+    pub origin: Option<Domain>,
+    /// When it ends if no envelope needs it.
+    pub until: Timestamp,
+}
+
+/// What the envelope of an entry or an item has attached.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AttachedRecord {
+    pub ids: Vec<AttachmentId>,
+    /// Of all of them.
+    pub bytes: u64,
+}
+
+/// How many bytes the attachments of a mailbox have.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct MailboxAttachedRecord(pub u64);
+
+/// A file to be deleted, with so many bytes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct DoomedRecord(pub u64);
+
 impl Record for () {}
+impl Record for AttachmentRecord {}
+impl Record for AttachedRecord {}
+impl Record for MailboxAttachedRecord {}
+impl Record for DoomedRecord {}
 impl Record for [u8; 32] {}
 impl Record for FloorRecord {}
-impl Record for EntryRecord {}
 impl Record for RemainingRecord {}
 impl Record for LearntRecord {}
 impl Record for DeviceRecord {}
@@ -251,9 +298,24 @@ impl Record for MailboxRecord {
     }
 }
 
+impl Record for EntryRecord {
+    fn form(&self) -> (u8, Vec<u8>) {
+        (if self.laden { WITH_MORE } else { VERSION }, encode_record(self))
+    }
+
+    fn from_form(version: u8, fields: &[u8]) -> Result<Self, StoreError> {
+        match version {
+            VERSION => plain(fields),
+            WITH_MORE => Ok(Self { laden: true, ..plain(fields)? }),
+            other => Err(unknown(other)),
+        }
+    }
+}
+
 impl Record for ItemRecord {
     fn form(&self) -> (u8, Vec<u8>) {
         match &self.onward {
+            onward if self.laden => (LADEN, encode_record(&(self, onward))),
             None => (VERSION, encode_record(self)),
             Some(onward) => (WITH_MORE, encode_record(&(self, onward))),
         }
@@ -265,6 +327,10 @@ impl Record for ItemRecord {
             WITH_MORE => {
                 let (record, onward) = plain::<(Self, _)>(fields)?;
                 Ok(Self { onward: Some(onward), ..record })
+            }
+            LADEN => {
+                let (record, onward) = plain::<(Self, _)>(fields)?;
+                Ok(Self { onward, laden: true, ..record })
             }
             other => Err(unknown(other)),
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::{
-    Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, InviteId, InviteRefusal, MailboxId,
-    Timestamp, TrackingId,
+    Attachment, Binding, DeviceId, Domain, EntryId, Envelope, FailureClass, InviteId, InviteRefusal,
+    MailboxId, Timestamp, TrackingId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,21 @@ pub struct StoreLimits {
     pub device_idle: Duration,
     /// Bindings of other relays' mailboxes that are remembered.
     pub learnt_bindings: u64,
+    /// Of attachments.
+    pub attachments: AttachmentLimits,
+}
+
+/// How much one attachment and those of one mailbox may have, and how long one stays that nobody has submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachmentLimits {
+    /// Bytes of one attachment. The store leaves this to its callers.
+    pub bytes: u64,
+    /// Bytes of the attachments in a mailbox.
+    pub mailbox_bytes: u64,
+    /// Bytes of all attachments. The store leaves this to its callers.
+    pub total_bytes: u64,
+    /// How long after its last chunk one stays that no envelope has been taken with.
+    pub retention: Duration,
 }
 
 impl Default for StoreLimits {
@@ -46,8 +61,19 @@ impl Default for StoreLimits {
             tracking_retention: 7 * DAY,
             device_idle: 90 * DAY,
             learnt_bindings: 100_000,
+            attachments: AttachmentLimits::DEFAULT,
         }
     }
+}
+
+impl AttachmentLimits {
+    /// 100 MiB each, 2 GiB in a mailbox, 16 GiB in all; a day for one that nobody submits.
+    pub const DEFAULT: Self = Self {
+        bytes: 100 << 20,
+        mailbox_bytes: 2 << 30,
+        total_bytes: 16 << 30,
+        retention: Duration::from_secs(86_400),
+    };
 }
 
 /// How much to take at once.
@@ -161,6 +187,8 @@ pub enum Enqueued {
     Duplicate(TrackingId),
     /// The destination's queue is full.
     QueueFull,
+    /// One of its attachments is not here, or not whole.
+    AttachmentMissing,
 }
 
 /// An item's place in its destination's queue. Higher is later.
@@ -372,6 +400,76 @@ pub struct Expiry {
     pub more: bool,
 }
 
+/// The name of an attachment's file: random, so that it tells nothing about the attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub [u8; 16]);
+
+/// One attachment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachmentState {
+    /// What it is.
+    pub attachment: Attachment,
+    /// Where its bytes are.
+    pub file: FileId,
+    /// How many of its chunks there are.
+    pub present: u32,
+    /// Whether an envelope here needs it.
+    pub is_in_use: bool,
+    /// Which relay brings it; none: a client.
+    pub origin: Option<Domain>,
+    /// How long it is kept if no envelope is taken with it.
+    pub until: Timestamp,
+}
+
+impl AttachmentState {
+    /// Whether every chunk is there.
+    pub fn is_whole(&self) -> bool {
+        self.present == self.attachment.chunks()
+    }
+}
+
+/// A chunk that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// From 0.
+    pub number: u32,
+    /// SHA-256 of its bytes.
+    pub digest: [u8; 32],
+}
+
+/// The answer to a peer that is about to send an envelope's attachments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offered {
+    /// What there is of each so far.
+    Wanted(Vec<AttachmentState>),
+    /// The envelope would not be taken, or has been: its outcome says why.
+    NotNeeded,
+    /// The mailbox has not room for them.
+    Full,
+    /// One of them is just being brought by somebody else, or is known as another one.
+    Busy,
+}
+
+/// The answer to whoever gives an attachment up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    /// It is gone.
+    Done,
+    /// An envelope needs it.
+    InUse,
+    /// There is none with this id.
+    Unknown,
+}
+
+/// A file to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doomed {
+    /// Which.
+    pub file: FileId,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
 /// Something has become durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -387,6 +485,8 @@ pub enum Change {
     DeviceRemoved(MailboxId, DeviceId),
     /// A mailbox has moved to another relay.
     Moved(MailboxId),
+    /// Files of attachments are to be deleted.
+    Doomed,
 }
 
 /// A store could not do what it was asked.

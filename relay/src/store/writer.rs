@@ -186,7 +186,8 @@ impl<K: Kv> Writer<K> {
         let devices = changes.devices_removed.into_iter();
         let devices = devices.map(|(mailbox, device)| Change::DeviceRemoved(mailbox, device));
         let closed = removed.chain(moved).chain(suspended).chain(devices);
-        for change in deposited.chain(enqueued).chain(closed) {
+        let doomed = changes.is_attachment_doomed.then_some(Change::Doomed);
+        for change in deposited.chain(enqueued).chain(closed).chain(doomed) {
             let _ = self.changes.send(change);
         }
     }

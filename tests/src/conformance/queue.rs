@@ -19,7 +19,7 @@ pub(super) async fn enqueue(store: &Arc<dyn Store>, to: &Domain, bodies: &[&str]
     let enqueued = store.enqueue(to.clone(), envelopes, NOW).await.unwrap();
     let id = |enqueued: Enqueued| match enqueued {
         Enqueued::Queued(id) => Some(id),
-        Enqueued::Duplicate(_) | Enqueued::QueueFull => None,
+        Enqueued::Duplicate(_) | Enqueued::QueueFull | Enqueued::AttachmentMissing => None,
     };
     enqueued.into_iter().map(|answer| id(answer).unwrap()).collect()
 }

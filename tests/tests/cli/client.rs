@@ -88,6 +88,39 @@ async fn a_message_goes_from_one_organisation_to_the_other_and_is_answered() {
 }
 
 #[tokio::test]
+async fn files_go_along_and_are_saved() {
+    let cluster = Cluster::start([ALPHA, BETA]).await.unwrap();
+    let directory = TempDir::new().unwrap();
+    let alice = Person::new("alice", ALPHA, &cluster, directory.path()).await;
+    let bob = Person::new("bob", BETA, &cluster, directory.path()).await;
+    printed(&bob.run("receive", &["--register"]).await);
+    let content: Vec<u8> = (0..5_000_000_u32).map(|n| n.to_be_bytes()[3]).collect();
+    let (one, two) = (directory.path().join("one.bin"), directory.path().join("two.txt"));
+    std::fs::write(&one, &content).unwrap();
+    std::fs::write(&two, "short").unwrap();
+    let [card, one, two] = [&bob.card, &one, &two].map(|path| path.to_str().unwrap());
+    let files = ["--attach", one, "--attach", two];
+    let sent = [&["--card", card, "--message", "Here they are.", "--wait"], &files[..]].concat();
+    printed(&alice.run("send", &sent).await);
+
+    let left = printed(&bob.run("receive", &[]).await);
+    assert!(left.contains("attachment two.txt, 5 bytes: kept at the relay"), "{left}");
+    let into = directory.path().join("saved");
+    std::fs::create_dir(&into).unwrap();
+    std::fs::write(into.join("two.txt"), "something else").unwrap();
+    let saved = printed(&bob.run("receive", &["--save", into.to_str().unwrap()]).await);
+    assert!(saved.contains("Here they are.") && saved.contains("two (2).txt"), "{saved}");
+    assert!(std::fs::read(into.join("one.bin")).unwrap() == content);
+    assert_eq!(std::fs::read(into.join("two (2).txt")).unwrap(), b"short");
+    assert_eq!(std::fs::read(into.join("two.txt")).unwrap(), b"something else");
+    assert_eq!(printed(&bob.run("receive", &[]).await), "", "it was acknowledged");
+
+    let none = alice.run("send", &["--card", card, "--message", "x", "--attach", "/nowhere"]).await;
+    assert_eq!(none.status.code(), Some(74), "{none:?}");
+    assert!(String::from_utf8_lossy(&none.stderr).starts_with("postrider: /nowhere: "), "{none:?}");
+}
+
+#[tokio::test]
 async fn what_does_not_arrive_is_said_in_one_sentence() {
     let cluster = Cluster::start([ALPHA, BETA]).await.unwrap();
     let directory = TempDir::new().unwrap();

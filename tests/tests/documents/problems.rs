@@ -55,8 +55,9 @@ fn every_problem_between_relays_is_listed_with_its_status() {
     let rows = table(&section(&file("docs/protocol.md"), "### Errors between relays"));
     let listed: BTreeMap<_, u16> =
         rows.iter().map(|row| (row[0].as_str(), row[1].parse().unwrap())).collect();
-    let sources =
-        ["answer", "body", "request"].map(|name| file(&format!("federation/src/server/{name}.rs"))).concat();
+    let sources = ["answer", "attachments", "body", "request"]
+        .map(|name| file(&format!("federation/src/server/{name}.rs")))
+        .concat();
     // `Refusal::new(StatusCode::X, "slug", …)` or with `FailureClass::Y.slug()`, on one line or several.
     let text: String = sources.split_whitespace().collect();
     let mut made = BTreeMap::new();

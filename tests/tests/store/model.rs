@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::store::{
-    Enqueued, ItemId, Registration, Settlement, Store, StoreLimits, TrackingEnd, Verdict, Window,
+    AttachmentLimits, Enqueued, ItemId, Registration, Settlement, Store, StoreLimits, TrackingEnd, Verdict,
+    Window,
 };
 use postrider_common::{Domain, Draft, Envelope, EnvelopeId, FailureClass, Outcome, Timestamp, TrackingId};
 use postrider_tests::conformance::{ALL, NOW, Subject, device, mailbox};
@@ -24,6 +25,7 @@ const LIMITS: StoreLimits = StoreLimits {
     tracking_retention: Duration::from_secs(30 * 86_400),
     device_idle: Duration::from_secs(90 * 86_400),
     learnt_bindings: 10,
+    attachments: AttachmentLimits::DEFAULT,
 };
 
 #[derive(Debug, Clone)]

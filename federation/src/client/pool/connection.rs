@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use postrider_common::clock::SharedClock;
@@ -18,25 +17,27 @@ use postrider_common::{Domain, Failure, FailureClass, Timestamp};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, watch};
 
-use super::super::ClientConfig;
 use super::super::answer::Answered;
 use super::super::connect::Proven;
+use super::super::{Call, ClientConfig, Content, RequestBody};
 use crate::LOG;
 use crate::discovery::Target;
 use crate::executor::TaskExecutor;
 use crate::policy::{Direction, Policy};
 use crate::trust::{REMEMBERED, Witness, judge};
 
+/// How many chunks of attachments are on their way to a peer at a time. Each has a piece of the send buffer.
+const CHUNKS_IN_FLIGHT: usize = 4;
+
 /// A handle to the connection. It stays open while there is one.
 pub(in super::super) struct Connection {
     id: u64,
     domain: Domain,
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<RequestBody>,
     chain: Vec<CertificateDer<'static>>,
     target: Option<Target>,
     judged: Mutex<Judged>,
     usage: Arc<Usage>,
-    request_timeout: Duration,
 }
 
 /// The last verdict.
@@ -56,6 +57,8 @@ pub(super) struct Driver {
 pub(super) struct Usage {
     permits: Semaphore,
     size: usize,
+    /// Chunks of attachments wait for one another, and for nothing else.
+    chunks: Semaphore,
     /// When the last request ended, in milliseconds.
     last: AtomicU64,
     clock: SharedClock,
@@ -104,6 +107,7 @@ impl Connection {
         let usage = Arc::new(Usage {
             permits: Semaphore::new(in_flight),
             size: in_flight,
+            chunks: Semaphore::new(CHUNKS_IN_FLIGHT),
             last: AtomicU64::new(clock.now().as_millis()),
             clock: Arc::clone(clock),
         });
@@ -115,7 +119,6 @@ impl Connection {
             target,
             judged: Mutex::new(Judged { policy: Arc::clone(&policy), at: clock.now(), life }),
             usage: Arc::clone(&usage),
-            request_timeout: config.request_timeout,
         };
         let connection = connection.boxed();
         Ok((handle, Driver { connection, usage }))
@@ -168,16 +171,19 @@ impl Connection {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request and reads the whole answer, of at most `limit` bytes. Nothing is sent to whom the `policy` of that
-    /// moment has not judged: the wait for a turn may be long.
+    /// Sends the request of a call and reads the whole answer. Nothing is sent to whom the `policy` of that moment has not
+    /// judged: the wait for a turn may be long.
     pub(in super::super) async fn exchange(
         &self,
-        request: Request<Full<Bytes>>,
-        limit: usize,
+        request: Request<RequestBody>,
+        call: &Call<'_>,
         policy: &watch::Receiver<Arc<Policy>>,
     ) -> Result<Answered, Lost> {
+        let (limit, time) = (call.answer_limit, call.time);
+        let turns =
+            if matches!(call.content, Content::Chunk(_)) { &self.usage.chunks } else { &self.usage.permits };
         // Never closed, so that this only waits.
-        let _permit = self.usage.permits.acquire().await;
+        let _permit = turns.acquire().await;
         if !Arc::ptr_eq(&self.judged().policy, &policy.borrow()) {
             return Err(Lost::Outdated);
         }
@@ -189,9 +195,9 @@ impl Connection {
             let body = Limited::new(body, limit).collect().await.map_err(|error| causes(&*error))?;
             Ok(Answered::new(head, body.to_bytes()))
         };
-        match tokio::time::timeout(self.request_timeout, exchange).await {
+        match tokio::time::timeout(time, exchange).await {
             Ok(answered) => answered.map_err(Lost::Broken),
-            Err(_) => Err(Lost::TimedOut(self.request_timeout)),
+            Err(_) => Err(Lost::TimedOut(time)),
         }
     }
 }
@@ -208,7 +214,8 @@ impl Usage {
     }
 
     fn idle_since(&self) -> Option<Timestamp> {
-        let idle = self.permits.available_permits() == self.size;
+        let idle = self.permits.available_permits() == self.size
+            && self.chunks.available_permits() == CHUNKS_IN_FLIGHT;
         idle.then(|| Timestamp::from_millis(self.last.load(Ordering::Relaxed)))
     }
 }

@@ -10,7 +10,7 @@ pub(super) use crate::command::show::one_line;
 
 /// A message: the sender's address, and the text indented under it where it has several lines.
 pub(super) fn opened(opened: &Result<Opened, OpenError>) -> String {
-    let Opened { sender, message } = match opened {
+    let Opened { sender, message, .. } = match opened {
         Ok(opened) => opened,
         Err(error) => return format!("({error})\n"),
     };

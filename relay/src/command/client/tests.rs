@@ -1,8 +1,7 @@
 //! What can be seen without a relay.
 
 use clap::{CommandFactory, Parser};
-use postrider_client::Opened;
-use postrider_client::TrackingStatus;
+use postrider_client::{TrackingStatus, seal};
 
 use super::*;
 
@@ -80,8 +79,9 @@ async fn send_says_in_one_sentence_what_is_wrong_before_it_calls_anybody() {
 fn a_message_can_neither_steer_the_terminal_nor_pass_for_another() {
     let identity = Identity::generate("example.org".parse().unwrap());
     let sender = identity.address().clone();
-    let show =
-        |message: &[u8]| show::opened(&Ok(Opened { sender: sender.clone(), message: message.to_vec() }));
+    let show = |message: &[u8]| {
+        show::opened(&Ok(Opened { sender: sender.clone(), message: message.to_vec(), files: Vec::new() }))
+    };
     assert_eq!(show("grüß dich\n".as_bytes()), format!("{sender}: grüß dich\n"));
     let shown = show(b"one\nboss@example.org: pay\r\x1b[2J");
     assert_eq!(shown, format!("{sender}: one\n    boss@example.org: pay\\r\\u{{1b}}[2J\n"));
@@ -98,8 +98,8 @@ fn what_does_not_open_is_shown_but_not_acknowledged() {
         envelope: seal(&alice, bob.card(), b"hello", &SealOptions::default()).unwrap(),
     };
     let mut out = Vec::new();
-    assert_eq!(print_entry(&bob, &entry, &mut out).unwrap(), Some(EntryId(4)));
-    assert_eq!(print_entry(&alice, &entry, &mut out).unwrap(), None);
+    assert!(print_entry(&bob, &entry, &mut out).unwrap().is_some());
+    assert!(print_entry(&alice, &entry, &mut out).unwrap().is_none());
     let expected = format!("{}: hello\n(the envelope is for another mailbox)\n", alice.address());
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }

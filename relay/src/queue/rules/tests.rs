@@ -171,6 +171,7 @@ fn every_class_has_its_action() {
         (Class::LifetimeTooLong, Action::Final),
         (Class::Moved, Action::Ladder),
         (Class::Loop, Action::Final),
+        (Class::AttachmentMissing, Action::Ladder),
         (Class::NotConnected, Action::Final),
         (Class::Expired, Action::Final),
         (Class::Dropped, Action::Final),

@@ -106,6 +106,9 @@ impl<'a> Checker<'a> {
             }
             let index = keys::entry_expiry(expires_at, &mailbox, entry);
             indexed += u64::from(self.is_indexed(&index, &held.key)?);
+            if held.record.laden {
+                self.is_indexed(&keys::attached(&mailbox, entry), &held.key)?;
+            }
         }
         self.stray_pieces(pieces, &prefix)?;
 
@@ -199,7 +202,8 @@ impl<'a> Checker<'a> {
             }
             Some(held) => {
                 held.devices += 1;
-                if (held.record.bytes, held.record.expires_at) != (record.bytes, record.expires_at) {
+                let told = |record: &EntryRecord| (record.bytes, record.expires_at, record.laden);
+                if told(&held.record) != told(&record) {
                     self.flaw(Flaw::WrongEnvelope, &key);
                 }
                 held.record.shared &= record.shared;

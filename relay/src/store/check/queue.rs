@@ -151,6 +151,9 @@ impl<'a> Checker<'a> {
     ) -> Result<(), StoreError> {
         let index = keys::item_expiry(record.expires_at, domain, item);
         expected.item_expiries += u64::from(self.is_indexed(&index, key)?);
+        if record.laden {
+            self.is_indexed(&keys::attached_to_item(domain, item), key)?;
+        }
         if let Some(not_before) = record.not_before {
             self.is_indexed(&keys::delayed(domain, not_before, item), key)?;
         }

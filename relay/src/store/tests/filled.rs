@@ -7,14 +7,15 @@ use bytes::Bytes;
 use ed25519_dalek::SigningKey;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{
-    Binding, DeviceId, Domain, Draft, Envelope, FailureClass, InviteId, MailboxId, Outcome, Timestamp,
+    Attachment, AttachmentId, Binding, DeviceId, Domain, Draft, Envelope, FailureClass, InviteId, MailboxId,
+    Outcome, Timestamp,
 };
 
 use crate::store::kv::Key;
 use crate::store::memory::Content;
 use crate::store::{
-    Backoff, Enqueued, Invited, MemoryDisk, Onward, SentOn, Settlement, Source, Store, StoreLimits, Verdict,
-    Window,
+    Abandoned, Backoff, Chunk, Enqueued, Invited, MemoryDisk, Onward, SentOn, Settlement, Source, Store,
+    StoreLimits, Verdict, Window,
 };
 
 pub(in crate::store) const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
@@ -39,6 +40,10 @@ pub(in crate::store) fn moved() -> MailboxId {
 pub(in crate::store) fn envelope(mailbox: MailboxId, fill: u8, bytes: usize) -> Envelope {
     let draft = Draft::new(mailbox, NOW + DAY * (1 + u32::from(fill % 3)), vec![fill; bytes]);
     draft.finish().unwrap()
+}
+
+fn attachment(n: u8) -> Attachment {
+    Attachment { id: AttachmentId::from_bytes([n; 32]), length: 6, chunk_length: 4 }
 }
 
 pub(in crate::store) fn destination(name: &str) -> Domain {
@@ -108,6 +113,19 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     let settlements =
         leased.iter().zip(verdicts).map(|(leased, verdict)| Settlement { item: leased.item, verdict });
     store.settle(b.clone(), settlements.collect(), NOW).await.unwrap();
+    // One attachment that an entry and an item need, one that is not whole, and one that is to be deleted.
+    for (n, chunks) in [(1, 2), (2, 1), (3, 2)] {
+        let state = store.reserve_attachment(attachment(n), NOW).await.unwrap().unwrap();
+        for number in 0..chunks {
+            let chunk = Chunk { number, digest: [n; 32] };
+            assert!(store.put_chunk(state.attachment.id, state.file, chunk, NOW).await.unwrap());
+        }
+    }
+    let draft = Draft::new(one, NOW + DAY, vec![7; 100]);
+    let laden = Draft { attachments: vec![attachment(1)], ..draft }.finish().unwrap();
+    assert_eq!(store.deposit(vec![laden.clone()], NOW).await.unwrap(), [Outcome::Stored]);
+    store.enqueue(b.clone(), vec![laden], NOW).await.unwrap();
+    assert_eq!(store.abandon_attachment(attachment(3).id).await.unwrap(), Abandoned::Done);
     let backoff = Backoff {
         failing_since: NOW,
         failures: 3,

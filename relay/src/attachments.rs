@@ -1,0 +1,280 @@
+//! The bytes of attachments: files beside the store, which counts what is there.
+//!
+//! An attachment is one file; a chunk has its place in it. In this order things become durable:
+//!
+//! 1. The store knows the attachment (`reserve`). It has no file yet.
+//! 2. With its first chunk the file is made, and the directory flushed.
+//! 3. A chunk's bytes are written to their place while they arrive, hashed on the way, and flushed. Only then the store
+//!    knows the chunk. A place whose chunk the store knows is never written again.
+//! 4. When nobody needs the attachment any more, the store forgets it and dooms the file, in one batch.
+//! 5. The file is deleted, the directory flushed, and the doom forgotten.
+//!
+//! A crash after 1 leaves nothing on the disk, one within 2 or 3 bytes in a file that belongs to a known attachment,
+//! and one before 5 a doomed file, which the next start deletes. Nothing has to be looked for: what is to be deleted is
+//! in the store. A file is made by whoever writes a chunk, who is known as such before it looks whether the attachment
+//! is still there; and a doomed file that somebody writes to is deleted after that.
+//!
+//! No chunk is ever in memory as a whole: it passes through in pieces.
+
+mod collecting;
+mod files;
+mod reading;
+mod receiving;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use postrider_common::clock::SharedClock;
+use postrider_common::supervisor::Supervisor;
+use postrider_common::{Attachment, AttachmentId, Domain, EnvelopeId, MailboxId};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::store::{Abandoned, AttachmentLimits, AttachmentState, Chunk, FileId, Offered, Store, StoreError};
+use files::Files;
+
+pub use reading::{Content, Reader};
+
+/// How many chunks may be on their way to the disk at a time. Each takes the memory of a piece.
+const RECEIVING: usize = 128;
+/// How many attachments may be read from the disk at a time. The same.
+const READING: usize = 512;
+/// What is read from a socket or a file before it goes on.
+const PIECE_BYTES: usize = 128 << 10;
+/// Slower than this in the long run, a chunk is given up.
+const LEAST_BYTES_PER_SECOND: u64 = 16 << 10;
+
+/// How attachments are kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where their files are.
+    pub directory: PathBuf,
+    /// How much there may be.
+    pub limits: AttachmentLimits,
+    /// Free disk below which no chunk is taken.
+    pub reserve_bytes: u64,
+    /// How long a chunk may pause on its way here.
+    pub pause: Duration,
+}
+
+/// The attachments of a relay. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Attachments(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    clock: SharedClock,
+    supervisor: Supervisor,
+    settings: Settings,
+    files: Files,
+    /// The bytes of all chunks, those included that are on their way, and of files that are yet to be deleted.
+    used: AtomicU64,
+    writers: Mutex<Writers>,
+    /// A file is no longer written to.
+    written: Notify,
+    receiving: Arc<Semaphore>,
+    reading: Arc<Semaphore>,
+}
+
+/// Who writes.
+#[derive(Debug, Default)]
+struct Writers {
+    chunks: HashSet<(FileId, u32)>,
+    files: HashMap<FileId, usize>,
+}
+
+/// Why an attachment, or a chunk of one, was not taken or given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AttachmentError {
+    /// There is none with this id.
+    #[error("there is no such attachment")]
+    Unknown,
+    /// Its chunks are not all there.
+    #[error("the attachment is not whole yet")]
+    Incomplete,
+    /// An envelope needs it.
+    #[error("an envelope needs the attachment")]
+    InUse,
+    /// It has no chunk with this number.
+    #[error("the attachment has no such chunk")]
+    NoSuchChunk,
+    /// That chunk is there, with other bytes.
+    #[error("the chunk is there already, with another digest")]
+    ChunkDiffers,
+    /// The bytes are not those that the digest is of.
+    #[error("the bytes are not those of the digest")]
+    WrongDigest,
+    /// The chunk has another length.
+    #[error("the chunk has {0} bytes")]
+    WrongLength(u32),
+    /// It is larger than this relay takes.
+    #[error("an attachment has at most {0} bytes")]
+    TooLarge(u64),
+    /// Its lengths are none that an attachment can have.
+    #[error("an attachment has at least one byte, and at most 4096 chunks of at most 16 MiB")]
+    Impossible,
+    /// Too much is on its way already, or the same chunk.
+    #[error("the chunk, or too much else, is on its way already")]
+    Busy,
+    /// The relay has as many attachments as it may, or its disk is nearly full.
+    #[error("the relay has no room for it")]
+    Full,
+    /// It did not come in time.
+    #[error("the chunk did not come in time")]
+    Slow,
+    /// It did not come to its end.
+    #[error("the chunk ended early")]
+    Broken,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk failed.
+    #[error("an attachment's file failed: {0}")]
+    Disk(String),
+}
+
+impl Attachments {
+    /// Looks at what there is, and from then on deletes files that nobody needs.
+    pub async fn open(
+        settings: Settings,
+        store: Arc<dyn Store>,
+        clock: SharedClock,
+        supervisor: &Supervisor,
+    ) -> Result<Self, AttachmentError> {
+        let files = Files::open(&settings.directory)?;
+        let used = AtomicU64::new(store.attachment_bytes().await?);
+        let attachments = Self(Arc::new(Shared {
+            store,
+            clock,
+            supervisor: supervisor.clone(),
+            settings,
+            files,
+            used,
+            writers: Mutex::default(),
+            written: Notify::new(),
+            receiving: Arc::new(Semaphore::new(RECEIVING)),
+            reading: Arc::new(Semaphore::new(READING)),
+        }));
+        supervisor.spawn_service("attachments", attachments.clone().collect());
+        Ok(attachments)
+    }
+
+    /// A client is about to bring an attachment of this size. Its id is random: whoever knows it may bring chunks, and
+    /// fetch them.
+    pub async fn reserve(&self, length: u64, chunk_length: u32) -> Result<AttachmentState, AttachmentError> {
+        let attachment = Attachment { id: AttachmentId::random(), length, chunk_length };
+        self.check(&attachment)?;
+        let reserved = self.0.store.reserve_attachment(attachment, self.0.clock.now()).await?;
+        // Nobody draws the same 32 bytes twice.
+        reserved.ok_or(AttachmentError::Busy)
+    }
+
+    /// A peer is about to bring the attachments of an envelope for a mailbox of ours: what is missing of each.
+    pub async fn offer(
+        &self,
+        origin: &Domain,
+        mailbox: MailboxId,
+        envelope: EnvelopeId,
+        attachments: Vec<Attachment>,
+    ) -> Result<Offer, AttachmentError> {
+        for attachment in &attachments {
+            self.check(attachment)?;
+        }
+        let now = self.0.clock.now();
+        match self.0.store.offer_attachments(origin.clone(), mailbox, envelope, attachments, now).await? {
+            Offered::NotNeeded => Ok(Offer::NotNeeded),
+            Offered::Full => Ok(Offer::MailboxFull),
+            Offered::Busy => Err(AttachmentError::Busy),
+            Offered::Wanted(states) => {
+                let mut missing = Vec::with_capacity(states.len());
+                for state in states {
+                    missing.push((state.attachment.id, self.missing_of(&state).await?));
+                }
+                Ok(Offer::Wanted(missing))
+            }
+        }
+    }
+
+    /// One attachment.
+    pub async fn state(&self, id: AttachmentId) -> Result<AttachmentState, AttachmentError> {
+        self.0.store.attachment(id).await?.ok_or(AttachmentError::Unknown)
+    }
+
+    /// The chunks that are not there yet, as ranges with both ends in them.
+    pub async fn missing(&self, id: AttachmentId) -> Result<(Attachment, Vec<(u32, u32)>), AttachmentError> {
+        let state = self.state(id).await?;
+        let missing = self.missing_of(&state).await?;
+        Ok((state.attachment, missing))
+    }
+
+    async fn missing_of(&self, state: &AttachmentState) -> Result<Vec<(u32, u32)>, AttachmentError> {
+        if state.is_whole() {
+            return Ok(Vec::new());
+        }
+        let present = self.0.store.chunks(state.attachment.id).await?;
+        Ok(gaps(present.iter().map(|chunk| chunk.number), state.attachment.chunks()))
+    }
+
+    /// The chunks of a whole attachment, with their digests.
+    pub async fn chunks(&self, id: AttachmentId) -> Result<Vec<Chunk>, AttachmentError> {
+        Ok(self.0.store.chunks(id).await?)
+    }
+
+    /// Gives an attachment up that no envelope needs.
+    pub async fn abandon(&self, id: AttachmentId) -> Result<(), AttachmentError> {
+        match self.0.store.abandon_attachment(id).await? {
+            Abandoned::Done => Ok(()),
+            Abandoned::InUse => Err(AttachmentError::InUse),
+            Abandoned::Unknown => Err(AttachmentError::Unknown),
+        }
+    }
+
+    /// The bytes of all attachments at present.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    fn check(&self, attachment: &Attachment) -> Result<(), AttachmentError> {
+        let limit = self.0.settings.limits.bytes;
+        if attachment.length > limit {
+            return Err(AttachmentError::TooLarge(limit));
+        }
+        if attachment.is_possible() { Ok(()) } else { Err(AttachmentError::Impossible) }
+    }
+}
+
+/// What a peer is told of the attachments that it is about to bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offer {
+    /// The chunks of each that are missing, as ranges with both ends in them.
+    Wanted(Vec<(AttachmentId, Vec<(u32, u32)>)>),
+    /// None of them: the envelope's outcome says why.
+    NotNeeded,
+    /// The mailbox has no room for them.
+    MailboxFull,
+}
+
+impl Shared {
+    fn writers(&self) -> MutexGuard<'_, Writers> {
+        // No code that can panic runs under this lock half way through a change.
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The numbers below `count` that are not in `present`, which ascends.
+fn gaps(present: impl Iterator<Item = u32>, count: u32) -> Vec<(u32, u32)> {
+    let (mut gaps, mut next) = (Vec::new(), 0);
+    for number in present.chain([count]) {
+        if number > next {
+            gaps.push((next, number - 1));
+        }
+        next = number.saturating_add(1);
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! A chunk on its way to the disk: piece by piece, hashed on the way, flushed, and then known to the store.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{self, SHA256};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use postrider_common::{AttachmentId, Domain};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::timeout;
+
+use super::{AttachmentError, Attachments, LEAST_BYTES_PER_SECOND, PIECE_BYTES, Shared};
+use crate::failpoint::{self, Step};
+use crate::store::{AttachmentState, Chunk, FileId};
+
+impl Attachments {
+    /// Takes a chunk from a client, or from the relay `origin`. It is on stable storage when this succeeds; one that is
+    /// there already succeeds without being read.
+    pub async fn receive<B>(
+        &self,
+        id: AttachmentId,
+        chunk: Chunk,
+        origin: Option<&Domain>,
+        body: B,
+    ) -> Result<(), AttachmentError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let state = self.state(id).await?;
+        let (start, bytes) = state.attachment.chunk(chunk.number).ok_or(AttachmentError::NoSuchChunk)?;
+        if let Some(known) = self.0.store.chunk(id, chunk.number).await? {
+            return if known == chunk.digest { Ok(()) } else { Err(AttachmentError::ChunkDiffers) };
+        }
+        if state.origin.as_ref() != origin {
+            return Err(AttachmentError::Unknown);
+        }
+        let size = body.size_hint();
+        if size.lower() > bytes.into() || size.upper().is_some_and(|upper| upper < bytes.into()) {
+            return Err(AttachmentError::WrongLength(bytes));
+        }
+        let place = Place::take(&self.0, &state, chunk.number, bytes)?;
+        // Whoever has the place is waited for before the file is deleted. So it is made only if it will be deleted.
+        if self.state(id).await?.file != state.file {
+            return Err(AttachmentError::Unknown);
+        }
+        if self.0.store.chunk(id, chunk.number).await?.is_some() {
+            return Err(AttachmentError::Busy);
+        }
+        let writing = self.write(start, bytes, &chunk.digest, body, &place);
+        let limit = self.0.settings.pause + Duration::from_secs(u64::from(bytes) / LEAST_BYTES_PER_SECOND);
+        timeout(limit, writing).await.map_err(|_| AttachmentError::Slow)??;
+        failpoint::reach(Step::ChunkWritten);
+        self.commit(id, chunk, place).await
+    }
+
+    async fn write<B>(
+        &self,
+        start: u64,
+        bytes: u32,
+        digest: &[u8; 32],
+        mut body: B,
+        place: &Arc<Place>,
+    ) -> Result<(), AttachmentError>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let mut sink = Sink::open(Arc::clone(place), start).await?;
+        let (mut piece, mut in_piece, mut received) = (Vec::new(), 0, 0_u64);
+        loop {
+            let frame =
+                timeout(self.0.settings.pause, body.frame()).await.map_err(|_| AttachmentError::Slow)?;
+            let Some(frame) = frame else { break };
+            let Ok(data) = frame.map_err(|_| AttachmentError::Broken)?.into_data() else { continue };
+            received += data.len() as u64;
+            if received > bytes.into() {
+                return Err(AttachmentError::WrongLength(bytes));
+            }
+            in_piece += data.len();
+            piece.push(data);
+            if in_piece >= PIECE_BYTES {
+                sink = sink.take(std::mem::take(&mut piece)).await?;
+                in_piece = 0;
+            }
+        }
+        if received != u64::from(bytes) {
+            return Err(AttachmentError::WrongLength(bytes));
+        }
+        sink.take(piece).await?.finish(*digest).await
+    }
+
+    /// In a task of its own: whether or not anybody still waits for the answer, the place is taken until the store has
+    /// given its own.
+    async fn commit(&self, id: AttachmentId, chunk: Chunk, place: Arc<Place>) -> Result<(), AttachmentError> {
+        let (answer, answered) = oneshot::channel();
+        let shared = Arc::clone(&self.0);
+        self.0.supervisor.spawn("attachment chunk", async move {
+            let now = shared.clock.now();
+            let known = shared.store.put_chunk(id, place.file, chunk, now).await;
+            if matches!(known, Ok(true)) {
+                place.keep();
+            }
+            drop(place);
+            let _ = answer.send(known);
+        });
+        match answered.await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(AttachmentError::Unknown),
+            Ok(Err(error)) => Err(error.into()),
+            // The process ends.
+            Err(_) => Err(AttachmentError::Busy),
+        }
+    }
+}
+
+/// A chunk's place, which nobody else writes to meanwhile. Whatever still writes to the file has it.
+#[derive(Debug)]
+struct Place {
+    shared: Arc<Shared>,
+    file: FileId,
+    number: u32,
+    /// Counted as used, and given back unless they are kept.
+    bytes: std::sync::atomic::AtomicU64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(
+        shared: &Arc<Shared>,
+        state: &AttachmentState,
+        number: u32,
+        bytes: u32,
+    ) -> Result<Arc<Self>, AttachmentError> {
+        let permit = Arc::clone(&shared.receiving).try_acquire_owned().map_err(|_| AttachmentError::Busy)?;
+        let mut writers = shared.writers();
+        if !writers.chunks.insert((state.file, number)) {
+            return Err(AttachmentError::Busy);
+        }
+        *writers.files.entry(state.file).or_default() += 1;
+        drop(writers);
+        // From here on its drop takes all of that back.
+        let place = Arc::new(Self {
+            shared: Arc::clone(shared),
+            file: state.file,
+            number,
+            bytes: u64::from(bytes).into(),
+            _permit: permit,
+        });
+        let used = shared.used.fetch_add(bytes.into(), Ordering::Relaxed) + u64::from(bytes);
+        let reserve = shared.settings.reserve_bytes;
+        if used > shared.settings.limits.total_bytes
+            || (reserve > 0 && shared.files.free_bytes()? < reserve.saturating_add(bytes.into()))
+        {
+            return Err(AttachmentError::Full);
+        }
+        Ok(place)
+    }
+
+    /// The chunk is there to stay.
+    fn keep(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.used.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        let mut writers = self.shared.writers();
+        writers.chunks.remove(&(self.file, self.number));
+        if let Some(count) = writers.files.get_mut(&self.file) {
+            *count -= 1;
+            if *count == 0 {
+                writers.files.remove(&self.file);
+                self.shared.written.notify_one();
+            }
+        }
+    }
+}
+
+/// Where the pieces go. The disk's work is done on threads that may wait for it.
+struct Sink {
+    file: File,
+    next: u64,
+    hash: digest::Context,
+    place: Arc<Place>,
+}
+
+impl Sink {
+    async fn open(place: Arc<Place>, start: u64) -> Result<Self, AttachmentError> {
+        on_disk(move || {
+            let file = place.shared.files.writable(place.file)?;
+            Ok(Self { file, next: start, hash: digest::Context::new(&SHA256), place })
+        })
+        .await
+    }
+
+    async fn take(mut self, piece: Vec<Bytes>) -> Result<Self, AttachmentError> {
+        on_disk(move || {
+            for bytes in &piece {
+                self.file.write_all_at(bytes, self.next)?;
+                self.hash.update(bytes);
+                self.next += bytes.len() as u64;
+            }
+            Ok(self)
+        })
+        .await
+    }
+
+    async fn finish(self, digest: [u8; 32]) -> Result<(), AttachmentError> {
+        on_disk(move || {
+            let Self { file, hash, place, .. } = self;
+            if hash.finish().as_ref() != digest {
+                return Err(AttachmentError::WrongDigest);
+            }
+            file.sync_data()?;
+            drop(place);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Runs what may wait for the disk.
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AttachmentError> + Send + 'static,
+) -> Result<T, AttachmentError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(AttachmentError::Disk(format!("the work on a file did not end: {error}"))),
+    }
+}

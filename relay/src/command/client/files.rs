@@ -1,0 +1,49 @@
+//! Files beside messages: brought and fetched, with a bar on standard error where that is a terminal.
+
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use postrider_client::{AttachedFile, AttachmentError, Relay, Upload};
+
+use super::show;
+
+const BAR: &str = "{msg:22!} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+
+/// Brings a file to the relay.
+pub(super) async fn upload(relay: &Relay, path: &Path) -> Result<AttachedFile, AttachmentError> {
+    let bar = bar(&path.file_name().unwrap_or_default().to_string_lossy());
+    let uploaded = Upload::new(path)?.run(relay, &mut |done, of| at(&bar, done, of)).await;
+    bar.finish_and_clear();
+    uploaded
+}
+
+/// Fetches a file into a directory, and says in a line where it is.
+pub(super) async fn save(
+    relay: &Relay,
+    file: &AttachedFile,
+    directory: &Path,
+) -> Result<String, AttachmentError> {
+    let bar = bar(&file.name);
+    let saved = file.save(relay, directory, &mut |done, of| at(&bar, done, of)).await;
+    bar.finish_and_clear();
+    Ok(format!("{}: saved as {}\n", named(file), saved?.display()))
+}
+
+/// What is said of a file that is not fetched.
+pub(super) fn left(file: &AttachedFile) -> String {
+    format!("{}: kept at the relay until `--save DIR` fetches it\n", named(file))
+}
+
+fn named(file: &AttachedFile) -> String {
+    format!("    attachment {}, {} bytes", show::one_line(&file.name), file.length)
+}
+
+fn bar(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style).with_message(show::one_line(name))
+}
+
+fn at(bar: &ProgressBar, done: u64, of: u64) {
+    bar.set_length(of);
+    bar.set_position(done);
+}
