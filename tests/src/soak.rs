@@ -22,9 +22,12 @@
 //!
 //! A change of keys that goes right is noticed by nobody: no relay refuses another for its key.
 //!
+//! Now and then an envelope has an attachment, which a device fetches and compares before it records the entry.
+//!
 //! The seed decides when what breaks, and what is sent to whom; how it falls together is up to the machine.
 
 mod chaos;
+mod files;
 mod ledger;
 mod letter;
 mod plan;

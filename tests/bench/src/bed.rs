@@ -23,6 +23,14 @@ mailbox_entries = 10000000
 mailbox_bytes = "64 GiB"
 queue_envelopes = 10000000
 queue_bytes = "64 GiB"
+attachment = "32 GiB"
+mailbox_attachments = "64 GiB"
+attachments = "128 GiB"
+"#;
+const SUBMISSION: &str = r#"
+rate_per_second = 1000000
+burst = 1000000
+upload_per_second = "64 GiB"
 "#;
 /// Mailboxes that are registered at the same time.
 const REGISTERING: usize = 16;
@@ -43,6 +51,7 @@ impl Bed {
         let cluster = Cluster::builder(names.iter().copied())
             .processes(&options.binary)
             .directory(directory.path())
+            .submission(SUBMISSION)
             .configure(|_| CONFIGURATION.into());
         let cluster = Box::pin(cluster.start()).await?;
         let bed = Self { cluster, names: names.to_vec(), directory };

@@ -45,6 +45,9 @@ struct Args {
     /// to end
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     envelopes: Option<u64>,
+    /// How many MiB the attachment has
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=30_000))]
+    attachment_mib: u64,
     /// How long after the drain `backlog` looks at the disk again
     #[arg(long, default_value_t = 60)]
     settle: u64,
@@ -98,6 +101,7 @@ fn options(args: Args) -> Result<Options, Box<dyn Error>> {
         recipients: args.recipients.unwrap_or(recipients).try_into()?,
         batch: args.batch.try_into()?,
         window: args.window.try_into()?,
+        attachment_mib: args.attachment_mib,
         settle: Duration::from_secs(args.settle),
     })
 }

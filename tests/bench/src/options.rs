@@ -22,6 +22,8 @@ pub enum Scenario {
     Latency,
     /// Devices that are connected and get nothing
     Idle,
+    /// One large attachment, from a client to one relay, to another, and to the recipient
+    Attachments,
 }
 
 impl Scenario {
@@ -35,6 +37,7 @@ impl Scenario {
             Self::Outage => "outage",
             Self::Latency => "latency",
             Self::Idle => "idle",
+            Self::Attachments => "attachments",
         }
     }
 }
@@ -66,6 +69,8 @@ pub struct Options {
     pub batch: usize,
     /// How many envelopes of one sender may be under way, from the submission until the recipient has acknowledged.
     pub window: usize,
+    /// How large the attachment is.
+    pub attachment_mib: u64,
     /// How long `backlog` waits before it looks at the disk for the second time.
     pub settle: Duration,
 }

@@ -1,5 +1,6 @@
 //! What the scenarios have in common.
 
+mod attachments;
 mod backlog;
 mod flow;
 mod idle;
@@ -43,6 +44,7 @@ pub(crate) async fn run(options: &Options, progress: Progress<'_>) -> Result<Rep
         Scenario::Outage => Box::pin(outage::run(options, progress)).await,
         Scenario::Reopen => Box::pin(reopen::run(options, progress)).await,
         Scenario::Idle => Box::pin(idle::run(options, progress)).await,
+        Scenario::Attachments => Box::pin(attachments::run(options, progress)).await,
     }
 }
 

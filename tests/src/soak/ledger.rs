@@ -127,6 +127,13 @@ impl Ledger {
         }
     }
 
+    /// What an entry has attached is not what was sent with it.
+    pub(super) fn attached_otherwise(&self, holder: Holder, entry: &Entry) {
+        let (envelope, id, user) = (entry.envelope.id(), entry.id, holder.user);
+        let told = format!("{envelope} as entry {id} of user {user}: its attachment is not what was sent");
+        self.books().faults.push(Fault::Damaged(told));
+    }
+
     /// A device has recorded an entry.
     pub(super) fn arrived(&self, holder: Holder, visit: &mut Visit, entry: &Entry) {
         let mut books = self.books();

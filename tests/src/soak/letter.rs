@@ -1,16 +1,21 @@
 //! Envelopes whose content follows from their id, so that a changed byte is noticed.
 
-use postrider_common::{Draft, Envelope, EnvelopeId, MailboxId, Timestamp};
+use postrider_common::{Attachment, Draft, Envelope, EnvelopeId, MailboxId, Timestamp};
 
 use crate::dice::Dice;
 
 /// One with a body of a few hundred bytes, now and then of many thousand.
-pub(super) fn write(dice: &mut Dice, mailbox: MailboxId, expires_at: Timestamp) -> Envelope {
+pub(super) fn write(
+    dice: &mut Dice,
+    mailbox: MailboxId,
+    expires_at: Timestamp,
+    attachments: Vec<Attachment>,
+) -> Envelope {
     let length = if dice.once_in(100) { dice.between(10_000, 60_000) } else { dice.between(64, 1500) };
     let draft = Draft::new(mailbox, expires_at, &b"-"[..]);
     let body = body(&draft.id, length);
     #[expect(clippy::expect_used, reason = "the body is neither empty nor larger than any envelope may be")]
-    Draft { body: body.into(), ..draft }.finish().expect("the draft is within the limits")
+    Draft { body: body.into(), attachments, ..draft }.finish().expect("the draft is within the limits")
 }
 
 /// Whether the body is the one that belongs to the envelope's id.

@@ -8,7 +8,7 @@ use postrider_common::EntryId;
 use tokio::time::{Instant, timeout_at};
 
 use super::ledger::{Holder, Visit};
-use super::{Phase, World};
+use super::{Phase, World, files};
 use crate::dice::Dice;
 
 /// One device.
@@ -45,6 +45,7 @@ impl Receiver {
     /// By long poll, where the answer says that what was acknowledged is deleted.
     async fn poll(&mut self, session: &Session) -> Result<(), Error> {
         let entries = session.entries(None, Duration::from_secs(1)).await?;
+        self.fetch(&entries).await?;
         self.record(&mut Visit::default(), &entries);
         if self.dice.once_in(8) {
             // It went away before it could acknowledge.
@@ -68,6 +69,7 @@ impl Receiver {
                 Ok(None) | Err(_) => None,
             };
             if let Some(entry) = &next {
+                self.fetch(std::slice::from_ref(entry)).await?;
                 self.record(&mut visit, std::slice::from_ref(entry));
                 recorded.push(entry.id);
             }
@@ -91,12 +93,23 @@ impl Receiver {
         let session = self.relay.session(&self.identity).await?;
         loop {
             let entries = session.entries(None, Duration::ZERO).await?;
+            self.fetch(&entries).await?;
             self.record(&mut Visit::default(), &entries);
             if entries.is_empty() {
                 return Ok(());
             }
             self.acknowledge(&session, &entries).await?;
         }
+    }
+
+    /// What entries have attached, before they are recorded.
+    async fn fetch(&self, entries: &[Entry]) -> Result<(), Error> {
+        for entry in entries {
+            if !files::are_as_sent(&self.relay, &entry.envelope).await? {
+                self.world.ledger.attached_otherwise(self.holder, entry);
+            }
+        }
+        Ok(())
     }
 
     fn record(&self, visit: &mut Visit, entries: &[Entry]) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_client::{Relay, SubmitResult};
-use postrider_common::{Domain, Envelope, Timestamp};
+use postrider_common::{Attachment, Domain, Envelope, Timestamp};
 
-use super::{Phase, World, letter};
+use super::{Phase, World, files, letter};
 use crate::dice::Dice;
 
 /// More are not under way at once: relays that are down should not fill mailboxes when they come back.
@@ -15,6 +15,8 @@ const MAX_OPEN: usize = 8_000;
 const BATCH: usize = 48;
 /// One in so many envelopes lives for a few seconds only.
 const SHORT_LIVED: usize = 50;
+/// One in so many batches has an envelope with an attachment.
+const LADEN: usize = 10;
 /// One in so many batches is submitted again although it was accepted.
 const AGAIN: usize = 20;
 
@@ -29,7 +31,12 @@ pub(super) async fn run(world: Arc<World>, origin: usize, relay: Relay, mut dice
             _ = phase.wait_for(|phase| *phase > Phase::Load) => break,
             _ = open.wait_for(|open| *open < MAX_OPEN) => {}
         }
-        let batch = sender.write(&mut dice);
+        let mut batch = sender.write(&mut dice);
+        if dice.once_in(LADEN) {
+            let user = dice.below(world.users.len());
+            let attachment = files::bring(&sender.relay, &mut dice).await;
+            batch.push(sender.write_to(user, world.long_life(), vec![attachment], &mut dice));
+        }
         sender.submit(batch.clone(), &mut dice).await;
         if dice.once_in(AGAIN) {
             let again = std::mem::replace(&mut earlier, batch);
@@ -44,7 +51,7 @@ pub(super) async fn submit_one_each(world: &World, origin: usize, destination: u
     let sender = Sender { world, origin, relay };
     let mut batch = Vec::new();
     for user in world.users_of(destination) {
-        batch.push(sender.write_to(user, world.long_life(), dice));
+        batch.push(sender.write_to(user, world.long_life(), Vec::new(), dice));
     }
     sender.submit(batch, dice).await;
 }
@@ -65,14 +72,20 @@ impl Sender<'_> {
             } else {
                 self.world.long_life()
             };
-            batch.push(self.write_to(user, expires_at, dice));
+            batch.push(self.write_to(user, expires_at, Vec::new(), dice));
         }
         batch
     }
 
-    fn write_to(&self, user: usize, expires_at: Timestamp, dice: &mut Dice) -> (Domain, Envelope) {
+    fn write_to(
+        &self,
+        user: usize,
+        expires_at: Timestamp,
+        attachments: Vec<Attachment>,
+        dice: &mut Dice,
+    ) -> (Domain, Envelope) {
         let address = self.world.address(user);
-        let envelope = letter::write(dice, address.mailbox, expires_at);
+        let envelope = letter::write(dice, address.mailbox, expires_at, attachments);
         self.world.ledger.written(&envelope, self.origin, user);
         (address.domain.clone(), envelope)
     }

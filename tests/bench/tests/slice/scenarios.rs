@@ -37,6 +37,7 @@ fn options(scenario: Scenario) -> Options {
         recipients: 3,
         batch: 16,
         window: 64,
+        attachment_mib: 9,
         settle: Duration::ZERO,
     }
 }
@@ -106,6 +107,13 @@ async fn idle_devices_are_counted() {
     let options = Options { duration: Duration::from_millis(200), ..options(Scenario::Idle) };
     let (report, json) = measured(&options).await;
     assert_eq!((report.envelopes(), json["connections"].as_f64()), (0, Some(3.0)));
+}
+
+#[tokio::test]
+async fn an_attachment_is_carried() {
+    let (report, json) = measured(&options(Scenario::Attachments)).await;
+    assert_eq!(report.envelopes(), 1);
+    assert!(json["between_mib_per_second"].as_f64().unwrap() > 0.0, "{json}");
 }
 
 #[tokio::test]
