@@ -78,8 +78,8 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     let elsewhere = Binding::sign(&key(0x77), destination("c.example"), 8);
     store.learn(elsewhere, destination("b.example"), NOW + DAY).await.unwrap();
 
-    // One that is closed, with a device that has a name.
-    store.suspend(one, Some(NOW)).await.unwrap();
+    // One of them is closed, too, and a device has a name.
+    store.suspend(moved(), Some(NOW)).await.unwrap();
     store.name_device(one, DEVICES[0], vec![7; 40]).await.unwrap();
 
     // An invite of which one use is taken, and one that is new.
