@@ -15,9 +15,11 @@ use http_body_util::Full;
 /// What a page may use. A method that a path does not have is refused by the path.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
 /// What a page may send.
-const HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Digest, Content-Type, Range");
+const HEADERS: HeaderValue =
+    HeaderValue::from_static("Authorization, Content-Digest, Content-Type, If-Range, Range");
 /// What a page may read of an answer beside its body and type.
-const EXPOSED: HeaderValue = HeaderValue::from_static("Allow, Content-Range, Retry-After, WWW-Authenticate");
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("Allow, Content-Range, ETag, Retry-After, WWW-Authenticate");
 /// For how many seconds a browser remembers the answer to a preflight: as long as browsers allow.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("7200");
 /// In the configuration: pages of every origin.
