@@ -25,6 +25,7 @@ use super::lanes::Taker;
 use super::lanes::{Job, Lanes, Load};
 use super::leases::{self, Leases};
 use super::marks::Marks;
+use super::queue::lock;
 use super::records;
 use super::space::Space;
 use super::view::View;
