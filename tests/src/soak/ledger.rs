@@ -254,7 +254,7 @@ mod tests {
 
     fn ledger_with(devices: usize) -> (Ledger, Envelope) {
         let ledger = Ledger::new([devices]);
-        let envelope = letter::write(&mut Dice::new(1), MailboxId::from_bytes([1; 32]), LATER);
+        let envelope = letter::write(&mut Dice::new(1), MailboxId::from_bytes([1; 32]), LATER, Vec::new());
         ledger.written(&envelope, 0, 0);
         ledger.accepted(envelope.id(), None);
         (ledger, envelope)
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_later_entry_at_the_beginning_shows_that_earlier_ones_are_deleted() {
         let (ledger, first) = ledger_with(1);
-        let second = letter::write(&mut Dice::new(2), MailboxId::from_bytes([1; 32]), LATER);
+        let second = letter::write(&mut Dice::new(2), MailboxId::from_bytes([1; 32]), LATER, Vec::new());
         ledger.written(&second, 0, 0);
         ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &first));
         ledger.acknowledging(PHONE, &[EntryId(1)]);

@@ -225,7 +225,8 @@ mod tests {
         let world = Arc::new(World::new(cluster, relays).unwrap());
         let mut dice = Dice::new(1);
         let mut accept = |expires_at| {
-            let envelope = letter::write(&mut dice, world.users[0][0].address().mailbox, expires_at);
+            let envelope =
+                letter::write(&mut dice, world.users[0][0].address().mailbox, expires_at, Vec::new());
             world.ledger.written(&envelope, 0, 0);
             world.ledger.accepted(envelope.id(), None);
             envelope

@@ -111,11 +111,11 @@ async fn what_is_not_whole_is_not_taken() {
         let item = |envelope| [(to.identity().domain().clone(), envelope)];
         let attachment = status.attachment();
         let unfinished = item(laden(&cluster, to, "x", &[&attachment]));
-        assert_eq!(alice.relay().submit(&unfinished).await.unwrap(), [missing.clone()]);
+        assert_eq!(alice.relay().submit(&unfinished).await.unwrap(), std::slice::from_ref(&missing));
         let other = Attachment { length: 7, ..attachment };
         assert_eq!(
             alice.relay().submit(&item(laden(&cluster, to, "x", &[&other]))).await.unwrap(),
-            [missing.clone()]
+            std::slice::from_ref(&missing)
         );
         let huge = Attachment { length: 1 << 40, ..other };
         let too_large = refused(FailureClass::TooLarge);
