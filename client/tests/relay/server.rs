@@ -355,7 +355,8 @@ fn result(domain: &Domain) -> SubmitResult {
 
 fn info() -> String {
     let limits = r#"{"body_bytes":131072,"header_bytes":1024,"lifetime_seconds":2592000,"batch_envelopes":256,
-        "batch_bytes":4194304,"mailbox_entries":10000,"mailbox_bytes":268435456,"devices":16}"#;
+        "batch_bytes":4194304,"mailbox_entries":10000,"mailbox_bytes":268435456,"devices":16,
+        "attachment_bytes":104857600,"mailbox_attachment_bytes":2147483648}"#;
     format!(
         r#"{{"domain":"{DOMAIN}","client_protocol":[1],"federation_protocol":[1],"software":"test","limits":{limits},
         "policies":{{"registration":"open","submission":"open"}},"something":"new"}}"#

@@ -116,7 +116,11 @@ impl Reload {
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
         let reloaded = self.apply();
         match &reloaded {
-            Ok(_) => self.0.counts.done.add(1),
+            Ok(_) => {
+                self.0.counts.done.add(1);
+                let in_force = self.in_force();
+                self.0.wanted.send_modify(|wanted| wanted.now(&in_force.config));
+            }
             Err(_) => self.0.counts.refused.add(1),
         }
         Self::log(&reloaded);
@@ -128,6 +132,10 @@ impl Reload {
     /// anything is served.
     pub(super) fn catch_up(&self) {
         let reloaded = self.apply();
+        // Nobody is impatient: a relay that starts over and over must not ask for a certificate each time.
+        let in_force = self.in_force();
+        self.0.wanted.send_if_modified(|wanted| wanted.still(&in_force.config));
+        drop(in_force);
         if !reloaded.as_ref().is_ok_and(|done| done.changes.is_empty() && done.after_restart.is_empty()) {
             Self::log(&reloaded);
         }
@@ -190,7 +198,6 @@ impl Reload {
         let warnings =
             after.warnings.iter().map(|warning| warning.in_file(&after.file).to_string()).collect();
         let changes = self.put_in_force(&mut in_force, after)?;
-        self.0.wanted.send_modify(|wanted| wanted.now(&in_force.config));
         Ok(Reloaded { changes, after_restart, warnings })
     }
 

@@ -47,7 +47,8 @@ pub(super) fn plan(options: &Options, dice: &mut Dice) -> Vec<Event> {
         let fault = match number {
             _ if number < kills => Fault::Kill(dice.below(options.relays)),
             _ if number < cuts => cut(options.relays, dice),
-            _ => Fault::Rotation(dice.below(options.relays)),
+            // In turn: a peer may go on with a connection that was opened with a key of two changes before.
+            _ => Fault::Rotation(number % options.relays),
         };
         events.push(Event { at, lasts, fault });
     }
