@@ -263,7 +263,7 @@ impl Shared {
         let Some(signed) = Signed::read(body) else { return problem(400, "malformed", "no JWS") };
         let (account, key) = match self.signer(path, &signed) {
             Ok(signer) => signer,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         let number = |kind: &str| path.strip_prefix(kind).and_then(|rest| rest.parse::<usize>().ok());
         if path == "/account" {
@@ -299,17 +299,18 @@ impl Shared {
     }
 
     /// Whose request it is, if everything about its form is right.
-    fn signer(&self, path: &str, signed: &Signed) -> Result<(Option<usize>, Key), Answer> {
-        let malformed = |text: &str| problem(400, "malformed", text);
+    fn signer(&self, path: &str, signed: &Signed) -> Result<(Option<usize>, Key), Box<Answer>> {
+        let refused = |status, kind: &str, text: &str| Box::new(problem(status, kind, text));
+        let malformed = |text: &str| refused(400, "malformed", text);
         let mut state = self.state();
         let nonce = signed.protected["nonce"].as_str().unwrap_or_default();
         let is_known = state.nonces.remove(nonce);
         if state.troubles.bad_nonces > 0 {
             state.troubles.bad_nonces -= 1;
-            return Err(problem(400, "badNonce", "that nonce is not wanted today"));
+            return Err(refused(400, "badNonce", "that nonce is not wanted today"));
         }
         if !is_known {
-            return Err(problem(400, "badNonce", "that nonce was never given out, or was used"));
+            return Err(refused(400, "badNonce", "that nonce was never given out, or was used"));
         }
         if signed.protected["url"] != self.url(path) {
             return Err(malformed("signed for another URL"));
@@ -321,11 +322,11 @@ impl Shared {
             let prefix = self.url("/account/");
             let id: Option<usize> = id.strip_prefix(&prefix).and_then(|id| id.parse().ok());
             let known = id.and_then(|id| state.accounts.get(id)).filter(|_| !state.troubles.is_forgetful);
-            let unknown = || problem(400, "accountDoesNotExist", "nobody of that name has an account");
+            let unknown = || refused(400, "accountDoesNotExist", "nobody of that name has an account");
             (id, known.ok_or_else(unknown)?.0.clone())
         };
         if !signed.is_by(&key) {
-            return Err(problem(401, "unauthorized", "the signature is wrong"));
+            return Err(refused(401, "unauthorized", "the signature is wrong"));
         }
         Ok((account, key))
     }
