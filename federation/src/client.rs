@@ -248,7 +248,7 @@ impl Client {
                 None => (self.pool.connected(destination).await?, false),
             };
             let request = call.request(config.identity.domain(), destination);
-            match connection.exchange(request, &call, &config.policy).await {
+            match connection.exchange(request, &call, config).await {
                 Ok(answered) => return Ok(self.heeded(destination, &connection, answered)),
                 // Whoever is at the other end is judged anew.
                 Err(Lost::Outdated) => {}

@@ -8,8 +8,10 @@ use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// A certificate chain with its key. What replaces it is shown from the next handshake on; connections that are open keep
-/// what they began with. Clones share it.
+/// A certificate chain with its key. What replaces it is shown from the next handshake on; clones share it.
+///
+/// Connections that are open keep what they began with. Those to peers are replaced by new ones, since peers go on judging
+/// by it.
 #[derive(Clone)]
 pub struct CertificateInForce(Arc<RwLock<Arc<CertifiedKey>>>);
 

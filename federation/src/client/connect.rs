@@ -14,6 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use postrider_common::clock::SharedClock;
 use postrider_common::{Domain, Failure, FailureClass};
 use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -52,6 +53,8 @@ pub(super) struct Proven {
     pub(super) target: Option<Target>,
     /// For how long the verdict holds.
     pub(super) life: Duration,
+    /// What we have shown of ourselves, or something older: then it is made anew once more than it had to be.
+    pub(super) shown: Arc<CertifiedKey>,
 }
 
 impl Connector {
@@ -241,6 +244,7 @@ impl Attempt<'_> {
     /// TLS, and the verdict: by the policy of that moment, which may be another one than when the attempt began.
     async fn prove(&self, stream: TcpStream, place: &Place) -> Result<Proven, Failure> {
         let domain = self.domain;
+        let shown = self.config.identity.shown().current();
         let stream = handshake(&self.connector.tls, domain, stream, self.config.handshake_timeout).await?;
         let (_, session) = stream.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
@@ -268,6 +272,7 @@ impl Attempt<'_> {
             policy,
             target: place.target.clone(),
             life: testimony.life.min(REMEMBERED),
+            shown,
         })
     }
 

@@ -76,7 +76,8 @@ impl Pool {
         self.inner.connector.examine(self.config(), destination).await
     }
 
-    /// The connection that there is, if the present policy still accepts who is at its other end.
+    /// The connection that there is, if the present policy still accepts who is at its other end, and if that one still
+    /// sees in us who we are: it goes by the certificate that we have shown it in the handshake.
     pub(super) async fn kept(&self, destination: &Domain) -> Option<Arc<Connection>> {
         let connection = match self.slots().get(destination)? {
             Slot::Ready(connection) if connection.is_open() => Arc::clone(connection),
@@ -84,7 +85,9 @@ impl Pool {
         };
         let policy = Arc::clone(&self.config().policy.borrow());
         let witness = &self.config().witness;
-        if connection.is_proven_under(&policy, witness, self.inner.clock.now()).await {
+        if connection.shows_present_certificate(&self.config().identity)
+            && connection.is_proven_under(&policy, witness, self.inner.clock.now()).await
+        {
             return Some(connection);
         }
         self.discard(destination, connection.id());

@@ -1,4 +1,4 @@
-//! A policy that becomes another one while something is under way.
+//! A policy or a key that becomes another one while something is under way.
 
 use std::time::Duration;
 
@@ -69,6 +69,52 @@ async fn a_batch_that_waits_for_its_turn_is_not_sent_to_whom_the_policy_has_drop
     assert_eq!(first, Ok(vec![Outcome::Stored]), "what was on its way is answered");
     assert_eq!(second.unwrap_err().class, FailureClass::PolicyDeniedHere);
     assert_eq!(relay.inbox.batches.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_peer_is_shown_the_new_key_before_it_has_forgotten_the_old_one() {
+    let (a, b, next) = (identity("a.example"), identity("b.example"), identity("a.example"));
+    let relay = Relay::start(&b, allow(&b, [peer("a.example", pinned(&a))])).await;
+    let table = Table::new([("b.example", relay.address)]);
+    let calling = client(&a, allow(&a, [peer("b.example", pinned(&b))]), table, |_| {});
+    let send = async || calling.client.forward(&domain("b.example"), &[envelope(b"x")]).await;
+    assert_eq!(send().await, Ok(vec![Outcome::Stored]));
+    // The same once more, as a reload does it: nothing is gained by another connection.
+    a.show(&a);
+    assert_eq!(send().await, Ok(vec![Outcome::Stored]));
+    assert_eq!(relay.connections(), 1);
+
+    a.show(&next);
+    relay.policy.send_replace(allow(&b, [peer("a.example", pinned(&next))]));
+    assert_eq!(send().await, Ok(vec![Outcome::Stored]));
+    assert_eq!(relay.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_for_its_turn_goes_under_the_key_of_that_moment() {
+    let (a, b, next) = (identity("a.example"), identity("b.example"), identity("a.example"));
+    let relay = Relay::start(&b, allow(&b, [peer("a.example", pinned(&a))])).await;
+    relay.inbox.gate.forget_permits(1000);
+    let table = Table::new([("b.example", relay.address)]);
+    let calling =
+        client(&a, allow(&a, [peer("b.example", pinned(&b))]), table, |config| config.in_flight = 1);
+    let destination = domain("b.example");
+    let batch = [envelope(b"x")];
+    let mut first = Box::pin(calling.client.forward(&destination, &batch));
+    tokio::select! {
+        answered = &mut first => panic!("it has no answer yet: {answered:?}"),
+        () = relay.inbox.wait_for(1) => {}
+    }
+    let mut second = Box::pin(calling.client.forward(&destination, &batch));
+    for _ in 0..100 {
+        assert!(futures_util::poll!(&mut second).is_pending());
+        tokio::task::yield_now().await;
+    }
+    a.show(&next);
+    relay.policy.send_replace(allow(&b, [peer("a.example", pinned(&next))]));
+    relay.inbox.gate.add_permits(2);
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((first, second), (Ok(vec![Outcome::Stored]), Ok(vec![Outcome::Stored])));
 }
 
 #[tokio::test]

@@ -47,8 +47,7 @@ pub(super) fn plan(options: &Options, dice: &mut Dice) -> Vec<Event> {
         let fault = match number {
             _ if number < kills => Fault::Kill(dice.below(options.relays)),
             _ if number < cuts => cut(options.relays, dice),
-            // In turn: a peer may go on with a connection that was opened with a key of two changes before.
-            _ => Fault::Rotation(number % options.relays),
+            _ => Fault::Rotation(dice.below(options.relays)),
         };
         events.push(Event { at, lasts, fault });
     }

@@ -15,7 +15,8 @@ use postrider_common::clock::SharedClock;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{Domain, Failure, FailureClass, Timestamp};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Semaphore, watch};
+use rustls::sign::CertifiedKey;
+use tokio::sync::Semaphore;
 
 use super::super::answer::Answered;
 use super::super::connect::Proven;
@@ -23,6 +24,7 @@ use super::super::{Call, ClientConfig, Content, RequestBody};
 use crate::LOG;
 use crate::discovery::Target;
 use crate::executor::TaskExecutor;
+use crate::identity::Identity;
 use crate::policy::{Direction, Policy};
 use crate::trust::{REMEMBERED, Witness, judge};
 
@@ -36,6 +38,7 @@ pub(in super::super) struct Connection {
     sender: SendRequest<RequestBody>,
     chain: Vec<CertificateDer<'static>>,
     target: Option<Target>,
+    shown: Arc<CertifiedKey>,
     judged: Mutex<Judged>,
     usage: Arc<Usage>,
 }
@@ -71,7 +74,7 @@ pub(in super::super) enum Lost {
     Broken(String),
     /// The peer took too long.
     TimedOut(Duration),
-    /// Nothing was sent: since the peer was judged, the policy has become another one.
+    /// Nothing was sent: since the connection was chosen, the policy or our own certificate has become another one.
     Outdated,
 }
 
@@ -86,7 +89,7 @@ impl Connection {
     ) -> Result<(Self, Driver), Failure> {
         let (domain, chain) = (proven.peer.domain().clone(), proven.chain());
         let (policy, target) = (Arc::clone(&proven.policy), proven.target.clone());
-        let life = proven.life;
+        let (life, shown) = (proven.life, Arc::clone(&proven.shown));
         let stream = proven.into_stream(config.handshake_timeout).await?;
         let mut http = Builder::new(TaskExecutor::new(supervisor.clone(), "peer connection"));
         http.timer(TokioTimer::new())
@@ -117,6 +120,7 @@ impl Connection {
             sender,
             chain,
             target,
+            shown,
             judged: Mutex::new(Judged { policy: Arc::clone(&policy), at: clock.now(), life }),
             usage: Arc::clone(&usage),
         };
@@ -135,6 +139,12 @@ impl Connection {
     /// Since when there has been no request, if there is none now.
     pub(super) fn idle_since(&self) -> Option<Timestamp> {
         self.usage.idle_since()
+    }
+
+    /// Whether the peer was shown the certificate that counts now. It judges every request by what it was shown, and may
+    /// not know an earlier key any longer.
+    pub(super) fn shows_present_certificate(&self, identity: &Identity) -> bool {
+        self.shown.cert == identity.shown().current().cert
     }
 
     /// Whether `policy` accepts what the peer presented when the connection was made, by what DNS says today.
@@ -171,20 +181,21 @@ impl Connection {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the request of a call and reads the whole answer. Nothing is sent to whom the `policy` of that moment has not
-    /// judged: the wait for a turn may be long.
+    /// Sends the request of a call and reads the whole answer. Nothing is sent to whom the policy of that moment has not
+    /// judged, nor under a certificate of before: the wait for a turn may be long.
     pub(in super::super) async fn exchange(
         &self,
         request: Request<RequestBody>,
         call: &Call<'_>,
-        policy: &watch::Receiver<Arc<Policy>>,
+        config: &ClientConfig,
     ) -> Result<Answered, Lost> {
         let (limit, time) = (call.answer_limit, call.time);
         let turns =
             if matches!(call.content, Content::Chunk(_)) { &self.usage.chunks } else { &self.usage.permits };
         // Never closed, so that this only waits.
         let _permit = turns.acquire().await;
-        if !Arc::ptr_eq(&self.judged().policy, &policy.borrow()) {
+        let is_judged = Arc::ptr_eq(&self.judged().policy, &config.policy.borrow());
+        if !(is_judged && self.shows_present_certificate(&config.identity)) {
             return Err(Lost::Outdated);
         }
         let _used = Used(&self.usage);
@@ -235,7 +246,7 @@ impl Lost {
         let detail = match self {
             Self::Broken(reason) => format!("the connection to {peer} broke before it answered: {reason}"),
             Self::TimedOut(limit) => format!("{peer} did not answer within {} ms", limit.as_millis()),
-            Self::Outdated => format!("the policy changed while {peer} was called"),
+            Self::Outdated => format!("the policy or our certificate changed while {peer} was called"),
         };
         Failure::new(FailureClass::RemoteFailed, detail)
     }
