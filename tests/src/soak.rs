@@ -5,9 +5,8 @@
 //! acknowledge it afterwards. Meanwhile relays are killed and started again, the ways between relays and to clients
 //! are cut, slowed, or made to lose requests or answers, and DNS fails or falls silent for one relay or another. Keys
 //! are changed too, if that is asked for, with the commands that administrators have: announced, imported by the peers,
-//! which know one another by pins then, and used. Then
-//! everything is mended, the queues drain, every device takes what waits for it, every relay is killed once more, and the
-//! books are closed:
+//! which know one another by pins then, and used. Then everything is mended, the queues drain, every device takes what
+//! waits for it, every relay is killed once more, and the books are closed:
 //!
 //! * **Accepted**: a relay has answered `stored`, or `queued` with a tracking id, at least once.
 //! * **Delivered**: accepted, and every device of the mailbox has recorded it, byte for byte.
@@ -22,7 +21,8 @@
 //!
 //! A change of keys that goes right is noticed by nobody: no relay refuses another for its key.
 //!
-//! Now and then an envelope has an attachment, which a device fetches and compares before it records the entry.
+//! Now and then an envelope has an attachment, which a device fetches and compares before it records the entry. It may be
+//! gone only where the device has acknowledged the entry before: the relay may carry that out while it is fetched again.
 //!
 //! The seed decides when what breaks, and what is sent to whom; how it falls together is up to the machine.
 

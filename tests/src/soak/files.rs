@@ -34,20 +34,30 @@ pub(super) async fn bring(relay: &Relay, dice: &mut Dice) -> Attachment {
     }
 }
 
-/// Fetches what an envelope has attached. Whether it is what was sent; an error is one of the way there.
-pub(super) async fn are_as_sent(relay: &Relay, envelope: &Envelope) -> Result<bool, Error> {
+/// What came of fetching what an envelope has attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fetched {
+    /// Byte for byte.
+    AsSent,
+    /// Something else.
+    Changed,
+    /// The relay says that it has none of that id.
+    Gone,
+}
+
+/// Fetches what an envelope has attached. An error is one of the way there.
+pub(super) async fn fetch(relay: &Relay, envelope: &Envelope) -> Result<Fetched, Error> {
     for attachment in envelope.attachments() {
         for number in 0..attachment.chunks() {
             match relay.chunk(attachment, number).await {
                 Ok(chunk) if chunk == content(attachment, number) => {}
-                Ok(_) => return Ok(false),
-                // It is there for as long as the entry is.
-                Err(error) if error.slug() == Some("unknown-attachment") => return Ok(false),
+                Ok(_) => return Ok(Fetched::Changed),
+                Err(error) if error.slug() == Some("unknown-attachment") => return Ok(Fetched::Gone),
                 Err(error) => return Err(error),
             }
         }
     }
-    Ok(true)
+    Ok(Fetched::AsSent)
 }
 
 fn content(attachment: &Attachment, number: u32) -> Bytes {

@@ -9,6 +9,7 @@ use postrider_common::{EntryId, Envelope, EnvelopeId, FailureClass, Timestamp, T
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::files::Fetched;
 use super::letter;
 
 /// Everything that is known.
@@ -127,11 +128,20 @@ impl Ledger {
         }
     }
 
-    /// What an entry has attached is not what was sent with it.
-    pub(super) fn attached_otherwise(&self, holder: Holder, entry: &Entry) {
-        let (envelope, id, user) = (entry.envelope.id(), entry.id, holder.user);
-        let told = format!("{envelope} as entry {id} of user {user}: its attachment is not what was sent");
-        self.books().faults.push(Fault::Damaged(told));
+    /// A device has fetched what an entry has attached. It is there for as long as the entry is, and that may end while
+    /// it is fetched once more: when the relay gets to an acknowledgement that an earlier connection had sent.
+    pub(super) fn fetched(&self, holder: Holder, entry: &Entry, fetched: Fetched) {
+        let (envelope, id, Holder { user, device }) = (entry.envelope.id(), entry.id, holder);
+        let mut books = self.books();
+        let is_told = books.shelves[user][device].told.contains(&id);
+        let what = match fetched {
+            Fetched::AsSent => return,
+            Fetched::Gone if is_told => return,
+            Fetched::Gone => "its attachment is gone before it was acknowledged",
+            Fetched::Changed => "its attachment is not what was sent",
+        };
+        let told = format!("{envelope} as entry {id} of user {user}, device {device}: {what}");
+        books.faults.push(Fault::Damaged(told));
     }
 
     /// A device has recorded an entry.
@@ -334,6 +344,21 @@ mod tests {
         let changed = postrider_common::Draft { id: *envelope.id(), ..draft }.finish().unwrap();
         ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &changed));
         assert!(matches!(&ledger.faults()[..], [Fault::Damaged(_)]));
+    }
+
+    #[test]
+    fn an_attachment_may_be_gone_once_it_was_acknowledged_and_never_changed() {
+        let (ledger, envelope) = ledger_with(1);
+        let entry = entry(1, &envelope);
+        ledger.fetched(PHONE, &entry, Fetched::AsSent);
+        ledger.arrived(PHONE, &mut Visit::default(), &entry);
+        ledger.acknowledging(PHONE, &[entry.id]);
+        ledger.fetched(PHONE, &entry, Fetched::Gone);
+        assert_eq!(ledger.faults(), []);
+        ledger.fetched(PHONE, &entry, Fetched::Changed);
+        let unacknowledged = Entry { id: EntryId(2), envelope };
+        ledger.fetched(PHONE, &unacknowledged, Fetched::Gone);
+        assert!(matches!(&ledger.faults()[..], [Fault::Damaged(_), Fault::Damaged(_)]));
     }
 
     #[test]

@@ -105,9 +105,8 @@ impl Receiver {
     /// What entries have attached, before they are recorded.
     async fn fetch(&self, entries: &[Entry]) -> Result<(), Error> {
         for entry in entries {
-            if !files::are_as_sent(&self.relay, &entry.envelope).await? {
-                self.world.ledger.attached_otherwise(self.holder, entry);
-            }
+            let fetched = files::fetch(&self.relay, &entry.envelope).await?;
+            self.world.ledger.fetched(self.holder, entry, fetched);
         }
         Ok(())
     }
