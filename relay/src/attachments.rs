@@ -33,8 +33,8 @@ use postrider_common::{Attachment, AttachmentId, Domain, EnvelopeId, MailboxId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::store::{Abandoned, AttachmentLimits, AttachmentState, Chunk, FileId, Offered, Store, StoreError};
-use files::Files;
 
+pub(crate) use files::Files;
 pub use reading::{Content, Reader};
 
 /// How many chunks may be on their way to the disk at a time. Each takes the memory of a piece.

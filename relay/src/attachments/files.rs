@@ -12,18 +12,24 @@ use crate::store::FileId;
 
 /// The directory of all attachments.
 #[derive(Debug, Clone)]
-pub(super) struct Files {
+pub(crate) struct Files {
     root: PathBuf,
 }
 
 impl Files {
-    pub(super) fn open(root: &Path) -> Result<Self, AttachmentError> {
+    /// The directory is made if it is not there.
+    pub(crate) fn open(root: &Path) -> io::Result<Self> {
         make_directory(root)?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self::at(root))
+    }
+
+    /// The directory as it is, to be read.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
     }
 
     /// Opens a file to write to it. It is made if it is not there, and then stays after a crash.
-    pub(super) fn writable(&self, file: FileId) -> io::Result<File> {
+    pub(crate) fn writable(&self, file: FileId) -> io::Result<File> {
         let path = self.path(file);
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
@@ -38,7 +44,7 @@ impl Files {
         Ok(made)
     }
 
-    pub(super) fn readable(&self, file: FileId) -> io::Result<File> {
+    pub(crate) fn readable(&self, file: FileId) -> io::Result<File> {
         File::open(self.path(file))
     }
 
@@ -58,7 +64,7 @@ impl Files {
         Ok(state.f_bavail.saturating_mul(state.f_frsize))
     }
 
-    fn path(&self, file: FileId) -> PathBuf {
+    pub(crate) fn path(&self, file: FileId) -> PathBuf {
         let name = HEXLOWER.encode(&file.0);
         self.root.join(&name[..2]).join(name)
     }

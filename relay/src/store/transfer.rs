@@ -1,10 +1,12 @@
-//! Taking a store elsewhere: all its records as one file, and back into an empty store of any engine.
+//! Taking a store elsewhere: all its records, and the attachments beside it, as one file, and back into an empty store of
+//! any engine.
 //!
 //! The file is read and written in one pass and never held in memory. `transfer/format.rs` has its form. It has every
 //! record there is: what waits, what is told of it, the marks and their key. So the marks go on recognising what comes
 //! again, devices find their entries under the ids that they had, and whoever has the file has what a thief of the
 //! disk would have.
 
+mod files;
 mod format;
 
 use std::fs::{self, DirBuilder, File};
@@ -16,10 +18,13 @@ use postrider_common::supervisor::Supervisor;
 
 use super::embedded::{EmbeddedKv, Offline, settle};
 use super::engine::Options;
-use super::kv::{Key, Kv};
+use super::kv::{Key, Kv, Write as Change};
 use super::pairs::{Cursor, Pairs};
-use super::{Progress, Step, StoreError, keys, records};
-use format::{Reader, Writer};
+use super::records::{self, AttachmentRecord};
+use super::{FileId, Progress, Step, StoreError, keys};
+use crate::attachments::Files;
+use files::Receiver;
+use format::{Chunk, Reader, Writer};
 
 /// What an import that has not ended adds to the name of the store's directory.
 const UNFINISHED: &str = "import";
@@ -33,6 +38,10 @@ pub struct Moved {
     pub records: u64,
     /// Bytes of these.
     pub bytes: u64,
+    /// Attachments whose files are among them, in pieces.
+    pub attachments: u64,
+    /// Attachments with chunks and without a file: it was deleted, or the store came without it.
+    pub missing: u64,
 }
 
 /// An export or an import failed. A store that was there is as it was.
@@ -83,9 +92,9 @@ pub enum TransferError {
     Exists(PathBuf),
 }
 
-/// Writes everything in the store in `path`, which no relay may have open, into `out`. Nothing of it is changed; the
-/// copy of the base that this needs is made in `scratch` and deleted at the end. To flush `out` onto stable storage
-/// is the caller's.
+/// Writes everything in the store in `path`, which no relay may have open, and the attachments beside it into `out`.
+/// Nothing of it is changed; the copy of the base that this needs is made in `scratch` and deleted at the end. To flush
+/// `out` onto stable storage is the caller's.
 pub fn export(
     path: &Path,
     scratch: &Path,
@@ -93,15 +102,15 @@ pub fn export(
     progress: &dyn Progress,
 ) -> Result<Moved, TransferError> {
     let offline = Offline::open(path, scratch, progress)?;
-    write(&offline, out, offline.about_bytes(), progress)
+    write(&offline, &Files::at(&attachments(path)), out, offline.about_bytes(), progress)
 }
 
-/// Makes a store in the directory `path`, where there must be none, out of what [`export`] wrote; `of` is how many bytes
-/// that has, if it is known.
+/// Makes a store in the directory `path`, and attachments beside it, where there must be neither, out of what [`export`]
+/// wrote; `of` is how many bytes that has, if it is known.
 ///
-/// The store is made beside `path` and gets its name when it is whole and on stable storage. If this fails, what it has
-/// made is deleted; if the process dies, what is there is refused by [`open`](super::open) and deleted by the next
-/// import.
+/// Both are made beside their places and get their names when they are whole and on stable storage, the store as the
+/// last. If this fails, what it has made is deleted; if the process dies, what is there is refused by
+/// [`open`](super::open) and deleted by the next import.
 pub fn import(
     path: &Path,
     input: impl Read,
@@ -111,19 +120,11 @@ pub fn import(
     // The file first: if it is no export, nothing is made.
     let reader = Reader::new(input)?;
     let io = |error: io::Error| StoreError::Io(format!("{}: {error}", path.display()));
-    match fs::read_dir(path) {
-        Ok(mut found) => {
-            if found.next().is_some() {
-                return Err(TransferError::Exists(path.to_owned()));
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(TransferError::Exists(path.to_owned()));
-        }
-        Err(error) => return Err(io(error).into()),
+    let attachments = attachments(path);
+    for place in [path, &attachments] {
+        is_free(place)?;
     }
-    let unfinished = beside(path);
+    let (unfinished, unfinished_attachments) = (beside(path), beside(&attachments));
     let options = Options { reserve_bytes: 0, ..Options::default() };
     if unfinished.exists() {
         // Fails while another import is at work there.
@@ -134,21 +135,42 @@ pub fn import(
         drop(kv);
         fs::remove_dir_all(&unfinished).map_err(io)?;
     }
+    match fs::remove_dir_all(&unfinished_attachments) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error).into()),
+        _ => {}
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(&unfinished).map_err(io)?;
     let made = || -> Result<Moved, TransferError> {
         let kv = EmbeddedKv::open(&unfinished, &options, &Supervisor::new(), &())?;
-        let moved = read(&kv, reader, of, progress)?;
+        let receiver = Receiver::new(unfinished_attachments.clone());
+        let moved = read(&kv, reader, receiver, of, progress)?;
         drop(kv);
         settle(&unfinished)?;
+        if moved.attachments > 0 {
+            fs::rename(&unfinished_attachments, &attachments).map_err(io)?;
+        }
         fs::rename(&unfinished, path).map_err(io)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all()).map_err(io)?;
         Ok(moved)
     };
     made().inspect_err(|_| {
-        // What cannot be deleted is refused when the relay is started.
+        // What cannot be deleted is refused when the relay is started, or deleted by the next import.
         let _ = fs::remove_dir_all(&unfinished);
+        let _ = fs::remove_dir_all(&unfinished_attachments);
     })
+}
+
+/// Whether nothing is there that an import would mix with what it makes.
+fn is_free(place: &Path) -> Result<(), TransferError> {
+    match fs::read_dir(place).map(|mut found| found.next().is_some()) {
+        Ok(false) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
+            Err(StoreError::Io(format!("{}: {error}", place.display())).into())
+        }
+        _ => Err(TransferError::Exists(place.to_owned())),
+    }
 }
 
 /// What an import has left that did not end, if it was to become the store in `path`.
@@ -160,9 +182,15 @@ fn beside(path: &Path) -> PathBuf {
     path.with_extension(UNFINISHED)
 }
 
-/// Writes all pairs of any engine.
+/// Where the attachments of a store are.
+fn attachments(path: &Path) -> PathBuf {
+    path.with_file_name("attachments")
+}
+
+/// Writes all pairs of any engine, and the files of the attachments that are among them.
 fn write(
     pairs: &dyn Pairs,
+    attachments: &Files,
     out: impl Write,
     about_bytes: u64,
     progress: &dyn Progress,
@@ -176,24 +204,47 @@ fn write(
     let mut writer = Writer::new(out, format)?;
     // No kind is as high.
     let mut cursor = Cursor::new(pairs, Key::new(), Key::from_slice(&[u8::MAX]));
+    let (mut wanted, mut of) = (Vec::new(), about_bytes);
     while let Some((key, value)) = cursor.next()? {
-        let moved = writer.put(&key, &value?)?;
-        progress.at(Step::Exporting, moved.bytes, about_bytes.max(moved.bytes));
+        let value = value?;
+        if key.first() == Some(&keys::ATTACHMENTS) {
+            let record = records::decode::<AttachmentRecord>(&value)?;
+            if record.bytes > 0 {
+                wanted.push(FileId(record.file));
+                of += record.bytes;
+            }
+        }
+        let moved = writer.put(&key, &value)?;
+        progress.at(Step::Exporting, moved.bytes, of.max(moved.bytes));
     }
-    writer.finish()
+    let told = |moved: Moved| progress.at(Step::Exporting, moved.bytes, of.max(moved.bytes));
+    let (attachments, missing) = files::write(attachments, wanted, &mut writer, told)?;
+    Ok(Moved { attachments, missing, ..writer.finish()? })
 }
 
-/// Reads everything into an engine that has nothing yet.
+/// Reads everything into an engine that has nothing yet, and files that are made for it.
 fn read<K: Kv>(
     kv: &K,
     mut reader: Reader<impl Read>,
+    mut receiver: Receiver,
     of: u64,
     progress: &dyn Progress,
 ) -> Result<Moved, TransferError> {
     let mut unflushed = 0;
-    while let Some(chunk) = reader.next()? {
-        unflushed += chunk.bytes;
-        kv.apply(chunk.batch)?;
+    while let Some(Chunk { mut batch, bytes }) = reader.next()? {
+        let records = batch.iter().take_while(|(key, _)| !Receiver::is_piece(key)).count();
+        for (key, piece) in batch.drain(records..) {
+            let is_next = match &piece {
+                Change::New(bytes) | Change::Put(bytes) => receiver.put(&key, bytes)?,
+                Change::Remove => false,
+            };
+            if !is_next {
+                let what = "the pieces of an attachment do not follow one another";
+                return Err(TransferError::Damaged { at: reader.at(), what });
+            }
+        }
+        unflushed += bytes;
+        kv.apply(batch)?;
         if unflushed >= FLUSHED_TOGETHER {
             kv.flush()?;
             unflushed = 0;
@@ -201,7 +252,7 @@ fn read<K: Kv>(
         progress.at(Step::Importing, reader.at(), of);
     }
     kv.flush()?;
-    Ok(reader.moved())
+    Ok(Moved { attachments: receiver.finish()?, ..reader.moved() })
 }
 
 #[cfg(test)]

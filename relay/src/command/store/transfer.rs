@@ -58,7 +58,15 @@ pub(super) fn import(
 }
 
 fn told(what: &str, moved: Moved, to: &Path, out: &mut dyn Write) -> Result<(), StoreCommandError> {
-    writeln!(out, "{}: {what} {} records, {} bytes", to.display(), moved.records, moved.bytes)?;
+    let Moved { records, bytes, attachments, missing } = moved;
+    writeln!(
+        out,
+        "{}: {what} {records} records, {bytes} bytes, with {attachments} attachments",
+        to.display()
+    )?;
+    if missing > 0 {
+        writeln!(out, "without the files of {missing} more attachments, which are not there")?;
+    }
     Ok(())
 }
 

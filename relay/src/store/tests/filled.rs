@@ -42,7 +42,7 @@ pub(in crate::store) fn envelope(mailbox: MailboxId, fill: u8, bytes: usize) -> 
     draft.finish().unwrap()
 }
 
-fn attachment(n: u8) -> Attachment {
+pub(crate) fn attachment(n: u8) -> Attachment {
     Attachment { id: AttachmentId::from_bytes([n; 32]), length: 6, chunk_length: 4 }
 }
 

@@ -4,7 +4,8 @@
 //! writer's name (2), that name, and the CRC-32 of all of this. Chunks: the payload's length (4), the chunk's number from
 //! one (4), the CRC-32 of these and the payload (4), the payload. A payload is records, one after the other, none of
 //! them divided: the key's length (2), the value's length (4), the key, the value. Keys ascend through the whole file.
-//! At the end a chunk of length zero with its number and checksum, whose payload is, against its length, 48 bytes: the
+//! Behind the records of the store are those of attachments' files, from form 2 on; `transfer/files.rs` has theirs. At the
+//! end a chunk of length zero with its number and checksum, whose payload is, against its length, 48 bytes: the
 //! number of records (8), the bytes of keys and values (8), and SHA-256 of everything in the file before that chunk.
 //!
 //! The CRC says where the file is damaged; the digest, that it is whole and nothing of it was left out or moved.
@@ -19,7 +20,7 @@ use crate::store::kv::{Batch, Key, Write as Change};
 use crate::store::{StoreError, keys, records};
 
 const MAGIC: &[u8; 8] = b"postrexp";
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// Who writes.
 const SOFTWARE: &str = concat!("postrider/", env!("CARGO_PKG_VERSION"));
 /// The longest payload.
@@ -175,7 +176,7 @@ impl<R: Read> Reader<R> {
         if !is_end {
             return self.records(payload.into(), at).map(Some);
         }
-        let Moved { records, bytes } = self.moved;
+        let Moved { records, bytes, .. } = self.moved;
         let own = [&records.to_be_bytes()[..], &bytes.to_be_bytes(), &before.finalize()].concat();
         if payload != own {
             return Err(damaged("its end is that of another file"));

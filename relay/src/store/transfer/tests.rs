@@ -11,15 +11,26 @@ use crate::store::{MemoryDisk, Outcome, Sizes, Store, StoreLimits, Window, open}
 
 const ALL: Window = Window { count: usize::MAX, bytes: usize::MAX };
 
-/// A data directory with a store that has something of everything, in the journal and in the base.
+/// A data directory with a store that has something of everything, in the journal and in the base, and with the files of
+/// its attachments.
 async fn filled() -> TempDir {
     let data = tempfile::tempdir().unwrap();
     let sizes = Sizes { memtable_bytes: 4 << 10, ..Sizes::default() };
     let options = Options { sizes, ..Options::default() };
     let store = open(&data.path().join("store"), &options, &Supervisor::new()).unwrap();
     filled::fill(&*store).await;
+    let files = Files::open(&data.path().join("attachments")).unwrap();
+    for (n, bytes) in [(1, 300_000), (2, 5)] {
+        let state = store.attachment(filled::attachment(n).id).await.unwrap().unwrap();
+        files.writable(state.file).unwrap().write_all(&content(n, bytes)).unwrap();
+    }
     store.close().await.unwrap();
     data
+}
+
+/// What is in an attachment's file.
+fn content(n: u8, bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| n ^ at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect()
 }
 
 fn exported(data: &TempDir) -> Vec<u8> {
@@ -35,7 +46,9 @@ fn opened(data: &TempDir) -> std::sync::Arc<dyn Store> {
 fn in_memory(file: &[u8]) -> Result<Content, TransferError> {
     let content = Content::default();
     let kv = MemoryKv::new(std::sync::Arc::clone(&content));
-    read(&kv, Reader::new(file)?, 0, &())?;
+    let data = tempfile::tempdir().unwrap();
+    let receiver = Receiver::new(data.path().join("attachments"));
+    read(&kv, Reader::new(file)?, receiver, 0, &())?;
     Ok(content)
 }
 
@@ -54,12 +67,15 @@ async fn a_store_is_the_same_after_a_journey_through_another_engine() {
     // Out of memory again, into a directory.
     let mut again = Vec::new();
     let kv = MemoryKv::new(std::sync::Arc::clone(&content));
-    let moved = write(&kv, &mut again, 0, &()).unwrap();
+    let files = Files::at(&data.path().join("attachments"));
+    let moved = write(&kv, &files, &mut again, 0, &()).unwrap();
     assert!(again == file, "the same records are the same bytes");
-    assert_eq!(moved.records, filled::pairs(&content).len() as u64);
+    // The one file is two pieces.
+    assert_eq!(moved.records, filled::pairs(&content).len() as u64 + 3);
+    assert_eq!((moved.attachments, moved.missing), (2, 0));
     let other = tempfile::tempdir().unwrap();
     assert_eq!(import(&other.path().join("store"), &again[..], 0, &()).unwrap(), moved);
-    assert_eq!(names(&other), ["store".to_owned()].into());
+    assert_eq!(names(&other), ["attachments".to_owned(), "store".to_owned()].into());
     assert!(exported(&other) == file);
 
     // Both can be used, and go on where the first one stopped.
@@ -76,6 +92,11 @@ async fn a_store_is_the_same_after_a_journey_through_another_engine() {
             assert_eq!(store.deposit(vec![another.clone()], NOW).await.unwrap(), [Outcome::Stored]);
             let after = store.fetch(*mailbox, DEVICES[0], None, ALL, NOW).await.unwrap().entries;
             assert_eq!(after.last().unwrap().envelope, another);
+        }
+        for (n, bytes) in [(1, 300_000), (2, 5)] {
+            let state = store.attachment(filled::attachment(n).id).await.unwrap().unwrap();
+            let path = Files::at(&other.path().join("attachments")).path(state.file);
+            assert!(fs::read(&path).unwrap() == self::content(n, bytes), "attachment {n}");
         }
         let domain = filled::destination("b.example");
         let found = store.destinations().await.unwrap();
@@ -201,13 +222,51 @@ async fn an_import_that_did_not_end_is_refused_until_it_is_repeated() {
     drop(half);
     let refused = open(&store, &Options::default(), &Supervisor::new());
     assert!(matches!(refused, Err(StoreError::HalfImported(_))), "{refused:?}");
+    fs::create_dir_all(data.path().join("attachments.import/ab")).unwrap();
     import(&store, &file[..], 0, &()).unwrap();
-    assert_eq!(names(&data), ["store".to_owned()].into());
+    assert_eq!(names(&data), ["attachments".to_owned(), "store".to_owned()].into());
+    assert!(!data.path().join("attachments/ab").exists(), "what was half made is made anew");
     assert!(exported(&data) == file);
 
     let refused = import(&store, &file[..], 0, &());
     assert!(matches!(refused, Err(TransferError::Exists(_))), "{refused:?}");
     assert!(exported(&data) == file, "what is there stays as it is");
+}
+
+#[tokio::test]
+async fn attachments_are_not_mixed_with_what_is_there_and_may_be_missing() {
+    let from = filled().await;
+    let file = exported(&from);
+    let to = tempfile::tempdir().unwrap();
+    fs::create_dir_all(to.path().join("attachments/ab")).unwrap();
+    let refused = import(&to.path().join("store"), &file[..], 0, &());
+    assert!(
+        matches!(&refused, Err(TransferError::Exists(path)) if path.ends_with("attachments")),
+        "{refused:?}"
+    );
+    assert_eq!(names(&to), ["attachments".to_owned()].into());
+
+    fs::remove_dir_all(from.path().join("attachments")).unwrap();
+    let moved = export(&from.path().join("store"), &std::env::temp_dir(), io::sink(), &()).unwrap();
+    assert_eq!((moved.attachments, moved.missing), (0, 2));
+}
+
+#[test]
+fn pieces_that_do_not_follow_one_another_are_damage() {
+    let put = |at: u64| {
+        let mut file = Vec::new();
+        let mut writer = Writer::new(&mut file, records::FORMAT).unwrap();
+        writer.put(keys::FORMAT, &records::encode_format()).unwrap();
+        let key = |at: u64| [&[0xff][..], &[7; 16], &at.to_be_bytes()].concat();
+        writer.put(&key(0), b"abc").unwrap();
+        writer.put(&key(at), b"def").unwrap();
+        writer.finish().unwrap();
+        in_memory(&file)
+    };
+    put(3).unwrap();
+    for at in [2, 4] {
+        assert!(matches!(put(at), Err(TransferError::Damaged { .. })), "{at}");
+    }
 }
 
 #[tokio::test]
