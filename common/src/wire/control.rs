@@ -47,9 +47,11 @@ pub struct RelayLimits {
     pub mailbox_bytes: u64,
     /// Devices of a mailbox.
     pub devices: u64,
-    /// Bytes of an attachment.
+    /// Bytes of an attachment. A relay that does not say takes none.
+    #[serde(default)]
     pub attachment_bytes: u64,
-    /// Bytes of the attachments waiting in a mailbox.
+    /// Bytes of the attachments waiting in a mailbox. A relay that does not say takes none.
+    #[serde(default)]
     pub mailbox_attachment_bytes: u64,
 }
 
@@ -348,6 +350,14 @@ mod tests {
         assert_eq!(request.mailbox, mailbox);
         assert_eq!((request.nonce, request.signature), (Nonce([3; 32]), SignatureHex([4; 64])));
         assert!(serde_json::from_str::<Nonce>("\"03\"").is_err());
+    }
+
+    #[test]
+    fn a_relay_that_says_nothing_of_attachments_takes_none() {
+        let older = r#"{"body_bytes":131072,"header_bytes":1024,"lifetime_seconds":2592000,"batch_envelopes":256,
+            "batch_bytes":4194304,"mailbox_entries":10000,"mailbox_bytes":268435456,"devices":16}"#;
+        let limits: RelayLimits = serde_json::from_str(older).unwrap();
+        assert_eq!((limits.devices, limits.attachment_bytes, limits.mailbox_attachment_bytes), (16, 0, 0));
     }
 
     #[test]

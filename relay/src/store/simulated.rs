@@ -7,6 +7,8 @@
 //!
 //! A rule can be broken on purpose, to see that a simulation notices.
 
+mod broken;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,12 +17,13 @@ use postrider_common::random::SharedRandom;
 use postrider_common::supervisor::Supervisor;
 
 use super::engine::{Engine, Options};
-use super::keys;
 use super::kv::{Batch, Key, Kv};
 use super::lanes::Taker;
 use super::memory::MemoryKv;
 use super::writer::{NAME, Writer};
 use super::{MemoryDisk, Store, StoreError, StoreLimits};
+
+pub use broken::Broken;
 
 /// A step of the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,15 +40,6 @@ pub enum Step {
 pub trait Steps: std::fmt::Debug + Send + Sync + 'static {
     /// The writer is at `step`, and goes on when this completes.
     fn reach(&self, step: Step) -> BoxFuture<'_, ()>;
-}
-
-/// A rule of the store's, broken on purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Broken {
-    /// Operations are answered when they are written, and flushed afterwards.
-    AnswersBeforeFlush,
-    /// Nothing is remembered of what was taken before.
-    ForgetsMarks,
 }
 
 /// How a simulated store is opened.
@@ -69,8 +63,7 @@ impl MemoryDisk {
         supervisor: &Supervisor,
     ) -> Result<Arc<dyn Store>, StoreError> {
         let Simulated { limits, random, steps, broken } = options;
-        let kv =
-            Arc::new(SimulatedKv { kv: self.take()?, forgets_marks: broken == Some(Broken::ForgetsMarks) });
+        let kv = Arc::new(SimulatedKv { kv: self.take()?, broken });
         let (engine, writer) = Engine::assemble(kv, &Options::in_memory(limits), supervisor, random)?;
         let answers_early = broken == Some(Broken::AnswersBeforeFlush);
         supervisor.spawn(NAME, run(writer, engine.taker(), steps, answers_early));
@@ -102,7 +95,7 @@ async fn run(
 #[derive(Debug)]
 struct SimulatedKv {
     kv: Arc<MemoryKv>,
-    forgets_marks: bool,
+    broken: Option<Broken>,
 }
 
 impl Kv for SimulatedKv {
@@ -119,8 +112,8 @@ impl Kv for SimulatedKv {
     }
 
     fn apply(&self, mut batch: Batch) -> Result<(), StoreError> {
-        if self.forgets_marks {
-            batch.retain(|(key, _)| key.first() != Some(&keys::MARKS));
+        if let Some(broken) = self.broken {
+            broken.distort(&self.kv, &mut batch)?;
         }
         self.kv.apply(batch)
     }
