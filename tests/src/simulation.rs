@@ -1,8 +1,8 @@
 //! A cluster's rules under faults, thousands of times a minute, and the same every time.
 //!
-//! A [`Script`] is a list of operations over up to five relays: clients submit, devices register, connect, acknowledge
-//! and go, relays die and are started again, ways between them are cut and mended, lose things and repeat them, clocks
-//! are set, mailboxes move from relay to relay, time passes. A seed makes a script, and decides whatever is left open in it: how long a request takes and a
+//! A [`Script`] is a list of operations over up to five relays: clients submit and bring attachments, devices register,
+//! connect, acknowledge, go and are removed, relays die and are started again, ways between them are cut and mended, lose
+//! things and repeat them, clocks are set, mailboxes are closed and opened and move from relay to relay, time passes. A seed makes a script, and decides whatever is left open in it: how long a request takes and a
 //! flush, which tracking ids there are, the jitter of a back-off. [`run`] carries a script out and says what was wrong.
 //! The same seed and script give the same run, to the last event.
 //!
@@ -46,13 +46,25 @@
 //!     address and at whatever moment; except that at each relay that it comes to an envelope may have one more entry
 //!     id, that what was shown at the relay before may come again, and that a repetition may have another tracking id. An
 //!     envelope fails as a `loop` only if its mailbox has moved more often than an envelope is sent on.
+//! 15. **A device begins when it is registered.** Where a mailbox has another device, one gets nothing that came before
+//!     it, also if it was there earlier, and was removed. Where it has none, what comes waits for the first one, and none
+//!     of it is lost. A device that was removed is not there, and nobody waits for it: what it alone had not acknowledged
+//!     goes (see 6 and 13).
+//! 16. **A mailbox that is closed takes nothing**, once its administrator was told so, and hands no connected device an
+//!     ephemeral envelope; `mailbox-refused` is the answer then, and at no other time. What it has taken before it has
+//!     when it is opened. Until then it does not move.
+//! 17. **No envelope without its attachment.** None is taken of which not every chunk was brought; none is refused for an
+//!     attachment that is there. Whatever a device is shown, its attachment is at that relay until the device has
+//!     acknowledged it.
+//! 18. **No attachment without its envelope.** With the last acknowledgement it is gone. What no envelope was taken with is
+//!     gone when its time is over, and so are all files (see 13).
 //!
 //! # What is real, and what is not
 //!
 //! Real: everything behind the doors of a relay ([`Core`](postrider::core::Core)): exchange, store with its groups,
-//! views, leases and marks, delivery with its workers and rules, hub, expiry, greetings, the order in which a relay
+//! views, leases and marks, attachments' books, delivery with its workers and rules, hub, expiry, greetings, the order in which a relay
 //! stops; and the bytes of a forwarded batch. Not real: the disk is memory that loses what was not flushed when the
-//! relay dies, the store's writer is a task that lets others act and time pass between its steps, and relays call each
+//! relay dies, attachments have no bytes and files only names, the store's writer is a task that lets others act and time pass between its steps, and relays call each
 //! other at the trait where delivery meets the federation client. Sockets, TLS, HTTP, DNS, and the embedded engine's
 //! files have suites of their own, and the [`soak`](crate::soak) has all of it together, with processes.
 //!
@@ -68,15 +80,19 @@
 
 mod campaign;
 mod device;
+mod files;
 mod invariants;
 mod ledger;
 mod moves;
 mod network;
 mod node;
+mod requests;
 mod script;
 mod shrink;
 mod source;
+mod terms;
 mod world;
+mod writer;
 
 use std::fmt;
 use std::str::FromStr;
@@ -84,7 +100,7 @@ use std::str::FromStr;
 pub use campaign::{Campaign, Finding, Report};
 pub use ledger::Counts;
 pub use postrider::store::simulated::Step;
-pub use script::{DEVICES, LONG, Letter, MAILBOXES, Op, RELAYS, Script, Shape};
+pub use script::{CHUNKS, DEVICES, LONG, Letter, MAILBOXES, Op, RELAYS, Script, Shape};
 pub use shrink::shrink;
 
 /// A rule that is broken on purpose.
@@ -96,6 +112,18 @@ pub enum Fault {
     ForgetMark,
     /// An item is settled as delivered before the other relay has answered.
     SettleBeforeAnswer,
+    /// What waited for a mailbox's first device is not given to it.
+    LoseUnclaimed,
+    /// A further device gets what waits for the others.
+    GiveOld,
+    /// What waits for a device stays when that is removed.
+    KeepOfRemoved,
+    /// A mailbox that is to be closed stays open.
+    StayOpen,
+    /// An attachment counts as whole when its first chunk is there.
+    CountPartAsWhole,
+    /// A store does not remember which attachments an entry needs.
+    ForgetReference,
 }
 
 /// What came of a run.
@@ -126,7 +154,17 @@ pub fn run(seed: u64, script: &Script, fault: Option<Fault>, traced: bool) -> Ru
 
 impl Fault {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::AnswerBeforeFlush, Self::ForgetMark, Self::SettleBeforeAnswer];
+    pub const ALL: [Self; 9] = [
+        Self::AnswerBeforeFlush,
+        Self::ForgetMark,
+        Self::SettleBeforeAnswer,
+        Self::LoseUnclaimed,
+        Self::GiveOld,
+        Self::KeepOfRemoved,
+        Self::StayOpen,
+        Self::CountPartAsWhole,
+        Self::ForgetReference,
+    ];
 }
 
 impl fmt::Display for Fault {
@@ -135,6 +173,12 @@ impl fmt::Display for Fault {
             Self::AnswerBeforeFlush => "answer-before-flush",
             Self::ForgetMark => "forget-mark",
             Self::SettleBeforeAnswer => "settle-before-answer",
+            Self::LoseUnclaimed => "lose-unclaimed",
+            Self::GiveOld => "give-old",
+            Self::KeepOfRemoved => "keep-of-removed",
+            Self::StayOpen => "stay-open",
+            Self::CountPartAsWhole => "count-part-as-whole",
+            Self::ForgetReference => "forget-reference",
         })
     }
 }

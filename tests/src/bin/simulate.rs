@@ -28,7 +28,8 @@ struct Args {
     /// The most operations in a script
     #[arg(long, default_value_t = Shape::default().ops)]
     ops: usize,
-    /// Break a rule on purpose: answer-before-flush, forget-mark or settle-before-answer
+    /// Break a rule on purpose: answer-before-flush, forget-mark, settle-before-answer, lose-unclaimed, give-old,
+    /// keep-of-removed, stay-open, count-part-as-whole or forget-reference
     #[arg(long = "break", value_name = "RULE")]
     fault: Option<Fault>,
     /// Threads; as many as there are processors by default

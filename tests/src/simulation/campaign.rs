@@ -105,12 +105,14 @@ impl Sums {
     fn add(&mut self, script: &Script, run: &Run) {
         self.passed += 1;
         self.ops += script.ops.len() as u64;
-        let Counts { accepted, received, forwarded, crashes, moves } = run.counts;
+        let Counts { accepted, received, forwarded, crashes, moves, suspensions, attachments } = run.counts;
         self.counts.accepted += accepted;
         self.counts.received += received;
         self.counts.forwarded += forwarded;
         self.counts.crashes += crashes;
         self.counts.moves += moves;
+        self.counts.suspensions += suspensions;
+        self.counts.attachments += attachments;
     }
 }
 
@@ -118,7 +120,7 @@ impl Sums {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { campaign, passed, ops, counts, finding } = self;
-        let Counts { accepted, received, forwarded, crashes, moves } = counts;
+        let Counts { accepted, received, forwarded, crashes, moves, suspensions, attachments } = counts;
         let violations = usize::from(finding.is_some());
         write!(
             f,
@@ -126,6 +128,7 @@ impl fmt::Display for Report {
             campaign.seeds, campaign.from
         )?;
         write!(f, "received={received} batches={forwarded} crashes={crashes} moves={moves} ")?;
+        write!(f, "suspensions={suspensions} attachments={attachments} ")?;
         write!(f, "violations={violations}")?;
         match finding {
             Some(finding) => write!(f, " seed={}", finding.seed),

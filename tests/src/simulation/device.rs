@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use ed25519_dalek::SigningKey;
-use postrider::exchange::{Exchange, MailboxError};
+use postrider::exchange::MailboxError;
 use postrider::hub::{Attendance, Connection, Event};
 use postrider::store::{Fetched, StoreError, Window};
 use postrider_common::{Binding, DeviceId, Domain, EntryId, MailboxId};
@@ -61,13 +61,19 @@ pub(super) fn device((mailbox, number): Holder) -> DeviceId {
 pub(super) async fn look(
     holder: Holder,
     relay: u8,
-    exchange: &Exchange,
+    life: &Life,
     ledger: &Ledger,
     after: Option<EntryId>,
 ) -> Result<Fetched, StoreError> {
     let asked = ledger.note(format_args!("{holder:?} asks"));
-    let page = exchange.fetch(mailbox(holder.0), device(holder), after, PAGE).await?;
+    let page = life.core.exchange().fetch(mailbox(holder.0), device(holder), after, PAGE).await?;
     ledger.received(holder, relay, asked, &page.entries);
+    for entry in &page.entries {
+        for attachment in entry.envelope.attachments() {
+            let kept = life.store.attachment(attachment.id).await?;
+            ledger.asked_for_attachment(holder, (relay, entry.id), kept.is_some_and(|kept| kept.is_whole()));
+        }
+    }
     Ok(page)
 }
 
@@ -123,7 +129,7 @@ impl Session {
             if self.polls {
                 cursor = None;
             }
-            self.take(relay, exchange, ledger, dice, &mut cursor).await?;
+            self.take(relay, life, ledger, dice, &mut cursor).await?;
             if !self.wait(&mut connection, ledger).await {
                 return Ok(());
             }
@@ -134,20 +140,20 @@ impl Session {
     async fn take(
         &self,
         relay: u8,
-        exchange: &Exchange,
+        life: &Life,
         ledger: &Ledger,
         dice: &SharedDice,
         cursor: &mut Option<EntryId>,
     ) -> Result<(), StoreError> {
         let (mailbox, device) = (mailbox(self.holder.0), device(self.holder));
         loop {
-            let page = look(self.holder, relay, exchange, ledger, *cursor).await?;
+            let page = look(self.holder, relay, life, ledger, *cursor).await?;
             let entries: Vec<_> = page.entries.iter().map(|entry| entry.id).collect();
             *cursor = entries.last().copied().or(*cursor);
             if self.acknowledges && !entries.is_empty() {
                 sleep(dice.with(|dice| dice.millis(0, 30))).await;
                 ledger.acknowledging(self.holder, relay, &entries);
-                exchange.acknowledge(mailbox, device, entries.clone()).await?;
+                life.core.exchange().acknowledge(mailbox, device, entries.clone()).await?;
                 ledger.acknowledged(self.holder, relay, &entries);
             }
             if !page.more {

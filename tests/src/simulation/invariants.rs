@@ -1,5 +1,7 @@
 //! What must be true at the end of a run, when everything has come to rest: see [`super`] for the same in prose.
 
+mod people;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use postrider::route::MAX_MOVES;
@@ -8,8 +10,9 @@ use postrider_common::wire::submit::SubmitResult;
 use postrider_common::{FailureClass, Timestamp, TrackingId};
 
 use super::device::{device, mailbox};
-use super::ledger::{Books, Holder, Posted, Request, Submission, Tick};
+use super::ledger::{Books, Posted, Request, Submission, Tick};
 use super::script::{DEVICES, MAILBOXES};
+use super::terms::{self, is_registered_since, last_tick};
 use super::world::World;
 
 /// What the relays say at the end.
@@ -30,14 +33,16 @@ pub(super) async fn check(world: &World) {
         let books = world.ledger.books();
         for posted in books.letters.values() {
             facts.check_letter(&books, posted, &mut broken);
+            facts.check_beginning(&books, posted, &mut broken);
         }
         facts.check_mailboxes(&books, &mut broken);
         facts.check_shelves(&books, &mut broken);
         facts.check_order(&books, &mut broken);
     }
+    people::check_attachments(world, &mut broken).await;
     for node in &world.nodes {
         let kept = node.disk.census();
-        for kind in ['E', 'U', 'R', 'B', 'X', 'W', 'Q', 'P', 'L', 'Y', 'K', 'k', 'J'] {
+        for kind in ['E', 'U', 'R', 'B', 'X', 'W', 'Q', 'P', 'L', 'Y', 'K', 'k', 'J', 'n', 'q', 'b'] {
             if let Some(count) = kept.get(&kind) {
                 broken.push(format!("relay {} still has {count} keys of kind {kind}", node.number));
             }
@@ -89,7 +94,10 @@ impl Facts {
         let mut is_accepted = false;
         let mut ids_that_hold = BTreeSet::new();
         for submission in &posted.submissions {
-            let Some((_, result)) = &submission.answer else { continue };
+            let Some((answered, result)) = &submission.answer else { continue };
+            if !matches!(result, SubmitResult::Refused { .. }) {
+                self.check_laden(books, posted, *answered, broken);
+            }
             let at = submission.at;
             match result {
                 SubmitResult::Stored => {
@@ -97,6 +105,7 @@ impl Facts {
                     if !posted.letter.ephemeral && !has_kept(books, posted.letter.mailbox, at) {
                         broken.push(format!("{number} was stored at {at}, which does not keep its mailbox"));
                     }
+                    self.check_closed(books, posted, submission, *answered, broken);
                     self.check_delivered(books, posted, submission, broken);
                 }
                 SubmitResult::Queued { tracking } => {
@@ -142,7 +151,8 @@ impl Facts {
         if posted.letter.ephemeral || self.may_have_expired(posted) {
             return;
         }
-        let first = posted.submissions.first().map_or(submission.began, |first| first.began);
+        self.check_somebody_has_it(books, posted, broken);
+        let first = terms::first_submission(posted);
         for index in 0..DEVICES {
             let holder = (posted.letter.mailbox, index);
             let is_meant = posted.letter.device.is_none_or(|device| device == index);
@@ -192,7 +202,7 @@ impl Facts {
     ) -> Option<&'static str> {
         use FailureClass as Class;
         let mailbox = posted.letter.mailbox;
-        let first = posted.submissions.first().map_or(submission.began, |first| first.began);
+        let first = terms::first_submission(posted);
         let is_registered = |index| is_registered_since(books, (mailbox, index), first);
         let moves = books.moves.get(&mailbox).map_or(0, Vec::len);
         match reason {
@@ -206,8 +216,13 @@ impl Facts {
             }
             Class::NoSuchDevice if posted.letter.device.is_none() => Some("it is for all devices"),
             Class::Expired if !self.may_have_expired(posted) => Some("its time was not over"),
+            Class::AttachmentMissing => self.attachment_refusal(books, posted, submission),
+            Class::MailboxRefused if !terms::may_be_closed(books, mailbox, first, Tick::MAX) => {
+                Some("the mailbox was open")
+            }
             Class::NoSuchMailbox
             | Class::NoSuchDevice
+            | Class::MailboxRefused
             | Class::Expired
             | Class::MailboxFull
             | Class::QueueFull => None,
@@ -233,6 +248,15 @@ impl Facts {
                 broken.push(format!("{holder:?} was registered, and is not known"));
             }
         }
+        for (holder, removals) in &books.removals {
+            // A relay that a mailbox comes back to still has the devices that it had there.
+            let is_there = self.devices.get(&holder.0).is_some_and(|devices| devices.contains(&holder.1));
+            let is_certain = !books.moves.contains_key(&holder.0)
+                && removals.iter().any(|removal| removal.answer.is_some_and(|(_, is_done)| is_done));
+            if is_certain && is_there && !terms::may_be_registered(books, *holder, Tick::MAX, Tick::MAX) {
+                broken.push(format!("{holder:?} was removed, and is there"));
+            }
+        }
         for (number, deletions) in &books.deletions {
             let is_confirmed = |request: &&Request| request.answer.is_some_and(|(_, done)| done);
             let last = deletions.iter().filter(is_confirmed).map(|request| request.began).max();
@@ -250,7 +274,10 @@ impl Facts {
     /// What a device was shown it is shown until it acknowledges it: a relay that dies takes nothing back.
     fn check_shelves(&self, books: &Books, broken: &mut Vec<String>) {
         for (holder, shelf) in &books.shelves {
-            if books.deletions.contains_key(&holder.0) || books.moves.contains_key(&holder.0) {
+            if books.deletions.contains_key(&holder.0)
+                || books.moves.contains_key(&holder.0)
+                || books.removals.contains_key(holder)
+            {
                 continue;
             }
             for entry in shelf.unacknowledged.difference(&shelf.sent) {
@@ -268,7 +295,8 @@ impl Facts {
         let mut lines: BTreeMap<(u8, u8), Vec<Queued>> = BTreeMap::new();
         for posted in books.letters.values() {
             let (number, to) = (posted.letter.number, posted.letter.mailbox / MAILBOXES);
-            if books.moves.contains_key(&posted.letter.mailbox) {
+            // What is laden is passed over while it is brought.
+            if books.moves.contains_key(&posted.letter.mailbox) || posted.letter.attachment.is_some() {
                 continue;
             }
             for submission in &posted.submissions {
@@ -323,25 +351,9 @@ struct Queued {
     may_be_over: bool,
 }
 
-/// Whether a device was registered for certain by `since`, and has been ever since.
-fn is_registered_since(books: &Books, holder: Holder, since: Tick) -> bool {
-    let registrations = books.registrations.get(&holder).into_iter().flatten();
-    let done = registrations
-        .filter(|request| request.answer.is_some_and(|(tick, is_done)| is_done && tick <= since));
-    let Some(began) = done.map(|request| request.began).max() else { return false };
-    // A deletion without an answer may be carried out until its relay dies, or have been, whenever it was asked for.
-    let mut deletions = books.deletions.get(&holder.0).into_iter().flatten();
-    deletions.all(|request| request.answer.is_some_and(|(tick, _)| tick < began))
-}
-
 /// Whether a relay was ever to keep a mailbox.
 fn has_kept(books: &Books, mailbox: u8, relay: u8) -> bool {
     relay == mailbox / MAILBOXES || books.moves.get(&mailbox).is_some_and(|moves| moves.contains(&relay))
-}
-
-/// When a request was over; one without an answer may still have been carried out at any time.
-fn last_tick(request: &Request) -> Tick {
-    request.answer.map_or(Tick::MAX, |(tick, _)| tick)
 }
 
 /// Whether the client knows what was done: not if there was no answer, nor if the store was gone.

@@ -10,10 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use postrider::store::StoreError;
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::wire::submit::SubmitResult;
-use postrider_common::{EntryId, Envelope, EnvelopeId};
+use postrider_common::{EntryId, Envelope, EnvelopeId, FailureClass};
 use tokio::time::Instant;
 
-use super::script::Letter;
+use super::node::is_failure;
+use super::script::{LONG, Letter};
+use super::terms;
 
 /// A place in the order of everything that was seen.
 pub(super) type Tick = u64;
@@ -39,6 +41,11 @@ pub(super) struct Books {
     pub(super) letters: BTreeMap<u16, Posted>,
     pub(super) registrations: BTreeMap<Holder, Vec<Request>>,
     pub(super) deletions: BTreeMap<u8, Vec<Request>>,
+    pub(super) removals: BTreeMap<Holder, Vec<Request>>,
+    pub(super) suspensions: BTreeMap<u8, Vec<Request>>,
+    pub(super) resumptions: BTreeMap<u8, Vec<Request>>,
+    /// By letter and number, chunks that were to be brought.
+    pub(super) chunks: BTreeMap<(u16, u32), Vec<Request>>,
     pub(super) shelves: BTreeMap<Holder, Shelf>,
     /// Under which entry ids a letter came, and which letter came under an entry id, by mailbox.
     pub(super) entries: BTreeMap<(u8, u16), BTreeSet<Place>>,
@@ -63,6 +70,10 @@ pub struct Counts {
     pub crashes: u64,
     /// Mailboxes that moved.
     pub moves: u64,
+    /// Mailboxes that were closed.
+    pub suspensions: u64,
+    /// Attachments that were there when a device asked.
+    pub attachments: u64,
 }
 
 /// An envelope that was submitted at least once.
@@ -210,10 +221,13 @@ impl Ledger {
     /// A device got an ephemeral envelope.
     pub(super) fn handed_over(&self, holder: Holder, envelope: &Envelope) {
         let number = number_of(envelope.id());
-        self.note(format_args!("{holder:?} is handed {number}"));
+        let tick = self.note(format_args!("{holder:?} is handed {number}"));
         let mut came = self.books().came_from(number, holder, envelope);
         if came.is_ok() && !self.books().letters.get(&number).is_some_and(|posted| posted.letter.ephemeral) {
             came = Err(format!("{number} is not ephemeral"));
+        }
+        if came.is_ok() && terms::is_closed(&self.books(), holder.0, tick, tick) {
+            came = Err(format!("its mailbox is closed, and it got {number}"));
         }
         if let Err(wrong) = came {
             self.violation(format!("device {holder:?}, handed over: {wrong}"));
@@ -237,6 +251,29 @@ impl Ledger {
         }
     }
 
+    /// A device asks for the attachment of what it was just shown. It must be there until the device has acknowledged
+    /// that, or everything goes anyway.
+    pub(super) fn asked_for_attachment(&self, holder: Holder, place: Place, is_there: bool) {
+        let mut books = self.books();
+        if is_there {
+            books.counts.attachments += 1;
+            return;
+        }
+        let number = books.contents.get(&(holder.0, place)).copied();
+        let letter = number.and_then(|number| books.letters.get(&number)).map(|posted| posted.letter);
+        let has_said = books.shelves.get(&holder).is_some_and(|shelf| shelf.sent.contains(&place));
+        let is_excused = letter.is_none_or(|letter| letter.expires != LONG)
+            || books.deletions.contains_key(&holder.0)
+            || books.moves.contains_key(&holder.0)
+            || books.removals.contains_key(&holder);
+        drop(books);
+        if !has_said && !is_excused {
+            self.violation(format!(
+                "{holder:?} was shown {number:?} as {place:?}, and its attachment is gone"
+            ));
+        }
+    }
+
     /// A relay sends envelopes to another.
     pub(super) fn offered(&self, from: u8, to: u8, envelopes: &[Envelope]) {
         let numbers: Vec<_> = envelopes.iter().map(|envelope| number_of(envelope.id())).collect();
@@ -248,13 +285,35 @@ impl Ledger {
         }
     }
 
+    /// A request failed; only a relay that ends may do that.
+    pub(super) fn request_failed(&self, relay: u8, error: &StoreError) {
+        if is_failure(error) {
+            self.store_failed(relay, error);
+        }
+    }
+
     /// A relay that is alive has a store that is not.
     pub(super) fn store_failed(&self, relay: u8, error: &StoreError) {
         self.violation(format!("relay {relay}: {error}"));
     }
 }
 
+impl Submission {
+    /// Whether the client knows that it was not taken: not if there was no answer, nor if the store was gone.
+    pub(super) const fn is_refused_for_certain(&self) -> bool {
+        match &self.answer {
+            Some((_, SubmitResult::Refused { reason, .. })) => !matches!(reason, FailureClass::Unavailable),
+            _ => false,
+        }
+    }
+}
+
 impl Books {
+    /// What was asked of administrators: to close mailboxes, or to open them.
+    pub(super) const fn gate(&mut self, closes: bool) -> &mut BTreeMap<u8, Vec<Request>> {
+        if closes { &mut self.suspensions } else { &mut self.resumptions }
+    }
+
     fn note(&mut self, at: u128, what: fmt::Arguments<'_>) -> Tick {
         self.tick += 1;
         // Hashed as it is written, so that a run that is not traced allocates nothing for it.

@@ -130,7 +130,10 @@ impl Move {
             ledger.books().moves.entry(number).or_default().push(self.to);
         }
         let state = ask(from, ledger, move |exchange| {
-            Box::pin(async move { exchange.mailbox(mailbox(number)).await })
+            Box::pin(async move {
+                exchange.admissible(mailbox(number)).await?;
+                exchange.mailbox(mailbox(number)).await
+            })
         });
         let devices = state.await?.devices;
         for device in devices {
@@ -167,6 +170,8 @@ async fn ask<T: Send + 'static>(
         Err(_) => Err(Interrupted::ForNow),
         Ok(Ok(told)) => Ok(told),
         Ok(Err(MailboxError::NoSuchMailbox)) => Err(Interrupted::ForGood),
+        // Until it is opened again.
+        Ok(Err(MailboxError::Suspended)) => Err(Interrupted::ForNow),
         Ok(Err(MailboxError::Store(error))) => {
             if is_failure(&error) {
                 ledger.store_failed(node.number, &error);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use postrider::delivery::Forward;
+use postrider::delivery::{Brought, Forward};
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::forward;
 use postrider_common::{Domain, Envelope, Failure, FailureClass, Outcome, Urgency};
@@ -32,7 +32,7 @@ pub(super) struct Network {
     nodes: Vec<Arc<Node>>,
     ways: Mutex<Vec<Way>>,
     dice: SharedDice,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     supervisor: Supervisor,
     /// The senders settle on `Stored` before they have an answer: a rule broken on purpose.
     trusts_blindly: bool,
@@ -155,7 +155,13 @@ impl Network {
         }
     }
 
-    async fn connect(&self, from: u8, node: &Node) -> Result<(), Failure> {
+    /// Nobody says that a request or its answer was lost; whoever has sent it stops waiting some time.
+    pub(super) async fn wait_in_vain<T>(&self) -> Result<T, Failure> {
+        sleep(ANSWER).await;
+        Err(Failure::new(FailureClass::RemoteFailed, "no answer in time"))
+    }
+
+    pub(super) async fn connect(&self, from: u8, node: &Node) -> Result<(), Failure> {
         if self.is_cut(from, node.number) {
             sleep(CONNECT).await;
             return Err(Failure::new(FailureClass::ConnectFailed, "timed out"));
@@ -199,18 +205,22 @@ impl Network {
         Ok(())
     }
 
-    fn find(&self, domain: &Domain) -> Result<&Arc<Node>, Failure> {
+    pub(super) fn node(&self, number: u8) -> Option<&Arc<Node>> {
+        self.nodes.get(usize::from(number))
+    }
+
+    pub(super) fn find(&self, domain: &Domain) -> Result<&Arc<Node>, Failure> {
         let found = self.nodes.iter().find(|node| node.domain == *domain);
         found.ok_or_else(|| Failure::new(FailureClass::DiscoveryAbsent, "there is no such relay"))
     }
 
-    fn is_cut(&self, from: u8, to: u8) -> bool {
+    pub(super) fn is_cut(&self, from: u8, to: u8) -> bool {
         let mut is_cut = false;
         self.change(from, to, |way| is_cut = way.cut);
         is_cut
     }
 
-    fn delay(&self, from: u8, to: u8) -> Duration {
+    pub(super) fn delay(&self, from: u8, to: u8) -> Duration {
         let mut delay = self.dice.with(|dice| dice.millis(0, 4));
         self.change(from, to, |way| delay += way.delay);
         delay
@@ -230,7 +240,7 @@ async fn receive(life: &Life, origin: &Domain, body: &Bytes) -> Vec<Outcome> {
     }
 }
 
-fn take_one(count: &mut u32) -> bool {
+pub(super) fn take_one(count: &mut u32) -> bool {
     let is_one = *count > 0;
     *count = count.saturating_sub(1);
     is_one
@@ -254,6 +264,15 @@ impl Forward for Caller {
         envelopes: &'a [Envelope],
     ) -> BoxFuture<'a, Result<Vec<Outcome>, Failure>> {
         Box::pin(async move { self.network()?.forward(self.from, destination, envelopes).await })
+    }
+
+    fn bring<'a>(
+        &'a self,
+        destination: &'a Domain,
+        envelope: &'a Envelope,
+        progress: &'a (dyn Fn() + Send + Sync),
+    ) -> BoxFuture<'a, Result<Brought, Failure>> {
+        Box::pin(async move { self.network()?.bring(self.from, destination, envelope, progress).await })
     }
 
     fn greet<'a>(&'a self, peer: &'a Domain) -> BoxFuture<'a, Result<(), Failure>> {

@@ -14,6 +14,7 @@ use postrider_common::limits::EnvelopeLimits;
 use postrider_common::supervisor::Supervisor;
 use tokio::time::{sleep, timeout};
 
+use super::files::collect;
 use super::ledger::Ledger;
 use super::network::{Caller, Network};
 use super::source::{SharedDice, SimulatedClock};
@@ -133,7 +134,10 @@ impl Node {
         core.delivery().greet(peers.iter().filter(|peer| **peer != self.domain).cloned());
         self.ledger.note(format_args!("{} starts", self.number));
         let is_stopping = AtomicBool::new(false);
-        *lock(&self.life) = Some(Arc::new(Life { core, store, supervisor, writer, is_stopping }));
+        let life = Arc::new(Life { core, store, supervisor, writer, is_stopping });
+        let collecting = collect(self.number, Arc::clone(&life), Arc::clone(&self.ledger));
+        life.supervisor.spawn("collector", collecting);
+        *lock(&self.life) = Some(life);
     }
 
     /// Its process dies at once.

@@ -5,14 +5,14 @@ use std::fmt;
 
 use postrider::store::simulated::Step;
 
-use crate::dice::Dice;
-
 /// The most relays in a script.
 pub const RELAYS: u8 = 5;
 /// Mailboxes at each relay: number `m` is kept at relay `m / MAILBOXES`.
 pub const MAILBOXES: u8 = 2;
 /// Devices that a mailbox may get.
 pub const DEVICES: u8 = 2;
+/// Chunks of an attachment.
+pub const CHUNKS: usize = 3;
 /// For how many seconds an envelope lives that is not meant to expire: longer than any run.
 pub const LONG: u32 = 5 * 86_400;
 
@@ -48,6 +48,33 @@ pub enum Op {
         mailbox: u8,
         /// The device.
         device: u8,
+    },
+    /// A device is removed from its mailbox, which stays where there is none any more.
+    RemoveDevice {
+        /// The mailbox.
+        mailbox: u8,
+        /// The device.
+        device: u8,
+    },
+    /// The administrator of its relay closes a mailbox.
+    Suspend {
+        /// The mailbox.
+        mailbox: u8,
+    },
+    /// And opens it again.
+    Resume {
+        /// The mailbox.
+        mailbox: u8,
+    },
+    /// A client makes room for a letter's attachment at a relay, and brings some of its chunks. Nothing happens once the
+    /// letter may have been taken.
+    Bring {
+        /// The letter's number.
+        number: u16,
+        /// The relay.
+        at: u8,
+        /// Which chunks.
+        chunks: [bool; CHUNKS],
     },
     /// The mailbox is deleted.
     Unregister {
@@ -183,6 +210,8 @@ pub struct Letter {
     pub expires: u32,
     /// For devices that are connected at that moment only.
     pub ephemeral: bool,
+    /// The relay that its attachment is brought to, if it has one. It is submitted to no other.
+    pub attachment: Option<u8>,
 }
 
 /// How large scripts are.
@@ -198,200 +227,6 @@ impl Default for Shape {
     fn default() -> Self {
         Self { relays: RELAYS, ops: 60 }
     }
-}
-
-impl Script {
-    /// The script of a seed.
-    pub fn generate(seed: u64, shape: Shape) -> Self {
-        let mut dice = Dice::new(seed);
-        let relays = small(&mut dice, 1, usize::from(shape.relays.clamp(1, RELAYS)));
-        let mut writer = Writer { dice, relays, seconds: 0, letters: Vec::new(), next: Vec::new() };
-        let mut ops = writer.beginning();
-        for _ in 0..writer.dice.between(shape.ops / 4, shape.ops) {
-            ops.push(writer.op());
-        }
-        Self { relays, ops }
-    }
-}
-
-struct Writer {
-    dice: Dice,
-    relays: u8,
-    /// How much time has passed so far.
-    seconds: u32,
-    letters: Vec<Letter>,
-    /// What has been decided already, the last one first.
-    next: Vec<Op>,
-}
-
-impl Writer {
-    /// Most mailboxes are registered, and some of their devices connected.
-    fn beginning(&mut self) -> Vec<Op> {
-        let mut ops = Vec::new();
-        for mailbox in 0..self.relays * MAILBOXES {
-            for device in 0..DEVICES {
-                if !self.dice.once_in(4) {
-                    ops.push(Op::Register { mailbox, device });
-                    if self.dice.once_in(2) {
-                        ops.push(self.connect(mailbox, device));
-                    }
-                }
-            }
-        }
-        ops.push(Op::Pass { millis: 500 });
-        ops
-    }
-
-    fn op(&mut self) -> Op {
-        if let Some(next) = self.next.pop() {
-            return next;
-        }
-        let (from, to) = self.way();
-        let (mailbox, device) = (self.mailbox(), self.device());
-        let relay = self.relay();
-        match self.dice.below(104) {
-            0..=20 => self.submit(),
-            21 => Op::HangUp { at: relay },
-            22..=42 => self.pass(),
-            43..=46 => Op::Look { mailbox, device },
-            47..=51 => self.connect(mailbox, device),
-            52..=54 => Op::Disconnect { mailbox, device },
-            55..=58 => Op::Acknowledge { mailbox, device },
-            59..=65 => Op::Crash { relay, at: self.moment() },
-            66 => Op::Stop { relay },
-            67..=72 => Op::Restart { relay },
-            73..=75 => Op::Cut { from, to },
-            76..=79 => Op::Heal { from, to },
-            80..=82 => self.delay(from, to),
-            83..=86 => Op::LoseRequest { from, to },
-            87..=90 => Op::LoseAnswer { from, to },
-            91..=94 => Op::Repeat { from, to },
-            95..=96 => self.set_clock(relay),
-            97 => Op::Register { mailbox, device },
-            98..=99 => self.unregister(mailbox, device),
-            _ => self.move_mailbox(mailbox, device, to),
-        }
-    }
-
-    fn submit(&mut self) -> Op {
-        let at = self.relay();
-        let mailbox = self.mailbox();
-        let mut letters: Vec<Letter> = Vec::new();
-        for _ in 0..self.dice.between(1, 5) {
-            // Many for one mailbox, some for others, and some once more.
-            let mailbox = if self.dice.once_in(3) { self.mailbox() } else { mailbox };
-            let letter = if !self.letters.is_empty() && self.dice.once_in(4) {
-                self.letters[self.dice.below(self.letters.len())]
-            } else {
-                self.letter(mailbox)
-            };
-            if !letters.contains(&letter) {
-                letters.push(letter);
-            }
-        }
-        Op::Submit { at, letters }
-    }
-
-    fn letter(&mut self, mailbox: u8) -> Letter {
-        let lives = match self.dice.below(10) {
-            0 => self.number(2, 90),
-            1 => self.number(120, 3600),
-            _ => LONG,
-        };
-        let letter = Letter {
-            number: u16::try_from(self.letters.len()).unwrap_or(u16::MAX),
-            mailbox,
-            device: self.dice.once_in(6).then(|| self.device()),
-            expires: if lives == LONG { LONG } else { self.seconds + lives },
-            ephemeral: self.dice.once_in(12),
-        };
-        self.letters.push(letter);
-        letter
-    }
-
-    fn pass(&mut self) -> Op {
-        let millis = match self.dice.below(40) {
-            0..=19 => self.number(0, 60),
-            20..=29 => self.number(60, 5_000),
-            30..=37 => self.number(5_000, 300_000),
-            _ => self.number(300_000, 5_400_000),
-        };
-        self.seconds += millis / 1000;
-        Op::Pass { millis }
-    }
-
-    fn connect(&mut self, mailbox: u8, device: u8) -> Op {
-        let (polls, acknowledges) = (self.dice.once_in(4), !self.dice.once_in(4));
-        Op::Connect { mailbox, device, polls, acknowledges }
-    }
-
-    /// Most mailboxes that are deleted come back some time.
-    fn unregister(&mut self, mailbox: u8, device: u8) -> Op {
-        if !self.dice.once_in(3) {
-            self.next = vec![self.connect(mailbox, device), self.pass(), Op::Register { mailbox, device }];
-            if self.dice.once_in(2) {
-                let pause = self.pass();
-                self.next.push(pause);
-            }
-        }
-        Op::Unregister { mailbox }
-    }
-
-    /// Most devices follow their mailbox soon, and some mailboxes move again at once.
-    fn move_mailbox(&mut self, mailbox: u8, device: u8, to: u8) -> Op {
-        self.next = vec![self.connect(mailbox, device), self.pass()];
-        if self.dice.once_in(3) {
-            let again = Op::Move { mailbox, to: self.relay() };
-            let (pause, letters) = (self.pass(), self.submit());
-            self.next.extend([again, pause, letters]);
-        }
-        Op::Move { mailbox, to }
-    }
-
-    fn moment(&mut self) -> Option<(Step, u8)> {
-        let step = match self.dice.below(4) {
-            0 => return None,
-            1 => Step::Taken,
-            2 => Step::Written,
-            _ => Step::Flushed,
-        };
-        Some((step, small(&mut self.dice, 1, 4)))
-    }
-
-    fn delay(&mut self, from: u8, to: u8) -> Op {
-        let millis = if self.dice.once_in(3) { self.number(5_000, 60_000) } else { self.number(10, 3_000) };
-        Op::Delay { from, to, millis }
-    }
-
-    fn set_clock(&mut self, relay: u8) -> Op {
-        let range = if self.dice.once_in(3) { 7200 } else { 60 };
-        let seconds = i32::try_from(self.dice.below(2 * range)).unwrap_or_default();
-        Op::SetClock { relay, seconds: seconds - i32::try_from(range).unwrap_or_default() }
-    }
-
-    fn way(&mut self) -> (u8, u8) {
-        (self.relay(), self.relay())
-    }
-
-    fn relay(&mut self) -> u8 {
-        small(&mut self.dice, 0, usize::from(self.relays) - 1)
-    }
-
-    fn mailbox(&mut self) -> u8 {
-        small(&mut self.dice, 0, usize::from(self.relays * MAILBOXES) - 1)
-    }
-
-    fn device(&mut self) -> u8 {
-        small(&mut self.dice, 0, usize::from(DEVICES) - 1)
-    }
-
-    fn number(&mut self, low: usize, high: usize) -> u32 {
-        u32::try_from(self.dice.between(low, high)).unwrap_or(u32::MAX)
-    }
-}
-
-fn small(dice: &mut Dice, low: usize, high: usize) -> u8 {
-    u8::try_from(dice.between(low, high)).unwrap_or(u8::MAX)
 }
 
 /// As it stands in `tests/tests/simulation/reproductions.rs`.

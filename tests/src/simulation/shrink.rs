@@ -115,6 +115,15 @@ fn kept_but_simpler(op: &Op) -> Vec<Op> {
                 acknowledges: *acknowledges,
             }]
         }
+        Op::Bring { number, at, chunks } => {
+            let with = chunks.iter().enumerate().filter(|(_, is_brought)| **is_brought);
+            let without = with.map(|(index, _)| {
+                let mut chunks = *chunks;
+                chunks[index] = false;
+                Op::Bring { number: *number, at: *at, chunks }
+            });
+            without.collect()
+        }
         Op::Crash { relay, at: Some(_) } => vec![Op::Crash { relay: *relay, at: None }],
         Op::Stop { relay } => vec![Op::Crash { relay: *relay, at: None }],
         _ => Vec::new(),

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use postrider::exchange::MailboxError;
 use postrider::store::simulated::Broken;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{Domain, Draft, Envelope, Urgency};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::device::{Session, device, look, mailbox};
+use super::device::{Session, device, mailbox};
+use super::files::attachment_of;
 use super::invariants;
 use super::ledger::{Holder, Ledger, Request, Tick, id_of};
 use super::moves::Homes;
 use super::network::Network;
-use super::node::{Node, is_failure};
+use super::node::Node;
 use super::script::{DEVICES, Letter, MAILBOXES, Op, Script};
 use super::source::{START, SharedDice, SimulatedClock};
 use super::{Fault, Run};
@@ -38,7 +38,7 @@ pub(super) struct World {
     dice: Arc<SharedDice>,
     sessions: Arc<Mutex<BTreeMap<Holder, Session>>>,
     /// Where the mailboxes are.
-    homes: Arc<Homes>,
+    pub(super) homes: Arc<Homes>,
     /// Tell the clients of a relay that wait for an answer to go away.
     clients: Vec<Mutex<CancellationToken>>,
 }
@@ -69,6 +69,12 @@ impl World {
         let broken = match fault {
             Some(Fault::AnswerBeforeFlush) => Some(Broken::AnswersBeforeFlush),
             Some(Fault::ForgetMark) => Some(Broken::ForgetsMarks),
+            Some(Fault::LoseUnclaimed) => Some(Broken::LosesUnclaimed),
+            Some(Fault::GiveOld) => Some(Broken::GivesOld),
+            Some(Fault::KeepOfRemoved) => Some(Broken::KeepsOfRemoved),
+            Some(Fault::StayOpen) => Some(Broken::StaysOpen),
+            Some(Fault::CountPartAsWhole) => Some(Broken::CountsPartAsWhole),
+            Some(Fault::ForgetReference) => Some(Broken::ForgetsReferences),
             Some(Fault::SettleBeforeAnswer) | None => None,
         };
         let began = Instant::now();
@@ -119,6 +125,10 @@ impl World {
                 }
             }
             Op::Register { mailbox, device } => self.register((mailbox, device)),
+            Op::RemoveDevice { mailbox, device } => self.remove_device((mailbox, device)),
+            Op::Suspend { mailbox } => self.suspend(mailbox, true),
+            Op::Resume { mailbox } => self.suspend(mailbox, false),
+            Op::Bring { number, at, chunks } => self.bring(number, at, chunks),
             Op::Unregister { mailbox } => self.unregister(mailbox),
             Op::Move { mailbox, to } => self.move_mailbox(mailbox, to),
             Op::Connect { mailbox, device, polls, acknowledges } => {
@@ -165,6 +175,7 @@ impl World {
     /// A client's request runs in the relay's tasks, as it does in the daemon, and ends with them.
     fn submit(&self, at: u8, letters: &[Letter]) {
         let known = letters.iter().filter(|letter| self.keeper(letter.mailbox).is_some());
+        let known = known.filter(|letter| letter.attachment.is_none_or(|relay| relay == at));
         let batch: Vec<_> = known.filter_map(|letter| Some((*letter, envelope(letter)?))).collect();
         let Some(life) = self.node(at).and_then(|node| node.life()).filter(|_| !batch.is_empty()) else {
             return;
@@ -192,9 +203,12 @@ impl World {
     fn move_mailbox(&self, number: u8, to: u8) {
         let is_settled = {
             let books = self.ledger.books();
-            let of_mailbox = books.registrations.iter().filter(|(holder, _)| holder.0 == number);
-            let mut requests = of_mailbox.flat_map(|(_, requests)| requests);
-            requests.all(|request| request.answer.is_some()) && !books.deletions.contains_key(&number)
+            let of_devices = books.registrations.iter().chain(&books.removals);
+            let of_devices = of_devices.filter(|(holder, _)| holder.0 == number);
+            let gates = [&books.suspensions, &books.resumptions].map(|requests| requests.get(&number));
+            let requests = of_devices.map(|(_, requests)| requests).chain(gates.into_iter().flatten());
+            requests.flatten().all(|request| request.answer.is_some())
+                && !books.deletions.contains_key(&number)
         };
         let exist = self.keeper(number).is_some() && self.node(to).is_some();
         let Some(wanted) = (is_settled && exist).then(|| self.homes.begin(number, to)).flatten() else {
@@ -214,80 +228,6 @@ impl World {
                         session.gone.cancel();
                     }
                 }
-            }
-        });
-    }
-
-    fn register(&self, holder: Holder) {
-        if self.homes.is_moving(holder.0) {
-            return;
-        }
-        let Some(life) = self.keeper(holder.0).and_then(|node| node.life()) else { return };
-        let began = self.ledger.note(format_args!("{holder:?} registers"));
-        let request = Request { began, answer: None };
-        self.ledger.books().registrations.entry(holder).or_default().push(request);
-        let ledger = Arc::clone(&self.ledger);
-        life.supervisor.clone().spawn("client request", async move {
-            let answer = life.core.exchange().register(mailbox(holder.0), device(holder), None).await;
-            let tick = ledger.note(format_args!("{holder:?} is registered: {answer:?}"));
-            if let Err(error) = &answer
-                && !matches!(error, MailboxError::Store(error) if !is_failure(error))
-            {
-                ledger.violation(format!("{holder:?} cannot register: {error}"));
-            }
-            let mut books = ledger.books();
-            answered(books.registrations.entry(holder).or_default(), began, tick, answer.is_ok());
-        });
-    }
-
-    fn unregister(&self, number: u8) {
-        if self.homes.has_moved(number) {
-            return;
-        }
-        let Some(life) = self.keeper(number).and_then(|node| node.life()) else { return };
-        let began = self.ledger.note(format_args!("mailbox {number} is to be deleted"));
-        let request = Request { began, answer: None };
-        self.ledger.books().deletions.entry(number).or_default().push(request);
-        let ledger = Arc::clone(&self.ledger);
-        life.supervisor.clone().spawn("client request", async move {
-            let answer = life.core.exchange().unregister(mailbox(number)).await;
-            let tick = ledger.note(format_args!("mailbox {number} is deleted: {answer:?}"));
-            let is_gone = matches!(answer, Ok(()) | Err(MailboxError::NoSuchMailbox));
-            answered(ledger.books().deletions.entry(number).or_default(), began, tick, is_gone);
-        });
-    }
-
-    fn look(&self, holder: Holder) {
-        let Some(node) = self.keeper(holder.0) else { return };
-        let Some(life) = node.life() else { return };
-        let (ledger, relay) = (Arc::clone(&self.ledger), node.number);
-        life.supervisor.clone().spawn("client request", async move {
-            if let Err(error) = look(holder, relay, life.core.exchange(), &ledger, None).await
-                && is_failure(&error)
-            {
-                ledger.store_failed(relay, &error);
-            }
-        });
-    }
-
-    fn acknowledge(&self, holder: Holder) {
-        let Some(node) = self.keeper(holder.0) else { return };
-        let Some(life) = node.life() else { return };
-        let entries: Vec<_> = match self.ledger.books().shelves.get(&holder) {
-            Some(shelf) => {
-                let here = shelf.unacknowledged.iter().filter(|(at, _)| *at == node.number);
-                here.map(|(_, entry)| *entry).collect()
-            }
-            None => return,
-        };
-        let (ledger, relay) = (Arc::clone(&self.ledger), node.number);
-        life.supervisor.clone().spawn("client request", async move {
-            let exchange = life.core.exchange();
-            ledger.acknowledging(holder, relay, &entries);
-            match exchange.acknowledge(mailbox(holder.0), device(holder), entries.clone()).await {
-                Ok(()) => ledger.acknowledged(holder, relay, &entries),
-                Err(error) if is_failure(&error) => ledger.store_failed(relay, &error),
-                Err(_) => {}
             }
         });
     }
@@ -321,6 +261,7 @@ impl World {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_secs(1);
         loop {
+            self.resume_everybody().await;
             self.homes.moving().into_iter().for_each(|mailbox| self.move_mailbox(mailbox, 0));
             self.connect_everybody().await;
             sleep(pause).await;
@@ -339,6 +280,9 @@ impl World {
         for number in 0..MAILBOXES * u8::try_from(self.nodes.len()).unwrap_or_default() {
             let Some(life) = self.keeper(number).and_then(|node| node.life()) else { continue };
             let Ok(Some(state)) = life.store.mailbox(mailbox(number)).await else { continue };
+            if state.devices.is_empty() {
+                self.register((number, 0));
+            }
             for holder in (0..DEVICES).map(|index| (number, index)) {
                 let is_there = state.devices.contains(&device(holder));
                 let is_served = self.sessions().get(&holder).is_some_and(Session::serves);
@@ -391,7 +335,7 @@ impl World {
         }
     }
 
-    fn node(&self, relay: u8) -> Option<&Arc<Node>> {
+    pub(super) fn node(&self, relay: u8) -> Option<&Arc<Node>> {
         self.nodes.get(usize::from(relay))
     }
 
@@ -409,7 +353,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn answered(requests: &mut [Request], began: Tick, tick: Tick, is_done: bool) {
+pub(super) fn answered(requests: &mut [Request], began: Tick, tick: Tick, is_done: bool) {
     for request in requests.iter_mut().filter(|request| request.began == began) {
         request.answer = Some((tick, is_done));
     }
@@ -423,6 +367,7 @@ fn envelope(letter: &Letter) -> Option<Envelope> {
         id: id_of(letter.number),
         device: letter.device.map(|number| device((letter.mailbox, number))),
         urgency: if letter.ephemeral { Urgency::Ephemeral } else { Urgency::Normal },
+        attachments: attachment_of(letter).into_iter().collect(),
         ..Draft::new(mailbox(letter.mailbox), expires_at, body)
     };
     draft.finish().ok()

@@ -4,11 +4,15 @@
 use postrider_tests::simulation::{Fault, LONG, Letter, Op, Script, Step, run};
 
 fn letter(number: u16, mailbox: u8) -> Letter {
-    Letter { number, mailbox, device: None, expires: LONG, ephemeral: false }
+    Letter { number, mailbox, device: None, expires: LONG, ephemeral: false, attachment: None }
 }
 
 fn for_device(number: u16, mailbox: u8) -> Letter {
     Letter { device: Some(1), ..letter(number, mailbox) }
+}
+
+fn laden(number: u16, mailbox: u8, at: u8) -> Letter {
+    Letter { attachment: Some(at), ..letter(number, mailbox) }
 }
 
 fn finds(seed: u64, script: &Script, fault: Fault, what: &str) {
@@ -119,6 +123,98 @@ fn settling_before_the_answer_loses_what_did_not_arrive() {
         ],
     };
     finds(4, &script, Fault::SettleBeforeAnswer, "is lost");
+}
+
+/// The only device is removed, something comes, and the next device that comes does not get it.
+#[test]
+fn what_waits_for_a_first_device_is_missed() {
+    let script = Script {
+        relays: 1,
+        ops: vec![
+            Op::Register { mailbox: 0, device: 1 },
+            Op::RemoveDevice { mailbox: 0, device: 1 },
+            Op::Submit { at: 0, letters: vec![letter(7, 0)] },
+        ],
+    };
+    finds(0, &script, Fault::LoseUnclaimed, "something is still on its way");
+}
+
+/// A second device is given what waits for the first one.
+#[test]
+fn a_further_device_that_does_not_begin_when_it_comes_is_noticed() {
+    let script = Script {
+        relays: 1,
+        ops: vec![
+            Op::Register { mailbox: 1, device: 0 },
+            Op::Pass { millis: 1000 },
+            Op::Submit { at: 0, letters: vec![letter(17, 1), letter(18, 1)] },
+            Op::Pass { millis: 1000 },
+            Op::Register { mailbox: 1, device: 1 },
+            Op::Pass { millis: 1000 },
+            Op::Look { mailbox: 1, device: 1 },
+            Op::Pass { millis: 1000 },
+        ],
+    };
+    finds(3, &script, Fault::GiveOld, "came before device 1 of 1 was there");
+}
+
+/// What waits for a device that is no more waits for ever.
+#[test]
+fn what_waits_for_a_removed_device_is_noticed() {
+    let script = Script {
+        relays: 1,
+        ops: vec![
+            Op::Register { mailbox: 0, device: 0 },
+            Op::Submit { at: 0, letters: vec![letter(1, 0)] },
+            Op::RemoveDevice { mailbox: 0, device: 0 },
+        ],
+    };
+    finds(2, &script, Fault::KeepOfRemoved, "something is still on its way");
+}
+
+/// A closed mailbox takes what comes.
+#[test]
+fn a_mailbox_that_stays_open_is_noticed() {
+    let script = Script {
+        relays: 1,
+        ops: vec![
+            Op::Register { mailbox: 0, device: 0 },
+            Op::Suspend { mailbox: 0 },
+            Op::Pass { millis: 1000 },
+            Op::Submit { at: 0, letters: vec![letter(5, 0)] },
+        ],
+    };
+    finds(8, &script, Fault::StayOpen, "was stored while mailbox 0 was closed");
+}
+
+/// An envelope is taken with a third of its attachment.
+#[test]
+fn an_attachment_that_is_not_whole_is_noticed() {
+    let script = Script {
+        relays: 2,
+        ops: vec![
+            Op::Register { mailbox: 3, device: 1 },
+            Op::Bring { number: 2, at: 1, chunks: [true, false, false] },
+            Op::Pass { millis: 1000 },
+            Op::Submit { at: 1, letters: vec![laden(2, 3, 1)] },
+        ],
+    };
+    finds(9, &script, Fault::CountPartAsWhole, "was taken without chunk 1 of its attachment");
+}
+
+/// An attachment crosses to another relay, and stays there when its envelope is acknowledged.
+#[test]
+fn an_attachment_that_stays_behind_is_noticed() {
+    let script = Script {
+        relays: 2,
+        ops: vec![
+            Op::Register { mailbox: 3, device: 1 },
+            Op::Bring { number: 7, at: 0, chunks: [true; 3] },
+            Op::Pass { millis: 1000 },
+            Op::Submit { at: 0, letters: vec![laden(7, 3, 0)] },
+        ],
+    };
+    finds(3, &script, Fault::ForgetReference, "relay 1 never forgets");
 }
 
 /// The queue for the new relay is full when a mailbox moves: what it holds waits for room.

@@ -1,10 +1,10 @@
 //! Rules of the store's, broken on purpose: what a batch comes to on its way to the disk.
 
+use super::super::StoreError;
 use super::super::keys;
 use super::super::kv::{Batch, Key, Kv, Write};
 use super::super::memory::MemoryKv;
 use super::super::records::{self, AttachmentRecord, MailboxRecord};
-use super::super::StoreError;
 
 /// The parts of a key after its kind.
 const MAILBOX: std::ops::Range<usize> = 1..33;
