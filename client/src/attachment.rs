@@ -21,9 +21,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use postrider_common::limits::{MAX_CHUNK_BYTES, MAX_CHUNKS};
 use postrider_common::secret::Secret;
+use postrider_common::wire::attachments::AttachmentStatus;
 use postrider_common::{Attachment, AttachmentId};
 
-use crate::{Error, Relay};
+use crate::{Error, Relay, Session};
 
 /// Bytes of a chunk of a file that is not too large for it.
 const CHUNK_BYTES: u32 = 4 << 20;
@@ -121,19 +122,44 @@ impl Upload {
         Ok(Self { path, length, modified, plan, key: Secret::random(), reserved: None })
     }
 
-    /// Brings the file. After an error it may be called again, and goes on where it stopped: what the relay has is not
-    /// sent again. At most three chunks of 4 MiB are in memory.
+    /// Brings the file to a relay that takes envelopes from everybody, and does not learn who brings it. After an error it
+    /// may be called again, and goes on where it stopped: what the relay has is not sent again. At most three chunks of
+    /// 4 MiB are in memory.
     pub async fn run(
         &mut self,
         relay: &Relay,
         progress: Progress<'_>,
     ) -> Result<AttachedFile, AttachmentError> {
+        let (length, chunk) = (self.plan.encrypted(), self.plan.chunk);
+        self.carry(relay, || relay.reserve_attachment(length, chunk), progress).await
+    }
+
+    /// The same at a relay that takes envelopes from its members only: it is told whose session makes room for the file. To
+    /// one that takes them from everybody the token is not shown.
+    pub async fn run_as(
+        &mut self,
+        session: &Session,
+        progress: Progress<'_>,
+    ) -> Result<AttachedFile, AttachmentError> {
+        let (length, chunk) = (self.plan.encrypted(), self.plan.chunk);
+        self.carry(session.relay(), || session.reserve_attachment(length, chunk), progress).await
+    }
+
+    async fn carry<F>(
+        &mut self,
+        relay: &Relay,
+        reserve: impl FnOnce() -> F,
+        progress: Progress<'_>,
+    ) -> Result<AttachedFile, AttachmentError>
+    where
+        F: Future<Output = Result<AttachmentStatus, Error>>,
+    {
         if look(&self.path)? != (self.length, self.modified) {
             return Err(AttachmentError::Changed { path: self.path.clone() });
         }
         let status = match self.reserved {
             Some(id) => relay.attachment(id).await?,
-            None => relay.reserve_attachment(self.plan.encrypted(), self.plan.chunk).await?,
+            None => reserve().await?,
         };
         let attachment = status.attachment();
         self.reserved = Some(attachment.id);

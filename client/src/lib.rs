@@ -39,15 +39,15 @@
 //! Files go beside a message: they are [uploaded](Upload) first, encrypted, and the message carries their keys.
 //!
 //! ```no_run
-//! # use postrider_client::{ContactCard, Identity, Relay, SealOptions, Upload, seal_with};
+//! # use postrider_client::{ContactCard, Identity, SealOptions, Session, Upload, seal_with};
 //! # use postrider_common::clock::{Clock, SystemClock};
-//! # async fn example(me: Identity, friend: ContactCard, relay: Relay) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example(me: Identity, friend: ContactCard, session: Session) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut upload = Upload::new("holiday.jpg")?;
 //! // After an error this may be repeated, and goes on where it stopped.
-//! let file = upload.run(&relay, &mut |done, of| println!("{done} of {of} bytes")).await?;
+//! let file = upload.run_as(&session, &mut |done, of| println!("{done} of {of} bytes")).await?;
 //! let now = SystemClock.now();
 //! let envelope = seal_with(now, &me, &friend, b"Look!", &[file], &SealOptions::default())?;
-//! relay.submit_one(friend.domain(), envelope).await?;
+//! session.submit_one(friend.domain(), envelope).await?;
 //! # Ok(())
 //! # }
 //! ```

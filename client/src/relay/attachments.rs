@@ -23,14 +23,15 @@ const LEAST_BYTES_PER_SECOND: u64 = 16 << 10;
 impl Relay {
     /// Makes room for an attachment of that length. The answer has the id that an envelope names it by.
     ///
-    /// The relay keeps it for a day or so after the last chunk, unless an envelope is submitted with it.
+    /// The relay keeps it for a day or so after the last chunk, unless an envelope is submitted with it. It does not learn
+    /// who asks, and makes room if its policy for submissions is `open`: see [`Session::reserve_attachment`](
+    /// crate::Session::reserve_attachment) for others.
     pub async fn reserve_attachment(
         &self,
         length: u64,
         chunk_length: u32,
     ) -> Result<AttachmentStatus, Error> {
-        let call = Call::post_json("/v1/attachments", &ReserveAttachment { length, chunk_length })?;
-        json(&self.call(call).await?)
+        json(&self.call(reservation(length, chunk_length)?).await?)
     }
 
     /// An attachment, and which chunks the relay still lacks. An id that it does not know is refused with the
@@ -81,4 +82,8 @@ impl Relay {
     fn patience(&self, bytes: u64) -> Duration {
         self.0.request_timeout + Duration::from_secs(bytes / LEAST_BYTES_PER_SECOND)
     }
+}
+
+pub(super) fn reservation(length: u64, chunk_length: u32) -> Result<Call, Error> {
+    Call::post_json("/v1/attachments", &ReserveAttachment { length, chunk_length })
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method};
 use postrider_common::limits::MAX_BATCH_ENVELOPES;
+use postrider_common::wire::attachments::AttachmentStatus;
 use postrider_common::wire::control::{Challenge, Registered, Registration, RelayInfo, SessionGranted};
 use postrider_common::wire::mailbox::{DeviceMessage, Entry, ServerMessage};
 use postrider_common::wire::submit::SubmitResult;
 use postrider_common::{Domain, EntryId, Envelope, InviteSecret, Timestamp};
 use zeroize::Zeroizing;
 
+use super::attachments::reservation;
 use super::connection::{Answer, Call};
 use super::seen::Seen;
 use super::{BINARY, MailboxStream, Receiver, Relay, is_unauthorized, json, results, submission};
@@ -79,20 +81,24 @@ impl Session {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        if self.0.is_open {
-            match self.0.relay.submit(items).await {
-                // Its policy has changed meanwhile.
-                Err(error) if is_unauthorized(&error) => {}
-                other => return other,
-            }
-        }
-        results(&self.call(submission(items)).await?, items)
+        results(&self.call_as_submitter(submission(items)).await?, items)
     }
 
     /// The same with one envelope. `domain` is the recipient's.
     pub async fn submit_one(&self, domain: &Domain, envelope: Envelope) -> Result<SubmitResult, Error> {
         let results = self.submit(&[(domain.clone(), envelope)]).await?;
         results.into_iter().next().ok_or_else(|| Error::protocol("it has no result"))
+    }
+
+    /// Makes room for an attachment as [`Relay::reserve_attachment`] does, at a relay that takes envelopes from its members
+    /// only. To one that takes them from everybody the token is not shown. Chunks are brought without it:
+    /// [`Relay::put_chunk`].
+    pub async fn reserve_attachment(
+        &self,
+        length: u64,
+        chunk_length: u32,
+    ) -> Result<AttachmentStatus, Error> {
+        json(&self.call_as_submitter(reservation(length, chunk_length)?).await?)
     }
 
     /// Makes the mailbox, if there is none, and adds this device to it, if it is new.
@@ -179,6 +185,18 @@ impl Session {
     pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
         // It has no states in between that a panic could leave behind.
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows the token only to a relay that asks who submits.
+    async fn call_as_submitter(&self, call: Call) -> Result<Answer, Error> {
+        if self.0.is_open {
+            match self.0.relay.call(call.clone()).await {
+                // Its policy has changed meanwhile.
+                Err(error) if is_unauthorized(&error) => {}
+                other => return other,
+            }
+        }
+        self.call(call).await
     }
 
     pub(super) async fn call(&self, call: Call) -> Result<Answer, Error> {
@@ -268,6 +286,7 @@ mod tests {
             sends(&session.acknowledge(&[]));
             sends(&session.stream());
             sends(&session.submit(&[]));
+            sends(&session.reserve_attachment(1, 1));
             sends(&session.move_to(session.relay()));
         }
         let _ = all;

@@ -1,4 +1,5 @@
-//! Attachments: reserved, brought in chunks, fetched in ranges. Whoever knows an attachment's id may do all of it.
+//! Attachments: reserved by whoever may submit, brought in chunks, fetched in ranges. What follows the reservation, whoever
+//! knows the attachment's id may do.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use postrider_common::wire::attachments::{
 use postrider_common::{Attachment, AttachmentId};
 
 use super::problem::ApiError;
-use super::router::{Reply, read_json, short};
+use super::router::{Reply, member, read_json, short};
 use super::{Shared, json};
 use crate::admission::Admission;
 use crate::store::Chunk;
@@ -57,6 +58,9 @@ fn parse(id: &str) -> Result<AttachmentId, ApiError> {
 }
 
 async fn reserve(api: &Shared, request: Request<Incoming>) -> Answer {
+    if let Some(member) = member(api, request.headers()).await? {
+        api.member_rate.take(&member, 1)?;
+    }
     let ReserveAttachment { length, chunk_length } = read_json(api, request).await?;
     let state = api.attachments.reserve(length, chunk_length).await?;
     status(api, state.attachment.id, StatusCode::CREATED).await

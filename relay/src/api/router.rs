@@ -188,9 +188,9 @@ async fn submit(api: &Shared, request: Request<Incoming>, client: &Arc<Admission
     Ok(with_type(submit::encode_results(&results), wire::CONTENT_TYPE))
 }
 
-/// Who submits, if one has to be a member for that. It is forgotten with the request, but for how much they have submitted
-/// lately; where everybody may, nobody is asked.
-async fn member(api: &Shared, headers: &HeaderMap) -> Result<Option<MailboxId>, ApiError> {
+/// Who submits, or makes room for what is to be submitted, if one has to be a member for that. It is forgotten with the
+/// request, but for how much they have submitted lately; where everybody may, nobody is asked.
+pub(super) async fn member(api: &Shared, headers: &HeaderMap) -> Result<Option<MailboxId>, ApiError> {
     match api.settings.submission {
         SubmissionPolicy::Open => Ok(None),
         SubmissionPolicy::Members => {

@@ -305,16 +305,20 @@ impl SendArgs {
             Some(text) => text.into_bytes(),
             None => read_message(input)?,
         };
+        // Where everybody may submit, nobody is told who does.
+        let session = match relay.info().await?.policies.submission.as_str() {
+            "open" => None,
+            _ => Some(relay.session(&identity).await?),
+        };
         let mut files = Vec::with_capacity(self.attach.len());
         for path in &self.attach {
-            files.push(files::upload(&relay, path).await?);
+            files.push(files::upload(&relay, session.as_ref(), path).await?);
         }
         let now = SystemClock.now();
         let envelope = seal_with(now, &identity, &to, &message, &files, &SealOptions::default())?;
-        // Where everybody may submit, nobody is told who does.
-        let submitted = match relay.info().await?.policies.submission.as_str() {
-            "open" => relay.submit_one(to.domain(), envelope).await?,
-            _ => relay.session(&identity).await?.submit_one(to.domain(), envelope).await?,
+        let submitted = match session {
+            None => relay.submit_one(to.domain(), envelope).await?,
+            Some(session) => session.submit_one(to.domain(), envelope).await?,
         };
         match submitted {
             SubmitResult::Stored => print(out, "stored\n"),

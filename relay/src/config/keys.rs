@@ -221,7 +221,7 @@ keys! {
     /// stays registered when this changes, and may always add devices to it.
     REGISTRATION_POLICY = "registration.policy", Choice(&["open", "invite", "closed"]), Default(r#""invite""#);
 
-    /// `members`: whoever has a mailbox here may hand in envelopes, to anybody. For that they sign in: the relay sees, in
+    /// `members`: whoever has a mailbox here may hand in envelopes and attachments, to anybody. For that they sign in: the relay sees, in
     /// the moment of the submission, which of its mailboxes it comes from; it neither keeps nor logs that. `open`: everybody
     /// who can connect may, without saying who they are. Then the relay learns nothing of who sends, and strangers may
     /// write through it to whoever it federates with, as far as the rates allow.

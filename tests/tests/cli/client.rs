@@ -89,11 +89,14 @@ async fn a_message_goes_from_one_organisation_to_the_other_and_is_answered() {
 
 #[tokio::test]
 async fn files_go_along_and_are_saved() {
-    let cluster = Cluster::start([ALPHA, BETA]).await.unwrap();
+    let members = "policy = \"members\"";
+    let cluster = Cluster::builder([ALPHA, BETA]).submission(members).start().await.unwrap();
     let directory = TempDir::new().unwrap();
     let alice = Person::new("alice", ALPHA, &cluster, directory.path()).await;
     let bob = Person::new("bob", BETA, &cluster, directory.path()).await;
-    printed(&bob.run("receive", &["--register"]).await);
+    for person in [&alice, &bob] {
+        printed(&person.run("receive", &["--register"]).await);
+    }
     let content: Vec<u8> = (0..5_000_000_u32).map(|n| n.to_be_bytes()[3]).collect();
     let (one, two) = (directory.path().join("one.bin"), directory.path().join("two.txt"));
     std::fs::write(&one, &content).unwrap();

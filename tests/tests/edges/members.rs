@@ -1,5 +1,6 @@
 //! Who may submit where only members may, how much, and what is kept of it.
 
+use bytes::Bytes;
 use postrider_client::{Error, Identity, SubmitResult};
 use postrider_tests::cluster::{Cluster, User};
 
@@ -47,6 +48,37 @@ async fn only_members_submit_by_default_and_the_destination_does_not_ask() {
 }
 
 #[tokio::test]
+async fn room_for_an_attachment_is_made_for_those_who_may_submit() {
+    let cluster = Cluster::builder([ALPHA]).submission(MEMBERS).start().await.unwrap();
+    let alice = cluster.user(ALPHA).await.unwrap();
+    let unsigned = alice.relay().reserve_attachment(6, 4).await.unwrap_err();
+    assert_eq!(slug(&unsigned), "unauthenticated");
+    let stranger = cluster.connect(&Identity::generate(ALPHA.parse().unwrap())).unwrap();
+    let session = stranger.session().await.unwrap();
+    assert_eq!(
+        slug(&session.reserve_attachment(6, 4).await.unwrap_err()),
+        "no-such-mailbox",
+        "a key is not enough"
+    );
+
+    let session = alice.session().await.unwrap();
+    let reserved = session.reserve_attachment(6, 4).await.unwrap();
+    // From there on the id is enough.
+    alice.relay().put_chunk(reserved.id, 0, Bytes::from_static(b"abcd")).await.unwrap();
+    assert_eq!(alice.relay().attachment(reserved.id).await.unwrap().missing, [(1, 1)]);
+    for _ in 0..299 {
+        session.reserve_attachment(6, 4).await.unwrap();
+    }
+    let error = session.reserve_attachment(6, 4).await.unwrap_err();
+    assert_eq!(
+        (slug(&error).as_str(), error.is_retryable()),
+        ("rate-limited", true),
+        "a member's rate counts it"
+    );
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test]
 async fn each_member_has_a_rate_of_their_own() {
     let cluster = Cluster::builder([ALPHA]).submission(MEMBERS).start().await.unwrap();
     let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(ALPHA).await.unwrap());
@@ -68,6 +100,7 @@ async fn where_everybody_may_submit_the_token_is_not_shown() {
     let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(ALPHA).await.unwrap());
     let stranger = cluster.connect(&Identity::generate(ALPHA.parse().unwrap())).unwrap();
     assert!(matches!(submit(&stranger, &bob).await, Ok(SubmitResult::Stored)));
+    assert!(stranger.session().await.unwrap().reserve_attachment(6, 4).await.is_ok());
     assert!(matches!(submit(&alice, &bob).await, Ok(SubmitResult::Stored)));
     cluster.shut_down().await.unwrap();
 }

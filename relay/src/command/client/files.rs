@@ -3,16 +3,25 @@
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use postrider_client::{AttachedFile, AttachmentError, Relay, Upload};
+use postrider_client::{AttachedFile, AttachmentError, Relay, Session, Upload};
 
 use super::show;
 
 const BAR: &str = "{msg:22!} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
 
-/// Brings a file to the relay.
-pub(super) async fn upload(relay: &Relay, path: &Path) -> Result<AttachedFile, AttachmentError> {
+/// Brings a file to the relay, with a session if the relay asks who submits.
+pub(super) async fn upload(
+    relay: &Relay,
+    session: Option<&Session>,
+    path: &Path,
+) -> Result<AttachedFile, AttachmentError> {
+    let mut upload = Upload::new(path)?;
     let bar = bar(&path.file_name().unwrap_or_default().to_string_lossy());
-    let uploaded = Upload::new(path)?.run(relay, &mut |done, of| at(&bar, done, of)).await;
+    let mut progress = |done, of| at(&bar, done, of);
+    let uploaded = match session {
+        None => upload.run(relay, &mut progress).await,
+        Some(session) => upload.run_as(session, &mut progress).await,
+    };
     bar.finish_and_clear();
     uploaded
 }
