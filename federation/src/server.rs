@@ -132,6 +132,11 @@ impl ServerConfig {
 /// When a peer is asked back after we had no memory for its batch.
 const RETRY_SOON: Duration = Duration::from_secs(5);
 
+/// How many streams of one connection may be reset for what is wrong with them, and how many a peer may take back before we
+/// have looked at them. Beyond that the connection is given up.
+const MOST_RESET: usize = 256;
+const MOST_TAKEN_BACK: usize = 20;
+
 /// How many callers DNS is asked about at a time.
 const LOOK_UPS: usize = 64;
 
@@ -248,6 +253,8 @@ impl Server {
             .initial_stream_window_size(2 << 20)
             .initial_connection_window_size(16 << 20)
             .max_concurrent_streams(self.shared.config.max_streams)
+            .max_local_error_reset_streams(MOST_RESET)
+            .max_pending_accept_reset_streams(MOST_TAKEN_BACK)
             .max_header_list_size(8 << 10)
             .max_send_buf_size(256 << 10)
             .keep_alive_interval(Duration::from_secs(30))

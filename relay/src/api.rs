@@ -5,8 +5,10 @@
 mod attachments;
 mod auth;
 mod body;
+mod held;
 mod mailbox;
 mod origins;
+mod pace;
 mod problem;
 mod rate;
 mod register;
@@ -20,8 +22,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -39,7 +42,9 @@ use crate::exchange::Exchange;
 use crate::store::Window;
 use auth::Authenticator;
 use body::Bodies;
+use held::holding;
 use origins::Origins;
+use pace::{Activity, Paced};
 use rate::RateLimit;
 
 /// How often a mailbox may say where it is kept: so many times a second, and so many at once. Each may set going whatever
@@ -51,6 +56,17 @@ const UPLOAD_BURST_SECONDS: u32 = 30;
 
 /// How many chunks one client address may bring at a time: a slow one leaves room for others.
 const UPLOADS_OF_ONE: usize = 32;
+
+/// How many attachments, or parts of one, one client address may be sent at a time, for the same reason.
+const DOWNLOADS_OF_ONE: usize = 64;
+
+/// An answer that needs nothing of the client but to be read.
+const SHORT: u64 = 32 << 10;
+
+/// How many HTTP/2 streams of one connection the relay may reset for what is wrong with them, and how many a client may have
+/// taken back before the relay has looked at them. Beyond that the connection is given up.
+const MOST_RESET: usize = 256;
+const MOST_TAKEN_BACK: usize = 20;
 
 /// How the client edge behaves.
 #[derive(Debug, Clone)]
@@ -109,8 +125,10 @@ struct Shared {
     member_rate: RateLimit<MailboxId>,
     /// In KiB of attachments.
     uploads: RateLimit<ClientAddress>,
-    /// Chunks on their way from one client address.
+    /// Chunks on their way from one client address,
     uploading: Admissions,
+    /// and attachments on their way to one.
+    downloading: Admissions,
     supervisor: Supervisor,
 }
 
@@ -150,6 +168,7 @@ impl Api {
             member_rate,
             uploads,
             uploading: Admissions::new(usize::MAX, UPLOADS_OF_ONE),
+            downloading: Admissions::new(usize::MAX, DOWNLOADS_OF_ONE),
             supervisor,
         }))
     }
@@ -173,6 +192,8 @@ impl Api {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(32)
+            .max_local_error_reset_streams(MOST_RESET)
+            .max_pending_accept_reset_streams(MOST_TAKEN_BACK)
             .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
@@ -180,10 +201,25 @@ impl Api {
             .keep_alive_timeout(Duration::from_secs(20));
         let has_asked = Arc::new(AtomicBool::new(false));
         let (api, asked) = (self.clone(), Arc::clone(&has_asked));
-        let service = service_fn(move |request| {
+        let activity = Activity::default();
+        let stream = Paced::new(stream, activity.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             let (api, client) = (api.clone(), Arc::clone(&client));
-            async move { Ok::<_, Infallible>(router::respond(&api.0, request, &client).await) }
+            let activity = activity.clone();
+            activity.asked();
+            async move {
+                let body = (!request.body().is_end_stream()).then(|| activity.busy());
+                let response = router::respond(&api.0, request, &client).await;
+                drop(body);
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    activity.release();
+                }
+                Ok::<_, Infallible>(match response.body().size_hint().lower() {
+                    0..=SHORT => response,
+                    _ => response.map(|body| holding(body, activity.busy())),
+                })
+            }
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let stopping = self.0.supervisor.stopping();

@@ -43,6 +43,8 @@ const RECEIVING: usize = 128;
 const READING: usize = 512;
 /// What is read from a socket or a file before it goes on.
 const PIECE_BYTES: usize = 128 << 10;
+/// And in how many frames: each may keep a buffer alive that is much larger than it.
+const PIECE_FRAMES: usize = 256;
 /// Slower than this in the long run, a chunk is given up.
 const LEAST_BYTES_PER_SECOND: u64 = 16 << 10;
 

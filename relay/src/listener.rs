@@ -4,20 +4,25 @@
 //! must show a certificate; everybody else is a client. A port can also be for one of the two only.
 
 mod proxy;
+mod turns;
 
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use postrider_common::supervisor::Supervisor;
 use postrider_federation::discovery::Network;
 use postrider_federation::{ALPN, Server};
 use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use crate::acme::Challenges;
 use crate::admission::{Admission, Admissions, Place};
@@ -25,6 +30,7 @@ use crate::api::Api;
 use crate::count::{Counter, Level};
 use crate::telemetry::Seldom;
 use proxy::HeaderError;
+use turns::Turns;
 
 /// How long to leave the socket alone after the system refused to accept.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(500);
@@ -66,6 +72,7 @@ struct Shared {
     federation: Server,
     supervisor: Supervisor,
     admissions: Admissions,
+    handshakes: Semaphore,
     counts: Counts,
     said: Seldom,
 }
@@ -135,6 +142,7 @@ impl Door {
             federation,
             supervisor,
             admissions,
+            handshakes: Semaphore::new(handshakes_at_a_time()),
             counts,
             said,
         }))
@@ -196,9 +204,9 @@ impl Door {
         let _ = stream.set_nodelay(true);
         let handshake = async {
             let admission = admitted(&mut stream, arrival).await?;
-            let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let start = LazyConfigAcceptor::new(Acceptor::default(), Turns::new(stream)).await?;
             let (who, config) = self.meet(&start.client_hello(), audience);
-            Ok::<_, Turned>((admission, who, start.into_stream(config).await?))
+            Ok::<_, Turned>((admission, who, self.agree(start, config).await?))
         };
         let counts = &self.0.counts;
         let beginning = counts.beginning.enter();
@@ -233,6 +241,24 @@ impl Door {
         }
     }
 
+    /// The rest of the handshake. What it costs the processor comes first, in one step, and is done for a few at a time: a
+    /// crowd at the door does not keep those waiting who are inside. What follows waits for the client.
+    async fn agree(
+        &self,
+        start: StartHandshake<Turns<TcpStream>>,
+        config: Arc<ServerConfig>,
+    ) -> io::Result<TlsStream<Turns<TcpStream>>> {
+        let mut handshake = pin!(start.into_stream(config));
+        // It is never closed.
+        let turn = self.0.handshakes.acquire().await;
+        let first = poll_immediate(handshake.as_mut()).await;
+        drop(turn);
+        match first {
+            Some(done) => done,
+            None => handshake.await,
+        }
+    }
+
     /// Who begins a connection like this, and the TLS for it.
     fn meet(&self, hello: &ClientHello<'_>, audience: Audience) -> (Who, Arc<ServerConfig>) {
         if let Some(config) = self.0.challenges.tls_config(hello) {
@@ -258,6 +284,11 @@ impl Door {
             tracing::warn!("a proxy's connection was refused: {reason}");
         }
     }
+}
+
+/// At least one processor is left for everything else, if there are two.
+fn handshakes_at_a_time() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
 }
 
 /// Finds out whose connection it is, and counts it.

@@ -31,6 +31,7 @@
 //! certificates that rustls checks. Nothing outside the process is touched, ports are chosen by the operating
 //! system, and each part stops when it is dropped. The [`soak`] puts all of them together under load.
 
+pub mod abuse;
 pub mod authority;
 pub mod binary;
 pub mod clock;

@@ -7,6 +7,9 @@ mod client;
 #[path = "edges/doors.rs"]
 mod doors;
 #[cfg(test)]
+#[path = "edges/downloads.rs"]
+mod downloads;
+#[cfg(test)]
 #[path = "edges/inbound.rs"]
 mod inbound;
 #[cfg(test)]

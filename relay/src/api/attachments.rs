@@ -12,6 +12,7 @@ use postrider_common::wire::attachments::{
 };
 use postrider_common::{Attachment, AttachmentId};
 
+use super::held::holding;
 use super::problem::ApiError;
 use super::router::{Reply, member, read_json, short};
 use super::{Shared, json};
@@ -36,7 +37,7 @@ pub(super) async fn dispatch(
     match (parts.as_slice(), method) {
         ([], Method::POST) => reserve(api, request).await,
         ([], _) => Err(ApiError::MethodNotAllowed { allow: "POST" }),
-        ([id], Method::GET | Method::HEAD) => fetch(api, id, &request).await,
+        ([id], Method::GET | Method::HEAD) => fetch(api, id, &request, client).await,
         ([id], Method::DELETE) => {
             api.attachments.abandon(parse(id)?).await?;
             Ok(no_content())
@@ -98,7 +99,8 @@ fn content_digest(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
     })
 }
 
-async fn fetch(api: &Shared, id: &str, request: &Request<Incoming>) -> Answer {
+async fn fetch(api: &Shared, id: &str, request: &Request<Incoming>, client: &Admission) -> Answer {
+    let turn = api.downloading.admit(client.address()).ok_or(ApiError::Unavailable)?;
     let reader = api.attachments.read(parse(id)?).await?;
     let length = reader.attachment().length;
     let (start, bytes) = match Asked::of(request.headers(), length) {
@@ -108,7 +110,8 @@ async fn fetch(api: &Shared, id: &str, request: &Request<Incoming>) -> Answer {
     };
     let mut response = match *request.method() {
         Method::HEAD => short(Response::new(Full::default())),
-        _ => Response::new(reader.bytes(start, bytes)),
+        // However slowly it is taken, one address leaves room for others.
+        _ => Response::new(holding(reader.bytes(start, bytes), turn)),
     };
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

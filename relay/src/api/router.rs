@@ -1,6 +1,7 @@
 //! Which call a request is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -23,6 +24,8 @@ use crate::store::{Tracking, TrackingEnd};
 
 /// What a JSON request may have at most: they are all small.
 const JSON_BYTES: usize = 8 << 10;
+/// How long whoever is over the rate waits for being told so.
+const BEFORE_REFUSING: Duration = Duration::from_millis(250);
 /// What the paths of single devices begin with.
 const DEVICES: &str = "/v1/mailbox/devices/";
 
@@ -60,14 +63,35 @@ async fn answered(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
         }
         _ => dispatch(api, request, client).await.map(short),
     };
-    answer.unwrap_or_else(|error| short(error.response()))
+    match answer {
+        Ok(reply) => reply,
+        Err(error) => short(refused(api, client, error).await.response()),
+    }
+}
+
+/// Whoever shows no session that counts, or asks for what is not there, is counted like those who need no session. What is
+/// over the rate is answered after a moment, so that asking again at once gains nothing.
+async fn refused(api: &Shared, client: &Admission, error: ApiError) -> ApiError {
+    let error = match error {
+        ApiError::Unauthenticated(_) | ApiError::NotFound | ApiError::MethodNotAllowed { .. } => {
+            api.rate.take(&client.address(), 1).err().unwrap_or(error)
+        }
+        error => error,
+    };
+    if matches!(error, ApiError::RateLimited { .. }) {
+        tokio::time::sleep(BEFORE_REFUSING).await;
+    }
+    error
 }
 
 async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     match (path.as_str(), method) {
-        ("/.well-known/postrider", Method::GET) => Ok(json(&api.settings.info)),
+        ("/.well-known/postrider", Method::GET) => {
+            api.rate.take(&client.address(), 1)?;
+            Ok(json(&api.settings.info))
+        }
         ("/.well-known/postrider", _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
         ("/v1/envelopes", Method::POST) => submit(api, request, client).await,
         ("/v1/challenges", Method::POST) => challenge(api, client),
@@ -75,7 +99,10 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
         ("/v1/envelopes" | "/v1/challenges" | "/v1/sessions", _) => {
             Err(ApiError::MethodNotAllowed { allow: "POST" })
         }
-        ("/invite", Method::GET) => register::invitation(api),
+        ("/invite", Method::GET) => {
+            api.rate.take(&client.address(), 1)?;
+            register::invitation(api)
+        }
         ("/invite", _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
         ("/v1/mailbox", Method::PUT) => {
             register::register(api, session(api, request.headers()).await?, request).await
@@ -94,12 +121,11 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
         }
         ("/v1/mailbox/binding", _) => Err(ApiError::MethodNotAllowed { allow: "GET, PUT" }),
         ("/v1/mailbox/entries", Method::GET) => {
-            mailbox::entries(
-                api,
-                session(api, request.headers()).await?,
-                request.uri().query().unwrap_or_default(),
-            )
-            .await
+            // A body is not looked at: it must not gather while the device waits.
+            let (head, body) = request.into_parts();
+            drop(body);
+            let session = session(api, &head.headers).await?;
+            mailbox::entries(api, session, head.uri.query().unwrap_or_default()).await
         }
         ("/v1/mailbox/acknowledgements", Method::POST) => {
             mailbox::acknowledge(api, session(api, request.headers()).await?, request).await

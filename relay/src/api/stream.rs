@@ -53,6 +53,8 @@ const MAX_ACKNOWLEDGING: usize = 16;
 /// How often a quiet connection is pinged, and how long a device may stay silent.
 const PING: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(90);
+/// How often a device may ping, or answer pings, between two of the relay's.
+const MOST_PINGS: u32 = 100;
 /// How long one frame may take to leave.
 const SEND: Duration = Duration::from_secs(30);
 /// How long a device has to take note that the relay closes the stream.
@@ -147,6 +149,8 @@ struct DeviceStream<'a> {
     /// Whether the mailbox may hold entries after the cursor.
     has_more: bool,
     acknowledging: FuturesUnordered<BoxFuture<'a, Result<(), StoreError>>>,
+    /// The device's pings and pongs since the relay's last ping.
+    pings: u32,
 }
 
 /// Why a stream ends.
@@ -176,6 +180,7 @@ impl<'a> DeviceStream<'a> {
             cursor: None,
             has_more: true,
             acknowledging: FuturesUnordered::new(),
+            pings: 0,
         }
     }
 
@@ -224,6 +229,7 @@ impl<'a> DeviceStream<'a> {
                     if heard.elapsed() > SILENCE {
                         return Err(End::Gone);
                     }
+                    self.pings = 0;
                     self.send(Message::Ping(Bytes::new())).await?;
                 }
             }
@@ -268,7 +274,14 @@ impl<'a> DeviceStream<'a> {
                 Ok(())
             }
             Some(Ok(Message::Text(_))) => Err(End::Close(CloseCode::Unsupported, "messages are binary")),
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                self.pings += 1;
+                if self.pings > MOST_PINGS {
+                    return Err(End::Close(CloseCode::Policy, "too many pings"));
+                }
+                Ok(())
+            }
+            Some(Ok(Message::Frame(_))) => Ok(()),
             Some(Ok(Message::Close(_))) | None => Err(End::Gone),
             Some(Err(SocketError::Capacity(_))) => {
                 Err(End::Close(CloseCode::Size, "the message is too large"))

@@ -14,7 +14,7 @@ use postrider_common::{AttachmentId, Domain};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
-use super::{AttachmentError, Attachments, LEAST_BYTES_PER_SECOND, PIECE_BYTES, Shared};
+use super::{AttachmentError, Attachments, LEAST_BYTES_PER_SECOND, PIECE_BYTES, PIECE_FRAMES, Shared};
 use crate::failpoint::{self, Step};
 use crate::store::{AttachmentState, Chunk, FileId};
 
@@ -76,13 +76,17 @@ impl Attachments {
                 timeout(self.0.settings.pause, body.frame()).await.map_err(|_| AttachmentError::Slow)?;
             let Some(frame) = frame else { break };
             let Ok(data) = frame.map_err(|_| AttachmentError::Broken)?.into_data() else { continue };
+            // Frames of nothing take room too, and are counted nowhere.
+            if data.is_empty() {
+                continue;
+            }
             received += data.len() as u64;
             if received > bytes.into() {
                 return Err(AttachmentError::WrongLength(bytes));
             }
             in_piece += data.len();
             piece.push(data);
-            if in_piece >= PIECE_BYTES {
+            if in_piece >= PIECE_BYTES || piece.len() >= PIECE_FRAMES {
                 sink = sink.take(std::mem::take(&mut piece)).await?;
                 in_piece = 0;
             }

@@ -1,11 +1,13 @@
 //! The relays that are measured.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use postrider_client::{Identity, Relay, Trust};
 use postrider_common::Domain;
+use postrider_tests::abuse::Abuser;
 use postrider_tests::cluster::{Cluster, ClusterError};
 use tempfile::TempDir;
 
@@ -45,14 +47,31 @@ pub(crate) struct Bed {
 impl Bed {
     /// Starts relays that are peers of one another.
     pub(crate) async fn start(options: &Options, names: &[&'static str]) -> Result<Self, BenchError> {
+        Self::start_with(options, names, CONFIGURATION, SUBMISSION).await
+    }
+
+    /// The same with every limit as it comes.
+    pub(crate) async fn start_as_it_comes(
+        options: &Options,
+        names: &[&'static str],
+    ) -> Result<Self, BenchError> {
+        Self::start_with(options, names, "", "").await
+    }
+
+    async fn start_with(
+        options: &Options,
+        names: &[&'static str],
+        limits: &'static str,
+        submission: &str,
+    ) -> Result<Self, BenchError> {
         let io = |source| BenchError::Io { what: options.directory.display().to_string(), source };
         std::fs::create_dir_all(&options.directory).map_err(io)?;
         let directory = TempDir::with_prefix_in("postrider-bench-", &options.directory).map_err(io)?;
         let cluster = Cluster::builder(names.iter().copied())
             .processes(&options.binary)
             .directory(directory.path())
-            .submission(SUBMISSION)
-            .configure(|_| CONFIGURATION.into());
+            .submission(submission)
+            .configure(|_| limits.into());
         let cluster = Box::pin(cluster.start()).await?;
         let bed = Self { cluster, names: names.to_vec(), directory };
         for name in names {
@@ -81,6 +100,13 @@ impl Bed {
         let address = self.cluster.address(name).await?;
         let trust = Trust::AuthorityPem(self.cluster.authority().root_pem());
         Ok(Relay::builder(format!("https://{name}")).address(address).trust(trust).build()?)
+    }
+
+    /// Somebody who means a relay no good, at this address.
+    pub(crate) async fn abuser(&self, name: &str, from: IpAddr) -> Result<Abuser, BenchError> {
+        let address = self.cluster.address(name).await?;
+        let abuser = Abuser::new(self.cluster.authority(), name, address, from);
+        abuser.map_err(|error| BenchError::Generator(error.to_string()))
     }
 
     /// New mailboxes at a relay.

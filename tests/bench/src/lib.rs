@@ -61,7 +61,8 @@ pub enum BenchError {
     Generator(String),
 }
 
-/// Runs one scenario and says what was measured. `progress` is told what goes on, for people.
-pub async fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Report, BenchError> {
+/// Runs one scenario and says what was measured: in one report, or in `abuse` in one for each kind. `progress` is told what
+/// goes on, for people.
+pub async fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Result<Vec<Report>, BenchError> {
     scenario::run(options, progress).await
 }

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use postrider_bench::{Options, Scenario};
+use postrider_bench::{Options, Report, Scenario};
+use postrider_tests::abuse::Kind;
 use postrider_tests::binary::postrider;
 
 /// Measure relays under load: real processes, over loopback, with TLS and durable stores.
@@ -48,6 +49,12 @@ struct Args {
     /// How many MiB the attachment has
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=30_000))]
     attachment_mib: u64,
+    /// Which kind of abuse; by default all of them, one after the other
+    #[arg(long)]
+    kind: Option<Kind>,
+    /// Abusive connections at a time
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
     /// How long after the drain `backlog` looks at the disk again
     #[arg(long, default_value_t = 60)]
     settle: u64,
@@ -57,7 +64,7 @@ struct Args {
     /// The relay's program; by default that of this checkout
     #[arg(long)]
     binary: Option<PathBuf>,
-    /// Print one line of JSON instead of a table
+    /// Print one line of JSON, in `abuse` one for each kind, instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -73,8 +80,17 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         let _ = writeln!(io::stderr(), "{text}");
     };
     match Box::pin(postrider_bench::run(&options, &progress)).await {
-        Ok(report) if json => writeln!(io::stdout(), "{}", report.json())?,
-        Ok(report) => write!(io::stdout(), "{report}")?,
+        Ok(reports) if json => {
+            for report in reports {
+                writeln!(io::stdout(), "{}", report.json())?;
+            }
+        }
+        Ok(reports) => {
+            write!(io::stdout(), "{}", reports.first().and_then(Report::heading).unwrap_or_default())?;
+            for report in reports {
+                write!(io::stdout(), "{report}")?;
+            }
+        }
         Err(error) => {
             writeln!(io::stderr(), "postrider-bench: {error}")?;
             return Ok(ExitCode::FAILURE);
@@ -102,6 +118,8 @@ fn options(args: Args) -> Result<Options, Box<dyn Error>> {
         batch: args.batch.try_into()?,
         window: args.window.try_into()?,
         attachment_mib: args.attachment_mib,
+        kind: args.kind,
+        connections: args.connections.into(),
         settle: Duration::from_secs(args.settle),
     })
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use postrider_tests::abuse::Kind;
 
 /// What is done to the relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,6 +23,8 @@ pub enum Scenario {
     Latency,
     /// Devices that are connected and get nothing
     Idle,
+    /// A good client beside abusive connections, kind by kind
+    Abuse,
     /// One large attachment, from a client to one relay, to another, and to the recipient
     Attachments,
 }
@@ -38,6 +41,7 @@ impl Scenario {
             Self::Latency => "latency",
             Self::Idle => "idle",
             Self::Attachments => "attachments",
+            Self::Abuse => "abuse",
         }
     }
 }
@@ -71,6 +75,10 @@ pub struct Options {
     pub window: usize,
     /// How large the attachment is.
     pub attachment_mib: u64,
+    /// Which kind of abuse: all of them, if none is said.
+    pub kind: Option<Kind>,
+    /// How many abusive connections there are at a time.
+    pub connections: usize,
     /// How long `backlog` waits before it looks at the disk for the second time.
     pub settle: Duration,
 }

@@ -70,6 +70,12 @@ impl Memory {
             _ => Err(unknown(&process)),
         }
     }
+
+    /// The most there ever were is from now on what there is now.
+    pub(crate) fn forget_peak(pid: u32) -> Result<(), BenchError> {
+        let path = format!("/proc/{pid}/clear_refs");
+        fs::write(&path, "5").map_err(|source| BenchError::Io { what: path, source })
+    }
 }
 
 fn read(process: &str, file: &str) -> Result<String, BenchError> {

@@ -1,11 +1,17 @@
 //! What was measured, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
 
 use crate::books::Latency;
 use crate::process::{Memory, Usage};
+
+const ABUSED: &str = "\
+| abuse | by | quiet: p50 / p95 / p99 in ms | beside it | p99, times quiet | peak memory in MiB | what the relay did |
+|---|---|---|---|---|---|---|
+";
 
 /// The figures of one run. `docs/performance.md` says what each means.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +27,8 @@ pub struct Report {
     pub(crate) generator_cpu_share: f64,
     /// What this scenario has beyond that, in this order.
     pub(crate) more: Vec<Figure>,
+    /// What `abuse` has beyond that.
+    pub(crate) abused: Option<Abused>,
     /// What it ran on.
     pub(crate) setting: String,
 }
@@ -31,6 +39,18 @@ pub(crate) struct RelayFigures {
     pub(crate) name: &'static str,
     pub(crate) usage: Usage,
     pub(crate) memory: Memory,
+}
+
+/// One kind of abuse.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Abused {
+    pub(crate) kind: &'static str,
+    /// Who the abusers say they are.
+    pub(crate) by: &'static str,
+    /// The good client's latency without them.
+    pub(crate) quiet: Latency,
+    /// What the relay did about them, and how often.
+    pub(crate) became: BTreeMap<String, u64>,
 }
 
 /// A figure that only some scenarios have.
@@ -63,8 +83,19 @@ impl Report {
         ];
         all.insert("scenario".into(), json!(self.scenario));
         all.extend(figures.map(|(key, value)| (key.to_owned(), value)));
+        if let Some(Abused { kind, by, became, .. }) = &self.abused {
+            all.extend(
+                [("kind", json!(kind)), ("by", json!(by)), ("became", json!(became))]
+                    .map(|(key, value)| (key.to_owned(), value)),
+            );
+        }
         all.extend(self.more.iter().map(|figure| (figure.key.to_owned(), number(figure.value))));
         Value::Object(all).to_string()
+    }
+
+    /// What stands above the lines of reports that are lines of a table.
+    pub fn heading(&self) -> Option<&'static str> {
+        self.abused.as_ref().map(|_| ABUSED)
     }
 
     /// Envelopes that were counted.
@@ -96,6 +127,19 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Latency { p50, p95, p99, max } = self.latency;
+        if let Some(Abused { kind, by, quiet, became }) = &self.abused {
+            let became: Vec<_> = became.iter().map(|(what, times)| format!("{what}: {times}")).collect();
+            return writeln!(
+                f,
+                "| {kind} | {by} | {:.1} / {:.1} / {:.1} | {p50:.1} / {p95:.1} / {p99:.1} | {:.1} | {:.0} | {} |",
+                quiet.p50,
+                quiet.p95,
+                quiet.p99,
+                ratio(p99, quiet.p99),
+                self.peak_rss_mib(),
+                became.join(", "),
+            );
+        }
         writeln!(f, "{}: {}", self.scenario, self.setting)?;
         writeln!(f, "  envelopes             {} in {:.1} s", self.envelopes, self.seconds)?;
         writeln!(f, "  per second            {:.0}", self.per_second())?;

@@ -1,5 +1,6 @@
 //! What the scenarios have in common.
 
+mod abuse;
 mod attachments;
 mod backlog;
 mod flow;
@@ -34,8 +35,8 @@ const OTHER_DESTINATION: &str = "gamma.example";
 /// Told what goes on.
 pub(crate) type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 
-pub(crate) async fn run(options: &Options, progress: Progress<'_>) -> Result<Report, BenchError> {
-    match options.scenario {
+pub(crate) async fn run(options: &Options, progress: Progress<'_>) -> Result<Vec<Report>, BenchError> {
+    let report = match options.scenario {
         Scenario::Local => Box::pin(flow::run(options, progress, &[ORIGIN])).await,
         Scenario::Federated | Scenario::Latency => {
             Box::pin(flow::run(options, progress, &[ORIGIN, DESTINATION])).await
@@ -45,7 +46,9 @@ pub(crate) async fn run(options: &Options, progress: Progress<'_>) -> Result<Rep
         Scenario::Reopen => Box::pin(reopen::run(options, progress)).await,
         Scenario::Idle => Box::pin(idle::run(options, progress)).await,
         Scenario::Attachments => Box::pin(attachments::run(options, progress)).await,
-    }
+        Scenario::Abuse => return Box::pin(abuse::run(options, progress)).await,
+    };
+    Ok(vec![report?])
 }
 
 /// Relays, books, and who works with them.
@@ -69,7 +72,10 @@ impl Stage {
         progress: Progress<'_>,
         names: &[&'static str],
     ) -> Result<Self, BenchError> {
-        let bed = Bed::start(options, names).await?;
+        let bed = match options.scenario {
+            Scenario::Abuse => Bed::start_as_it_comes(options, names).await?,
+            _ => Bed::start(options, names).await?,
+        };
         let file_system = file_system(bed.directory());
         let setting = format!("{} byte bodies, {} on {file_system}", options.size, bed.directory().display());
         for name in bed.names() {
@@ -113,6 +119,7 @@ impl Stage {
             flush_ms: self.flush_ms(),
             generator_cpu_share: ratio(generator, seconds),
             more,
+            abused: None,
             setting: self.setting.clone(),
         })
     }

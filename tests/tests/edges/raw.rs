@@ -41,6 +41,8 @@ pub(crate) struct Target {
     source: Option<IpAddr>,
     /// What is said before TLS.
     preface: Vec<u8>,
+    /// How much the system takes in before it is read, instead of its choice.
+    receive_buffer: Option<u32>,
 }
 
 impl Target {
@@ -52,12 +54,24 @@ impl Target {
     pub(crate) fn at(authority: &Authority, name: &str, address: SocketAddr) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority.root().clone()).unwrap();
-        Self { name: domain(name), address, roots: Arc::new(roots), source: None, preface: Vec::new() }
+        Self {
+            name: domain(name),
+            address,
+            roots: Arc::new(roots),
+            source: None,
+            preface: Vec::new(),
+            receive_buffer: None,
+        }
     }
 
     /// Connects from this address instead of the system's choice.
     pub(crate) fn from(self, source: IpAddr) -> Self {
         Self { source: Some(source), ..self }
+    }
+
+    /// Takes in little that is not read.
+    pub(crate) fn holding_back(&self) -> Self {
+        Self { receive_buffer: Some(8 << 10), ..self.clone() }
     }
 
     /// Says this before TLS, as a proxy does.
@@ -69,6 +83,9 @@ impl Target {
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(source) = self.source {
             socket.bind((source, 0).into()).unwrap();
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes).unwrap();
         }
         socket.connect(self.address).await.unwrap()
     }

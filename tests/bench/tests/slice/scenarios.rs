@@ -38,13 +38,15 @@ fn options(scenario: Scenario) -> Options {
         batch: 16,
         window: 64,
         attachment_mib: 9,
+        kind: None,
+        connections: 10,
         settle: Duration::ZERO,
     }
 }
 
 /// Runs it and checks what every line has, and that the documentation explains each of its keys.
 async fn measured(options: &Options) -> (Report, Value) {
-    let report = Box::pin(postrider_bench::run(options, &|_| {})).await.unwrap();
+    let report = Box::pin(postrider_bench::run(options, &|_| {})).await.unwrap().swap_remove(0);
     let json: Value = serde_json::from_str(&report.json()).unwrap();
     for key in KEYS {
         let is_there = if key == "scenario" { json[key].is_string() } else { json[key].is_number() };
