@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from postrider import wire
+from postrider.attachment import MAX_CHUNK, Progress, chunk_of, digest_of
 from postrider.connection import Place, Untrusted
 from postrider.envelope import compose
 from postrider.identity import Identity, to_base32
@@ -297,6 +298,80 @@ class Submitting(WithRelays):
         status = self.until_stored(self.alpha, result.tracking)
         self.assertEqual((status["state"], status["reason"]), ("failed", "no-such-mailbox"))
         self.refused("unknown-tracking", 404, lambda: self.alpha.tracking(os.urandom(16)))
+
+
+class Attaching(WithRelays):
+    def bring(self, through: Relay, content: bytes, progress: Progress) -> None:
+        """Whatever is missing, the last chunk first."""
+        for number in reversed(list(progress.chunks())):
+            chunk = chunk_of(content, progress.attachment, number)
+            through.put_chunk(progress.attachment.id, number, chunk)
+
+    def test_in_chunks_of_any_order_to_another_relay(self) -> None:
+        bob, content = User.at(self.beta), os.urandom(5 * 16_384 + 77)
+        reserved = self.alpha.reserve(len(content), 16_384)
+        attachment = reserved.attachment
+        self.assertEqual((attachment.length, reserved.missing), (len(content), ((0, 5),)))
+        for number in (5, 3):
+            self.alpha.put_chunk(attachment.id, number, chunk_of(content, attachment, number))
+        envelope = replace(bob.write("see attachment"), attachments=(attachment,))
+        self.assertEqual(self.submit(self.alpha, bob, envelope), wire.Refused("attachment-missing", None))
+        self.refused("attachment-incomplete", 409, lambda: self.alpha.fetch(attachment.id))
+
+        # As after an interruption.
+        progress = self.alpha.progress(attachment.id)
+        self.assertEqual(progress, replace(reserved, missing=((0, 2), (4, 4))))
+        self.bring(self.alpha, content, progress)
+        self.bring(self.alpha, content, progress)
+        self.assertEqual(self.alpha.progress(attachment.id).missing, ())
+        result = self.submit(self.alpha, bob, envelope)
+        assert isinstance(result, wire.Queued)
+        self.assertEqual(self.until_stored(self.alpha, result.tracking)["state"], "stored")
+        self.refused("unknown-attachment", 404, lambda: self.alpha.progress(attachment.id))
+
+        (entry,) = bob.session.poll(wait=60)
+        self.assertEqual(entry.envelope.attachments, (attachment,))
+        self.assertEqual(self.beta.attachment_length(attachment.id), len(content))
+        parts = [
+            self.beta.fetch(attachment.id, 0, 9_999),
+            self.beta.fetch(attachment.id, 10_000, 60_000),
+            self.beta.fetch(attachment.id, 60_001),
+        ]
+        self.assertEqual(b"".join(parts), content)
+        self.assertEqual(self.beta.fetch(attachment.id), content)
+        self.refused("range-not-satisfiable", 416, lambda: self.beta.fetch(attachment.id, len(content)))
+        self.refused("attachment-in-use", 409, lambda: self.beta.give_up(attachment.id))
+        bob.session.acknowledge([entry.id])
+        self.refused("unknown-attachment", 404, lambda: self.beta.fetch(attachment.id))
+
+    def test_several_envelopes_with_one_attachment(self) -> None:
+        users = [User.at(self.beta), User.at(self.beta)]
+        reserved = self.beta.reserve(3, 3)
+        self.bring(self.beta, b"abc", reserved)
+        envelopes = [replace(user.write("both"), attachments=(reserved.attachment,)) for user in users]
+        items = [user.address(envelope) for user, envelope in zip(users, envelopes, strict=True)]
+        self.assertEqual(self.beta.submit(items), (wire.Stored(), wire.Stored()))
+        for user in users:
+            self.assertEqual(self.beta.fetch(reserved.attachment.id), b"abc")
+            self.assertEqual(user.texts(), ["both"])
+        self.refused("unknown-attachment", 404, lambda: self.beta.fetch(reserved.attachment.id))
+
+    def test_what_is_wrong_is_refused(self) -> None:
+        most = self.alpha.info()["limits"]["attachment_bytes"]
+        self.refused("too-large", 413, lambda: self.alpha.reserve(most + 1, MAX_CHUNK))
+        self.refused("malformed", 400, lambda: self.alpha.reserve(0, 1))
+        self.refused("malformed", 400, lambda: self.alpha.reserve(10, MAX_CHUNK + 1))
+        id = self.alpha.reserve(10, 4).attachment.id
+        self.refused("malformed", 400, lambda: self.alpha.put_chunk(id, 0, b"abcd", digest="sha-256=abc"))
+        self.refused("malformed", 400, lambda: self.alpha.put_chunk(id, 0, b"abc"))
+        wrong = digest_of(b"efgh")
+        self.refused("wrong-digest", 400, lambda: self.alpha.put_chunk(id, 0, b"abcd", digest=wrong))
+        self.refused("no-such-chunk", 404, lambda: self.alpha.put_chunk(id, 3, b"ab"))
+        self.alpha.put_chunk(id, 0, b"abcd")
+        self.refused("chunk-differs", 409, lambda: self.alpha.put_chunk(id, 0, b"efgh"))
+        self.alpha.give_up(id)
+        self.refused("unknown-attachment", 404, lambda: self.alpha.give_up(id))
+        self.refused("unknown-attachment", 404, lambda: self.alpha.put_chunk(id, 0, b"abcd"))
 
 
 class Receiving(WithRelays):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 
 from . import wire
+from .attachment import Progress, digest_of, path_of
 from .connection import Connection, Place
 from .identity import Binding, Identity, from_base32, to_base32
 from .invite import Invite
@@ -59,6 +61,42 @@ class Relay:
         granted = json.loads(self.call_json("POST", "/v1/sessions", request))
         return Session(self, identity, granted["token"], granted["expires_at"])
 
+    def reserve(self, length: int, chunk_length: int, token: str | None = None) -> Progress:
+        """Makes room for an attachment. A token is for relays where only members submit: `Session.reserve`."""
+        wanted = {"length": length, "chunk_length": chunk_length}
+        return Progress.read(json.loads(self.call_json("POST", "/v1/attachments", wanted, token)))
+
+    def progress(self, attachment: bytes) -> Progress:
+        """Which chunks are missing, for instance after an interruption."""
+        return Progress.read(self.get_json(f"{path_of(attachment)}/chunks"))
+
+    def put_chunk(self, attachment: bytes, number: int, chunk: bytes, digest: str | None = None) -> None:
+        """Brings a chunk. It is on stable storage then; one that is there already is not read again."""
+        headers = {"Content-Digest": digest_of(chunk) if digest is None else digest}
+        try:
+            self.exchange("PUT", f"{path_of(attachment)}/chunks/{number}", chunk, headers)
+        finally:
+            # The relay may have answered before it had read the chunk, and then it ends the connection.
+            self._connection.close()
+
+    def attachment_length(self, attachment: bytes) -> int:
+        headers, _ = self.exchange("HEAD", path_of(attachment))
+        return int(headers["Content-Length"])
+
+    def fetch(self, attachment: bytes, first: int | None = None, last: int | None = None) -> bytes:
+        """An attachment, or the bytes from `first` to `last`, both included; without `last` to the end."""
+        if first is None:
+            return self.call("GET", path_of(attachment))
+        asked = f"bytes={first}-" + ("" if last is None else str(last))
+        headers, part = self.exchange("GET", path_of(attachment), headers={"Range": asked})
+        if not headers["Content-Range"].startswith(f"bytes {first}-{first + len(part) - 1}/"):
+            raise wire.Malformed(f"asked for {asked}, answered with {headers['Content-Range']}")
+        return part
+
+    def give_up(self, attachment: bytes) -> None:
+        """Deletes what was not submitted."""
+        self.call("DELETE", path_of(attachment))
+
     def call(
         self, method: str, path: str, body: bytes = b"", media_type: str | None = None, token: str | None = None
     ) -> bytes:
@@ -68,8 +106,14 @@ class Relay:
             headers["Content-Type"] = media_type
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        return self.exchange(method, path, body, headers)[1]
+
+    def exchange(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> tuple[Message, bytes]:
+        """The same with all headers, of both."""
         try:
-            self._connection.request(method, path, body, headers)
+            self._connection.request(method, path, body, dict(headers or {}))
             response = self._connection.getresponse()
             answer = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -77,7 +121,7 @@ class Relay:
             self._connection.close()
             raise Unanswered(f"{method} {path}: {error}") from error
         if 200 <= response.status < 300:
-            return answer
+            return response.headers, answer
         raise Problem(response.status, answer, response.headers.get("Retry-After"))
 
     def call_json(self, method: str, path: str, document: Json, token: str | None = None) -> bytes:
@@ -138,6 +182,10 @@ class Session:
     def submit(self, items: Sequence[wire.Item]) -> tuple[wire.Result, ...]:
         """Submits as a member, where `policies.submission` says that it has to be; the relay sees then who submits."""
         return self.relay.submit(items, self.token)
+
+    def reserve(self, length: int, chunk_length: int) -> Progress:
+        """Makes room for an attachment as a member."""
+        return self.relay.reserve(length, chunk_length, self.token)
 
     def devices(self) -> list[Device]:
         answer = self.relay.get_json("/v1/mailbox/devices", self.token)
