@@ -147,11 +147,11 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn count(&self, verdicts: &[Verdict]) {
+    fn count(&self, verdicts: impl Iterator<Item = Verdict>) {
         for verdict in verdicts {
             match verdict {
                 Verdict::Delivered => self.forwarded.add(1),
-                Verdict::Failed(class) | Verdict::Quarantined(class) => self.failed.add(*class, 1),
+                Verdict::Failed(class) | Verdict::Quarantined(class) => self.failed.add(class, 1),
                 Verdict::Expired => self.expired.add(1),
                 Verdict::Retry { .. } | Verdict::Moved(_) | Verdict::Released => {}
             }
@@ -330,7 +330,7 @@ impl Delivery {
         }
     }
 
-    /// Ends leases, and counts how.
+    /// Ends leases, and counts how: not what comes too late to matter.
     async fn settle(
         &self,
         destination: &Domain,
@@ -338,8 +338,9 @@ impl Delivery {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let verdicts: Vec<_> = settlements.iter().map(|settlement| settlement.verdict).collect();
-        self.0.store.settle(destination.clone(), settlements, now).await?;
-        self.0.counts.count(&verdicts);
+        let counted = self.0.store.settle(destination.clone(), settlements, now).await?;
+        let verdicts = verdicts.into_iter().zip(counted);
+        self.0.counts.count(verdicts.filter_map(|(verdict, has_counted)| has_counted.then_some(verdict)));
         Ok(())
     }
 

@@ -72,8 +72,8 @@ pub use statistics::Statistics;
 pub use transfer::{Moved, TransferError, export, import};
 pub use types::{
     Abandoned, AttachmentLimits, AttachmentState, Backoff, Change, Chunk, Destination, DeviceState, Doomed,
-    Enqueued, Expiry, Fetched, FileId, Invited, ItemId, Leased, MailboxState, Met, Offered, Onward, Permit,
-    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Source, StoreError, StoreLimits,
+    Enqueued, Expiry, Fetched, FileId, Invited, ItemId, LeaseId, Leased, MailboxState, Met, Offered, Onward,
+    Permit, Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Source, StoreError, StoreLimits,
     Tracking, TrackingEnd, Verdict, Window,
 };
 
@@ -230,7 +230,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn lease_laden(&self, destination: Domain, until: Timestamp) -> Answer<'_, Option<Leased>>;
 
     /// Lengthens an item's lease, if it has not lapsed.
-    fn prolong(&self, destination: &Domain, item: ItemId, until: Timestamp);
+    fn prolong(&self, destination: &Domain, item: ItemId, lease: LeaseId, until: Timestamp);
 
     /// A client is about to bring an attachment. What there is of it, or `None` if that id is another one's. It is kept
     /// for [`AttachmentLimits::retention`] after this and after each chunk, and then for as long as envelopes need it.
@@ -278,8 +278,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// These have been deleted.
     fn forget_doomed(&self, files: Vec<FileId>) -> Answer<'_, ()>;
 
-    /// Ends leases, each with its verdict.
-    fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()>;
+    /// Ends leases, each with its verdict; which of those counted. One for an item that is gone does not, nor does one of
+    /// a lease that has lapsed, since the item may be under another by now, unless it is
+    /// [for good](Settlement::is_for_good).
+    fn settle(
+        &self,
+        destination: Domain,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<bool>>;
 
     /// Every destination that has items or a back-off, or is paused.
     fn destinations(&self) -> Answer<'_, Vec<Destination>>;

@@ -79,6 +79,7 @@ macro_rules! store_conformance {
             queues_once_what_goes_on
             tracks_an_envelope_that_goes_on
             leases_in_order_and_once
+            leaves_an_item_to_its_present_lease
             lapses_and_releases_leases
             tracks_an_envelope_to_its_end
             delays_items_by_their_own_time

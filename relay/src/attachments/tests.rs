@@ -228,7 +228,7 @@ async fn what_is_queued_needs_it_too() {
     let attachment = open.whole().await;
     let laden = envelope(vec![attachment.clone()]);
     let enqueue = |envelope: &Envelope| open.store.enqueue(to.clone(), vec![envelope.clone()], now());
-    use crate::store::{Enqueued, Settlement, Verdict};
+    use crate::store::{Enqueued, Verdict};
     assert!(matches!(enqueue(&laden).await.unwrap()[..], [Enqueued::Queued(_)]));
     assert!(matches!(enqueue(&laden).await.unwrap()[..], [Enqueued::Duplicate(_)]));
     let all = Window { count: 100, bytes: 1 << 20 };
@@ -240,15 +240,14 @@ async fn what_is_queued_needs_it_too() {
     let item = open.store.lease_laden(to.clone(), until).await.unwrap().unwrap();
     assert_eq!(item.envelope, laden);
     assert_eq!(open.store.lease_laden(to.clone(), until).await, Ok(None));
-    let settle =
-        |verdict| open.store.settle(to.clone(), vec![Settlement { item: item.item, verdict }], now());
-    settle(Verdict::Released).await.unwrap();
+    let settle = |settlement| open.store.settle(to.clone(), vec![settlement], now());
+    settle(item.end(Verdict::Released)).await.unwrap();
     open.store.lease(to.clone(), all, now(), until).await.unwrap();
-    assert_eq!(
-        open.store.lease_laden(to.clone(), until).await.unwrap().map(|item| item.envelope),
-        Some(laden)
-    );
-    settle(Verdict::Quarantined(FailureClass::Malformed)).await.unwrap();
+    let again = open.store.lease_laden(to.clone(), until).await.unwrap().unwrap();
+    assert_eq!(again.envelope, laden);
+    open.store.prolong(&to, item.item, item.lease, now() + HOUR * 2);
+    assert_eq!(settle(item.end(Verdict::Expired)).await, Ok(vec![false]), "it is another's by now");
+    settle(again.end(Verdict::Quarantined(FailureClass::Malformed))).await.unwrap();
     assert_eq!(read(&open, attachment.id, 0, 6).await, b"abcdef", "kept for the operator");
     assert!(open.store.discard_quarantined(to.clone(), item.item).await.unwrap());
     bench.is_rid_of_files().await;

@@ -1,6 +1,7 @@
 //! The rules, carried out: what becomes of envelopes and destinations when peers answer, fail, or come back.
 
 mod bench;
+mod late;
 mod waiting;
 
 use std::time::Duration;

@@ -43,7 +43,7 @@ async fn bring(shared: &Shared, destination: &Domain, item: &Leased) -> Result<B
         // Which the attempt finds out, too.
         return Ok(Brought::Whole);
     }
-    let prolong = || shared.store.prolong(destination, item.item, shared.clock.now() + LEASE);
+    let prolong = || shared.store.prolong(destination, item.item, item.lease, shared.clock.now() + LEASE);
     tokio::select! {
         biased;
         // What is there by then need not be brought again.

@@ -9,7 +9,7 @@ use postrider_common::{FailureClass, Timestamp};
 use super::Shared;
 use super::worker::{Next, Worker};
 use crate::queue::shows_in_greeting;
-use crate::store::{Leased, Settlement, StoreError, Verdict};
+use crate::store::{Leased, StoreError, Verdict};
 
 /// How often it is looked whether something has changed about a destination that waits for longer than this.
 const LOOK: Duration = Duration::from_secs(5 * 60);
@@ -116,7 +116,7 @@ impl Worker {
         let is_over = !is_due && items.iter().all(is_held);
         let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
         let settlements = items.iter().zip(verdicts);
-        let settlements = settlements.map(|(item, verdict)| Settlement { item: item.item, verdict });
+        let settlements = settlements.map(|(item, verdict)| item.end(verdict));
         self.delivery.settle(&self.destination, settlements.collect(), now).await?;
         Ok(Next::At(if is_over { until } else { now }))
     }

@@ -20,7 +20,7 @@ use crate::queue::{
     Pace, Stance, after_failure, after_greeting, after_sign_of_life, forgotten_at, gives_up_destination,
     is_about_content, is_alarming, judge_answer, judge_failure, stance,
 };
-use crate::store::{Backoff, Leased, Settlement, StoreError, Verdict, Window};
+use crate::store::{Backoff, Leased, StoreError, Verdict, Window};
 use crate::telemetry::Seldom;
 
 /// How long a worker waits when its own store fails.
@@ -334,7 +334,7 @@ impl Worker {
         };
         let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
         let ends = items.iter().zip(verdicts);
-        let settlements = ends.map(|(item, verdict)| Settlement { item: item.item, verdict }).collect();
+        let settlements = ends.map(|(item, verdict)| item.end(verdict)).collect();
         let (delivery, destination) = (self.delivery.clone(), self.destination.clone());
         self.under_way.push(Box::pin(async move {
             Step::Settled(delivery.settle(&destination, settlements, now).await)

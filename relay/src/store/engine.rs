@@ -32,9 +32,9 @@ use super::view::View;
 use super::writer::{Answerer, NAME, Slot, Writer};
 use super::{
     Abandoned, Answer, AttachmentState, Backoff, Change, Chunk, Destination, DeviceState, Doomed, Enqueued,
-    Expiry, Fetched, FileId, Invited, ItemId, Leased, MailboxState, Met, Offered, Permit, Quarantined,
-    Queued, Rebound, Registration, SentOn, Settlement, Sizes, Statistics, Store, StoreError, StoreLimits,
-    Tracking, Window,
+    Expiry, Fetched, FileId, Invited, ItemId, LeaseId, Leased, MailboxState, Met, Offered, Permit,
+    Quarantined, Queued, Rebound, Registration, SentOn, Settlement, Sizes, Statistics, Store, StoreError,
+    StoreLimits, Tracking, Window,
 };
 
 /// How many KiB of envelopes wait for the writer before those who bring more have to wait themselves,
@@ -406,8 +406,8 @@ impl<K: Kv> Store for Engine<K> {
         Box::pin(self.read(move |view| leases::lease_laden(&leases, view.kv(), &destination, until)))
     }
 
-    fn prolong(&self, destination: &Domain, item: ItemId, until: Timestamp) {
-        lock(&self.leases).prolong(destination, item, until);
+    fn prolong(&self, destination: &Domain, item: ItemId, lease: LeaseId, until: Timestamp) {
+        lock(&self.leases).prolong(destination, item, lease, until);
     }
 
     fn reserve_attachment(
@@ -474,7 +474,12 @@ impl<K: Kv> Store for Engine<K> {
         }))
     }
 
-    fn settle(&self, destination: Domain, settlements: Vec<Settlement>, now: Timestamp) -> Answer<'_, ()> {
+    fn settle(
+        &self,
+        destination: Domain,
+        settlements: Vec<Settlement>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<bool>> {
         Box::pin(self.write(Load::ending(settlements.len()), move |group| {
             group.settle(&destination, &settlements, now)
         }))

@@ -16,7 +16,7 @@ use super::keys;
 use super::kv::{Key, Kv};
 use super::queue::lock;
 use super::records::{self, ItemRecord};
-use super::{ItemId, Leased, StoreError, Window};
+use super::{ItemId, LeaseId, Leased, StoreError, Window};
 
 /// How many keys are looked at together.
 const PAGE: usize = 64;
@@ -25,6 +25,8 @@ const PAGE: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     lines: HashMap<Domain, Line>,
+    /// How many there have been.
+    count: u64,
     /// After a failed write nothing is handed out: what becomes of it could not be kept.
     refused: Option<StoreError>,
 }
@@ -56,9 +58,16 @@ struct Line {
     /// Those of them, and of those before `fresh` and `delayed`, that have attachments: they are leased one by one, and
     /// delay no others.
     laden: BTreeSet<ItemId>,
-    leased: HashMap<ItemId, Timestamp>,
+    leased: HashMap<ItemId, Held>,
     /// The same by their end.
     ends: BTreeSet<(Timestamp, ItemId)>,
+}
+
+/// By whom an item is held.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    lease: LeaseId,
+    until: Timestamp,
 }
 
 /// Takes items for delivery until `until`. Everything that `kv` shows is durable.
@@ -73,14 +82,14 @@ pub(crate) fn lease<K: Kv>(
     until: Timestamp,
 ) -> Result<Vec<Leased>, StoreError> {
     loop {
-        let items = lock(leases).take(kv, domain, window, now, until)?;
-        let read = items.iter().map(|(item, record)| read(kv, domain, *item, record));
+        let (lease, items) = lock(leases).take(kv, domain, window, now, until)?;
+        let read = items.iter().map(|(item, record)| read(kv, domain, *item, lease, record));
         match read.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>() {
             // Whatever was taken has ended meanwhile. There may be others.
             Ok(leased) if leased.is_empty() && !items.is_empty() => {}
             Ok(leased) => return Ok(leased),
             Err(error) => {
-                lock(leases).give_back(domain, items.iter().map(|(item, _)| *item));
+                lock(leases).give_back(domain, lease, items.iter().map(|(item, _)| *item));
                 return Err(error);
             }
         }
@@ -95,13 +104,15 @@ pub(crate) fn lease_laden<K: Kv>(
     until: Timestamp,
 ) -> Result<Option<Leased>, StoreError> {
     loop {
-        let Some((item, record)) = lock(leases).take_laden(kv, domain, until)? else { return Ok(None) };
-        match read(kv, domain, item, &record) {
+        let Some((lease, item, record)) = lock(leases).take_laden(kv, domain, until)? else {
+            return Ok(None);
+        };
+        match read(kv, domain, item, lease, &record) {
             // It has ended meanwhile.
             Ok(None) => {}
             Ok(leased) => return Ok(leased),
             Err(error) => {
-                lock(leases).give_back(domain, std::iter::once(item));
+                lock(leases).give_back(domain, lease, std::iter::once(item));
                 return Err(error);
             }
         }
@@ -113,6 +124,7 @@ fn read<K: Kv>(
     kv: &K,
     domain: &Domain,
     item: ItemId,
+    lease: LeaseId,
     record: &ItemRecord,
 ) -> Result<Option<Leased>, StoreError> {
     let body = keys::item_body(domain, item);
@@ -126,7 +138,7 @@ fn read<K: Kv>(
         };
     };
     let ItemRecord { tracking, attempts, onward, .. } = *record;
-    Ok(Some(Leased { item, tracking, envelope: records::assemble(&pieces)?, attempts, onward }))
+    Ok(Some(Leased { item, lease, tracking, envelope: records::assemble(&pieces)?, attempts, onward }))
 }
 
 impl Leases {
@@ -137,20 +149,21 @@ impl Leases {
         window: Window,
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<(ItemId, ItemRecord)>, StoreError> {
+    ) -> Result<(LeaseId, Vec<(ItemId, ItemRecord)>), StoreError> {
+        let held = self.begin(until);
         if let Some(error) = &self.refused {
             return Err(error.clone());
         }
         if kv.get(&keys::destination(domain))?.is_none() {
             self.lines.remove(domain);
-            return Ok(Vec::new());
+            return Ok((held.lease, Vec::new()));
         }
         let line = self.lines.entry(domain.clone()).or_insert_with(|| Line::new(domain));
         line.lapse(now);
         let mut take = Take::new(kv, domain, window);
         let result = line.fill(&mut take, now);
         line.laden.extend(take.laden);
-        line.hand_out(take.taken, result, until)
+        Ok((held.lease, line.hand_out(take.taken, result, held)?))
     }
 
     /// Takes one item with attachments of those that were passed over.
@@ -159,7 +172,8 @@ impl Leases {
         kv: &K,
         domain: &Domain,
         until: Timestamp,
-    ) -> Result<Option<(ItemId, ItemRecord)>, StoreError> {
+    ) -> Result<Option<(LeaseId, ItemId, ItemRecord)>, StoreError> {
+        let held = self.begin(until);
         if let Some(error) = &self.refused {
             return Err(error.clone());
         }
@@ -169,27 +183,46 @@ impl Leases {
             let record = record.map(|record| records::decode(&record)).transpose()?;
             line.laden.remove(&item);
             if let Some(record) = record {
-                return Ok(line.hand_out(vec![(item, record)], Ok(()), until)?.pop());
+                line.hold(item, held);
+                return Ok(Some((held.lease, item, record)));
             }
         }
         Ok(None)
     }
 
-    /// Lengthens the lease of an item, if it is leased.
-    pub(crate) fn prolong(&mut self, domain: &Domain, item: ItemId, until: Timestamp) {
+    /// A lease that was never given out.
+    const fn begin(&mut self, until: Timestamp) -> Held {
+        self.count += 1;
+        Held { lease: LeaseId(self.count), until }
+    }
+
+    /// Lengthens the lease of an item, if it is still this one.
+    pub(crate) fn prolong(&mut self, domain: &Domain, item: ItemId, lease: LeaseId, until: Timestamp) {
         self.with(domain, |line| {
-            if line.end(item) {
-                line.ends.insert((until, item));
-                line.leased.insert(item, until);
+            if line.is_held(item, lease) {
+                line.end(item);
+                line.hold(item, Held { lease, until });
             }
         });
     }
 
-    /// Ends leases that nobody makes use of.
-    fn give_back(&mut self, domain: &Domain, items: impl Iterator<Item = ItemId>) {
+    /// Whether the lease of an item is this one. It does not lapse before `until` then, so that what it comes to is durable
+    /// before anybody else can take the item.
+    pub(crate) fn keep(&mut self, domain: &Domain, item: ItemId, lease: LeaseId, until: Timestamp) -> bool {
+        let Some(line) = self.lines.get_mut(domain) else { return false };
+        let Some(held) = line.leased.get(&item).copied().filter(|held| held.lease == lease) else {
+            return false;
+        };
+        line.end(item);
+        line.hold(item, Held { until: held.until.max(until), ..held });
+        true
+    }
+
+    /// Ends a lease that nobody makes use of.
+    fn give_back(&mut self, domain: &Domain, lease: LeaseId, items: impl Iterator<Item = ItemId>) {
         self.with(domain, |line| {
             for item in items {
-                if line.end(item) {
+                if line.is_held(item, lease) && line.end(item) {
                     line.returned.insert(item);
                 }
             }
@@ -208,7 +241,7 @@ impl Leases {
 
     /// Until when the item was leased, whether or not that is over.
     pub(crate) fn until(&self, domain: &Domain, item: ItemId) -> Option<Timestamp> {
-        self.lines.get(domain)?.leased.get(&item).copied()
+        Some(self.lines.get(domain)?.leased.get(&item)?.until)
     }
 
     /// Whether the item has attachments and waits to be given out by itself.
@@ -273,21 +306,29 @@ impl Line {
         }
     }
 
-    /// What was taken is leased until then; or, after an error, given back.
+    /// What was taken is held from now on; or, after an error, given back.
     fn hand_out(
         &mut self,
         taken: Vec<(ItemId, ItemRecord)>,
         result: Result<(), StoreError>,
-        until: Timestamp,
+        held: Held,
     ) -> Result<Vec<(ItemId, ItemRecord)>, StoreError> {
         let items = taken.iter().map(|(item, _)| *item);
         if let Err(error) = result {
             self.returned.extend(items);
             return Err(error);
         }
-        self.ends.extend(items.clone().map(|item| (until, item)));
-        self.leased.extend(items.map(|item| (item, until)));
+        items.for_each(|item| self.hold(item, held));
         Ok(taken)
+    }
+
+    fn hold(&mut self, item: ItemId, held: Held) {
+        self.ends.insert((held.until, item));
+        self.leased.insert(item, held);
+    }
+
+    fn is_held(&self, item: ItemId, lease: LeaseId) -> bool {
+        self.leased.get(&item).is_some_and(|held| held.lease == lease)
     }
 
     /// Takes back what was leased until now or earlier.
@@ -300,7 +341,7 @@ impl Line {
 
     /// Ends a lease; whether there was one.
     fn end(&mut self, item: ItemId) -> bool {
-        self.leased.remove(&item).is_some_and(|until| self.ends.remove(&(until, item)))
+        self.leased.remove(&item).is_some_and(|held| self.ends.remove(&(held.until, item)))
     }
 
     fn is_known(&self, item: ItemId) -> bool {

@@ -1,6 +1,7 @@
 //! The outbound queue: envelopes for other relays, and what became of them.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use postrider_common::random::{Random, bytes_of};
 use postrider_common::{Domain, Envelope, FailureClass, Timestamp, TrackingId};
@@ -23,6 +24,8 @@ const MOST_MOVES: usize = 16;
 /// What mailboxes that have moved hold gets no more than one part in so many of a destination's queue: whoever can fill
 /// mailboxes and move them must not keep everybody else's envelopes out. It stays where it is meanwhile.
 const HELD_SHARE: u64 = 2;
+/// What is being settled does not lapse for so long: it has become durable by then, or the store has failed.
+const SETTLING: Duration = Duration::from_secs(60);
 /// How many keys are looked at together.
 const PAGE: usize = 64;
 
@@ -148,11 +151,14 @@ impl<K: Kv> Group<'_, K> {
         domain: &Domain,
         settlements: &[Settlement],
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        for Settlement { item, verdict } in settlements {
-            let Some(record) = self.record::<ItemRecord>(&keys::item(domain, *item))? else {
-                continue;
-            };
+    ) -> Result<Vec<bool>, StoreError> {
+        let mut counted = Vec::with_capacity(settlements.len());
+        for settlement @ Settlement { item, lease, verdict } in settlements {
+            let is_held = lock(self.leases).keep(domain, *item, *lease, now + SETTLING);
+            let record = self.record::<ItemRecord>(&keys::item(domain, *item))?;
+            let record = record.filter(|_| is_held || settlement.is_for_good());
+            counted.push(record.is_some());
+            let Some(record) = record else { continue };
             match verdict {
                 Verdict::Delivered => self.end_item(domain, *item, record, EndRecord::Stored, now)?,
                 Verdict::Failed(class) => {
@@ -177,7 +183,7 @@ impl<K: Kv> Group<'_, K> {
                 }
             }
         }
-        Ok(())
+        Ok(counted)
     }
 
     /// Gives an item a time of its own, which the destination has asked for with an `answer`, or an operator without.

@@ -15,9 +15,7 @@ use self::disk::{Flush, TestDisk};
 use super::engine::{Engine, Options};
 use super::kv::Key;
 use super::records::{self, MailboxRecord};
-use super::{
-    Backoff, Enqueued, Registration, Settlement, Store, StoreError, TrackingEnd, Verdict, Window, keys,
-};
+use super::{Backoff, Enqueued, Registration, Store, StoreError, TrackingEnd, Verdict, Window, keys};
 
 const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -87,8 +85,7 @@ async fn a_read_shows_durable_state_only() {
     assert_eq!(items().await, 1);
 
     let leased = store.lease(destination(), ALL, NOW, NOW + DAY).await.unwrap();
-    let settlement = Settlement { item: leased[0].item, verdict: Verdict::Delivered };
-    let settle = store.settle(destination(), vec![settlement], NOW);
+    let settle = store.settle(destination(), vec![leased[0].end(Verdict::Delivered)], NOW);
     let end = async || store.tracking(id).await.unwrap().unwrap().end;
     disk.while_flushing(settle, async { assert_eq!((items().await, end().await), (1, None)) }).await.unwrap();
     assert_eq!((items().await, end().await), (0, Some((TrackingEnd::Stored, NOW))));
@@ -245,15 +242,13 @@ async fn nothing_is_left_behind() {
 
     store.enqueue(destination(), batch, NOW).await.unwrap();
     let leased = store.lease(destination(), ALL, NOW, NOW).await.unwrap();
-    let retry = |item| Settlement {
-        item,
-        verdict: Verdict::Retry { reason: postrider_common::FailureClass::RemoteBusy, not_before: NOW },
-    };
-    let settlements: Vec<_> = leased.iter().map(|leased| retry(leased.item)).collect();
-    store.settle(destination(), settlements.clone(), NOW).await.unwrap();
+    let retry = Verdict::Retry { reason: postrider_common::FailureClass::RemoteBusy, not_before: NOW };
+    let settlements = leased.iter().map(|leased| leased.end(retry)).collect();
     store.settle(destination(), settlements, NOW).await.unwrap();
-    let delivered = Settlement { item: leased[0].item, verdict: Verdict::Delivered };
-    store.settle(destination(), vec![delivered], NOW).await.unwrap();
+    let again = store.lease(destination(), ALL, NOW, NOW).await.unwrap();
+    let settlements = again.iter().map(|leased| leased.end(retry)).collect();
+    assert_eq!(store.settle(destination(), settlements, NOW).await, Ok(vec![true; 3]));
+    store.settle(destination(), vec![leased[0].end(Verdict::Delivered)], NOW).await.unwrap();
     let backoff = Backoff {
         failing_since: NOW,
         failures: 1,

@@ -1,5 +1,7 @@
 //! What goes into a store's operations and comes out of them.
 
+mod leased;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use postrider_common::{
     MailboxId, Timestamp, TrackingId,
 };
 use serde::{Deserialize, Serialize};
+
+pub use leased::{LeaseId, Leased, Settlement, Verdict};
 
 /// How much one mailbox or destination may hold, and for how long marks and tracking records stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,54 +232,6 @@ pub enum Source {
         /// The binding's serial.
         serial: u64,
     },
-}
-
-/// An item taken for delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leased {
-    /// To settle it by.
-    pub item: ItemId,
-    /// What it is tracked by.
-    pub tracking: TrackingId,
-    /// What to deliver.
-    pub envelope: Envelope,
-    /// How often the destination has answered for this envelope before.
-    pub attempts: u32,
-    /// Present if it has followed a binding.
-    pub onward: Option<Onward>,
-}
-
-/// The end of one lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settlement {
-    /// Which item.
-    pub item: ItemId,
-    /// What became of it.
-    pub verdict: Verdict,
-}
-
-/// What became of a leased item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The destination has it, durably.
-    Delivered,
-    /// It is given up.
-    Failed(FailureClass),
-    /// It is given up because of what it is, and kept aside for the operator.
-    Quarantined(FailureClass),
-    /// Its time was over.
-    Expired,
-    /// The destination answered for this envelope that it should come again.
-    Retry {
-        /// Why.
-        reason: FailureClass,
-        /// Not before this.
-        not_before: Timestamp,
-    },
-    /// It was queued for where its mailbox has moved, and is tracked there under this id.
-    Moved(TrackingId),
-    /// The destination answered nothing about it. It goes back to its place; nothing is written.
-    Released,
 }
 
 /// An envelope that its destination could neither read nor take, kept for the operator.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postrider::store::{Abandoned, Chunk, Enqueued, Offered, Settlement, Store, StoreError, Verdict};
+use postrider::store::{Abandoned, Chunk, Enqueued, Offered, Store, StoreError, Verdict};
 use postrider_common::{Attachment, AttachmentId, Draft, Envelope, EnvelopeId, FailureClass, Outcome};
 
 use super::{ALL, DAY, HOUR, NOW, Subject, device, domain, fetch, ids, mailbox, open};
@@ -52,9 +52,8 @@ pub async fn keeps_attachments_as_long_as_envelopes_need_them(subject: &impl Sub
         store.acknowledge(mailbox(1), device(1), vec![entry]).await.unwrap();
     }
     assert_eq!(store.lease(to.clone(), ALL, NOW, NOW + HOUR).await, Ok(Vec::new()), "it delays no others");
-    let item = store.lease_laden(to.clone(), NOW + HOUR).await.unwrap().unwrap().item;
-    let delivered = Settlement { item, verdict: Verdict::Delivered };
-    store.settle(to, vec![delivered], NOW).await.unwrap();
+    let leased = store.lease_laden(to.clone(), NOW + HOUR).await.unwrap().unwrap();
+    store.settle(to, vec![leased.end(Verdict::Delivered)], NOW).await.unwrap();
     assert_eq!((doomed(&store).await, store.attachment(id).await), (Ok(1), Ok(None)));
     let files = store.doomed(None, 1).await.unwrap();
     assert_eq!(store.attachment_bytes().await, Ok(6), "until it is deleted");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use postrider::store::{
-    Change, Enqueued, Leased, Onward, Rebound, SentOn, Settlement, Source, Store, StoreLimits, TrackingEnd,
-    Verdict, Window,
+    Change, Enqueued, Leased, Onward, Rebound, SentOn, Source, Store, StoreLimits, TrackingEnd, Verdict,
+    Window,
 };
 use postrider_common::{
     Binding, Domain, Draft, EntryId, Envelope, FailureClass, MailboxId, Outcome, Timestamp,
@@ -56,8 +56,8 @@ async fn lease(store: &Arc<dyn Store>, to: &Domain) -> Vec<Leased> {
 }
 
 async fn settle(store: &Arc<dyn Store>, to: &Domain, verdict: Verdict, now: Timestamp) {
-    for Leased { item, .. } in lease(store, to).await {
-        store.settle(to.clone(), vec![Settlement { item, verdict }], now).await.unwrap();
+    for leased in lease(store, to).await {
+        store.settle(to.clone(), vec![leased.end(verdict)], now).await.unwrap();
     }
 }
 
@@ -218,12 +218,11 @@ pub async fn queues_once_what_goes_on(subject: &impl Subject) {
     let ids: Vec<_> = leased.iter().map(|leased| (leased.tracking, leased.onward)).collect();
     assert_eq!(ids, [(plain, None), (first, Some(from_here))]);
     let retry = Verdict::Retry { reason: FailureClass::MailboxFull, not_before: NOW };
-    let settlements = leased.iter().map(|leased| Settlement { item: leased.item, verdict: retry });
+    let settlements = leased.iter().map(|leased| leased.end(retry));
     store.settle(to.clone(), settlements.collect(), NOW).await.unwrap();
     let again = lease(&store, &to).await;
     assert_eq!((again[1].onward, again[1].attempts), (Some(from_here), 1));
-    let settlements =
-        again.iter().map(|leased| Settlement { item: leased.item, verdict: Verdict::Delivered });
+    let settlements = again.iter().map(|leased| leased.end(Verdict::Delivered));
     store.settle(to.clone(), settlements.collect(), NOW).await.unwrap();
     assert_eq!(send_on(&store, &to, &once, from_here, held(1)).await, Enqueued::Duplicate(first));
     assert_eq!(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::store::{
-    Backoff, Destination, Enqueued, Leased, Onward, QUARANTINE_ITEMS, Quarantined, SentOn, Settlement,
-    Source, Store, StoreLimits, TrackingEnd, Verdict, Window,
+    Backoff, Destination, Enqueued, Leased, Onward, QUARANTINE_ITEMS, Quarantined, SentOn, Source, Store,
+    StoreLimits, TrackingEnd, Verdict, Window,
 };
 use postrider_common::backoff::MAX_RETRY_AFTER;
 use postrider_common::{Domain, Draft, EntryId, Envelope, FailureClass, Timestamp, TrackingId};
@@ -36,8 +36,7 @@ pub(super) async fn settle(
     verdict: Verdict,
     now: Timestamp,
 ) {
-    let settlement = Settlement { item: leased.item, verdict };
-    store.settle(to.clone(), vec![settlement], now).await.unwrap();
+    store.settle(to.clone(), vec![leased.end(verdict)], now).await.unwrap();
 }
 
 pub(super) async fn destination(store: &Arc<dyn Store>, to: &Domain) -> Option<Destination> {
@@ -88,6 +87,38 @@ pub async fn lapses_and_releases_leases(subject: &impl Subject) {
     settle(&store, &to, &held[0], Verdict::Delivered, NOW + HOUR).await;
     let late = NOW + 10 * HOUR;
     assert_eq!(leased_bodies(&lease(&store, &to, 9, late).await), ["b", "c", "d"]);
+}
+
+/// Whose lease has lapsed can only say that the envelope has arrived, or has gone on: whatever else they say leaves the
+/// item to whoever has it now, and to the next one if nobody has.
+pub async fn leaves_an_item_to_its_present_lease(subject: &impl Subject) {
+    let store = open(subject);
+    let to = domain("b.example");
+    let ids = enqueue(&store, &to, &["a", "b", "c", "d", "e", "f"]).await;
+    let late = lease(&store, &to, 6, NOW).await;
+    let now = NOW + HOUR;
+    let present = lease(&store, &to, 5, now).await;
+    assert_eq!(leased_bodies(&present), ["a", "b", "c", "d", "e"]);
+    let retry = Verdict::Retry { reason: FailureClass::RemoteBusy, not_before: now };
+    let failed = FailureClass::NoSuchMailbox;
+    let verdicts = [retry, Verdict::Failed(failed), Verdict::Released, Verdict::Expired];
+    let others = [Verdict::Delivered, Verdict::Quarantined(FailureClass::TooLarge)];
+    let verdicts = verdicts.into_iter().chain(others);
+    let settlements = late.iter().zip(verdicts).map(|(leased, verdict)| leased.end(verdict)).collect();
+    let counted = store.settle(to.clone(), settlements, now).await;
+    assert_eq!(counted, Ok(vec![false, false, false, false, true, false]));
+    let end = async |index: usize| store.tracking(ids[index]).await.unwrap().unwrap().end;
+    assert_eq!(end(4).await, Some((TrackingEnd::Stored, now)));
+    assert_eq!(leased_bodies(&lease(&store, &to, 9, now + SECOND).await), ["f"], "four are under way");
+    assert_eq!(store.quarantined(to.clone()).await, Ok(vec![]));
+
+    let moved = Verdict::Moved(TrackingId::random());
+    assert_eq!(store.settle(to.clone(), vec![late[1].end(moved)], now).await, Ok(vec![true]));
+    let settlements = present.iter().map(|leased| leased.end(Verdict::Failed(failed))).collect();
+    let counted = store.settle(to.clone(), settlements, now).await;
+    assert_eq!(counted, Ok(vec![true, false, true, true, false]), "what is gone is passed over");
+    assert_eq!(end(0).await, Some((TrackingEnd::Failed(failed), now)));
+    assert_eq!(end(4).await, Some((TrackingEnd::Stored, now)));
 }
 
 /// Tracking tells each state; settling what is not there is passed over; a record is dropped after its retention.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use postrider::store::{Change, Settlement, StoreError, StoreLimits, Verdict};
+use postrider::store::{Change, StoreError, StoreLimits, Verdict};
 use postrider_common::{FailureClass, Outcome, TrackingId};
 
 use super::{ALL, HOUR, NOW, Subject, bodies, device, domain, envelope, fetch, ids, mailbox, open};
@@ -24,8 +24,7 @@ pub async fn tells_what_has_become_durable(subject: &impl Subject) {
     assert_eq!(changes.recv().await, Ok(Change::Enqueued(to.clone())));
     for verdict in [Verdict::Released, Verdict::Retry { reason: FailureClass::RemoteBusy, not_before: NOW }] {
         let leased = store.lease(to.clone(), ALL, NOW, NOW + HOUR).await.unwrap();
-        let settlement = Settlement { item: leased[0].item, verdict };
-        store.settle(to.clone(), vec![settlement], NOW).await.unwrap();
+        store.settle(to.clone(), vec![leased[0].end(verdict)], NOW).await.unwrap();
         assert_eq!(changes.recv().await, Ok(Change::Enqueued(to.clone())));
     }
     let entries = ids(&fetch(&store, 1, 1).await);
@@ -55,7 +54,7 @@ pub async fn refuses_everything_once_closed(subject: &impl Subject) {
     assert_eq!(enqueued.map(|_| ()), closed);
     let leased = store.lease(to.clone(), ALL, NOW, NOW + HOUR).await;
     assert_eq!(leased.map(|_| ()), closed);
-    assert_eq!(store.settle(to.clone(), vec![], NOW).await, closed);
+    assert_eq!(store.settle(to.clone(), vec![], NOW).await.map(|_| ()), closed);
     assert_eq!(store.destinations().await.map(|_| ()), closed);
     assert_eq!(store.destination(to.clone()).await.map(|_| ()), closed);
     assert_eq!(store.put_backoff(to, None).await, closed);

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::store::{
-    AttachmentLimits, Enqueued, ItemId, Registration, Settlement, Store, StoreLimits, TrackingEnd, Verdict,
-    Window,
+    AttachmentLimits, Enqueued, Leased, Registration, Store, StoreLimits, TrackingEnd, Verdict, Window,
 };
 use postrider_common::{Domain, Draft, Envelope, EnvelopeId, FailureClass, Outcome, Timestamp, TrackingId};
 use postrider_tests::conformance::{ALL, NOW, Subject, device, mailbox};
@@ -39,7 +38,7 @@ enum Op {
     Acknowledge { of: u8, by: u8, index: usize },
     Enqueue { id: u8, to: u8, minutes: u8 },
     Lease { to: u8, count: usize, minutes: u8 },
-    Settle { id: u8, to: u8, end: End },
+    Settle { id: u8, to: u8, end: End, is_late: bool },
     Expire,
     Pass { minutes: u8 },
     Reopen,
@@ -75,7 +74,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(id, to, minutes)| Op::Enqueue { id, to, minutes }),
         5 => (to.clone(), 1..4_usize, minutes.clone())
             .prop_map(|(to, count, minutes)| Op::Lease { to, count, minutes }),
-        8 => (id, to, end).prop_map(|(id, to, end)| Op::Settle { id, to, end }),
+        8 => (id, to, end, proptest::bool::weighted(0.2))
+            .prop_map(|(id, to, end, is_late)| Op::Settle { id, to, end, is_late }),
         1 => Just(Op::Expire),
         3 => minutes.prop_map(|minutes| Op::Pass { minutes }),
         1 => Just(Op::Reopen),
@@ -188,18 +188,21 @@ impl Model {
         order.iter().map(|index| (queue[*index].id, queue[*index].attempts)).collect()
     }
 
-    fn settle(&mut self, id: u8, to: u8, end: End, now: Timestamp) {
+    /// Whether it counted.
+    fn settle(&mut self, id: u8, to: u8, end: End, is_last: bool, now: Timestamp) -> bool {
         let queue = &mut self.queues[usize::from(to)];
         let Some(index) = queue.iter().position(|item| item.id == id) else {
-            return;
+            return false;
         };
         let item = &mut queue[index];
+        let is_held = is_last && matches!(item.state, State::Leased(_));
+        if !is_held && !matches!(end, End::Delivered) {
+            return false;
+        }
         match end {
             End::Released => {
-                if matches!(item.state, State::Leased(_)) {
-                    item.state = State::Returned;
-                }
-                return;
+                item.state = State::Returned;
+                return true;
             }
             End::Retry { minutes } => {
                 let at = now + MINUTE * minutes.into();
@@ -214,9 +217,10 @@ impl Model {
         tracked.end = match end {
             End::Delivered => Some(TrackingEnd::Stored),
             End::Failed => Some(TrackingEnd::Failed(FailureClass::Malformed)),
-            End::Retry { .. } | End::Released => return,
+            End::Retry { .. } | End::Released => return true,
         };
         queue.remove(index);
+        true
     }
 
     fn expire(&mut self, now: Timestamp) -> (usize, usize) {
@@ -253,8 +257,8 @@ struct Pair<'a, S> {
     store: Arc<dyn Store>,
     model: Model,
     now: Timestamp,
-    /// By destination and envelope.
-    items: HashMap<(u8, u8), ItemId>,
+    /// By destination and envelope: first to last.
+    leases: HashMap<(u8, u8), Vec<Leased>>,
 }
 
 impl<S: Subject> Pair<'_, S> {
@@ -363,7 +367,7 @@ impl<S: Subject> Pair<'_, S> {
                         let tracked = Tracked { id: tracking, attempts, end: None };
                         model.tracked.insert((to, id), tracked);
                         // It has yet to be leased under its new number.
-                        self.items.remove(&(to, id));
+                        self.leases.remove(&(to, id));
                     }
                     (answer, tracked) => unreachable!("{answer:?} where there was {tracked:?}"),
                 }
@@ -375,15 +379,17 @@ impl<S: Subject> Pair<'_, S> {
                 let mut answered = Vec::new();
                 for leased in leased {
                     let id = leased.envelope.id().as_bytes()[0];
-                    self.items.insert((to, id), leased.item);
                     answered.push((id, leased.attempts));
+                    self.leases.entry((to, id)).or_default().push(leased);
                 }
                 assert_eq!(answered, model.lease(to, count, now, until));
             }
-            Op::Settle { id, to, end } => {
-                let Some(item) = self.items.get(&(to, id)) else {
+            Op::Settle { id, to, end, is_late } => {
+                let Some(leases) = self.leases.get(&(to, id)) else {
                     return;
                 };
+                let last = &leases[leases.len() - 1];
+                let leased = if is_late { &leases[0] } else { last };
                 let verdict = match end {
                     End::Delivered => Verdict::Delivered,
                     End::Failed => Verdict::Failed(FailureClass::Malformed),
@@ -393,9 +399,9 @@ impl<S: Subject> Pair<'_, S> {
                         not_before: now + MINUTE * minutes.into(),
                     },
                 };
-                let settlement = Settlement { item: *item, verdict };
-                store.settle(destination(to), vec![settlement], now).await.unwrap();
-                model.settle(id, to, end, now);
+                let counts = model.settle(id, to, end, leased.lease == last.lease, now);
+                let counted = store.settle(destination(to), vec![leased.end(verdict)], now).await;
+                assert_eq!(counted, Ok(vec![counts]));
             }
             Op::Expire => {
                 let (entries, items) = model.expire(now);
@@ -407,6 +413,8 @@ impl<S: Subject> Pair<'_, S> {
                 store.close().await.unwrap();
                 self.store = self.subject.open(LIMITS).unwrap();
                 self.model.reopen();
+                // Whoever had them has gone with the process.
+                self.leases.clear();
             }
         }
     }
@@ -471,7 +479,7 @@ fn check(subject: &impl Subject, ops: &[Op]) {
             store: subject.open(LIMITS).unwrap(),
             model: Model::default(),
             now: NOW,
-            items: HashMap::new(),
+            leases: HashMap::new(),
         };
         for op in ops {
             pair.run(op).await;

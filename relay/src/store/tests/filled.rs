@@ -14,8 +14,8 @@ use postrider_common::{
 use crate::store::kv::Key;
 use crate::store::memory::Content;
 use crate::store::{
-    Abandoned, Backoff, Chunk, Enqueued, Invited, MemoryDisk, Onward, SentOn, Settlement, Source, Store,
-    StoreLimits, Verdict, Window,
+    Abandoned, Backoff, Chunk, Enqueued, Invited, MemoryDisk, Onward, SentOn, Source, Store, StoreLimits,
+    Verdict, Window,
 };
 
 pub(in crate::store) const NOW: Timestamp = Timestamp::from_secs(1_790_035_200);
@@ -110,8 +110,7 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
         Verdict::Expired,
         Verdict::Moved(sent_on),
     ];
-    let settlements =
-        leased.iter().zip(verdicts).map(|(leased, verdict)| Settlement { item: leased.item, verdict });
+    let settlements = leased.iter().zip(verdicts).map(|(leased, verdict)| leased.end(verdict));
     store.settle(b.clone(), settlements.collect(), NOW).await.unwrap();
     // One attachment that an entry and an item need, one that is not whole, and one that is to be deleted.
     for (n, chunks) in [(1, 2), (2, 1), (3, 2)] {
