@@ -199,6 +199,11 @@ impl Delivery {
         }
     }
 
+    /// Other relays are shown another certificate of ours: whoever refused the one of before is tried at once.
+    pub fn our_certificate_has_changed(&self) {
+        self.workers().values().for_each(|wake| wake.recertified());
+    }
+
     /// An operator wants a destination to be tried at once: all that was held against it is forgotten.
     pub fn retry(&self, destination: &Domain) {
         self.wake_of(destination.clone()).forget();

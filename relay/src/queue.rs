@@ -10,7 +10,8 @@ mod pace;
 mod rules;
 
 pub use destination::{
-    Stance, after_failure, after_greeting, after_sign_of_life, forgotten_at, shows_in_greeting, stance,
+    Stance, after_failure, after_greeting, after_sign_of_life, forgotten_at, is_about_our_certificate,
+    shows_in_greeting, stance,
 };
 pub use outlook::{Outlook, Turn};
 pub use pace::Pace;

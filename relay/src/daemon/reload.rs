@@ -252,7 +252,12 @@ impl Reload {
 
     /// Has handshakes show what a configuration says.
     fn show_certificates(&self, config: &Config, issued: Option<&Credentials>) -> Result<(), StartError> {
-        self.0.identity.show(&parts::identity(config, issued)?);
+        let shown = parts::identity(config, issued)?;
+        let before = self.0.identity.shown().current();
+        self.0.identity.show(&shown);
+        if before.cert != shown.shown().current().cert {
+            self.0.delivery.our_certificate_has_changed();
+        }
         self.0.client_certificate.replace(parts::shown_to_clients(config, issued));
         Ok(())
     }

@@ -11,6 +11,7 @@ pub(super) struct Wake {
     reset: AtomicBool,
     forget: AtomicBool,
     greeted: AtomicBool,
+    recertified: AtomicBool,
     steered: AtomicBool,
 }
 
@@ -23,6 +24,8 @@ pub(super) struct Signs {
     pub(super) is_forgiven: bool,
     /// It has answered a greeting.
     pub(super) has_answered: bool,
+    /// What we are known by is another certificate.
+    pub(super) is_recertified: bool,
     /// An operator has paused it, or resumed it.
     pub(super) is_steered: bool,
 }
@@ -51,6 +54,12 @@ impl Wake {
         self.notify.notify_one();
     }
 
+    /// Other relays are shown another certificate of ours.
+    pub(super) fn recertified(&self) {
+        self.recertified.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
     /// Whether the destination is paused may have changed.
     pub(super) fn steer(&self) {
         self.steered.store(true, Ordering::Release);
@@ -62,13 +71,13 @@ impl Wake {
         self.notify.notified().await;
     }
 
-    /// What of [`reset`](Self::reset), [`forget`](Self::forget), [`greeted`](Self::greeted) and [`steer`](Self::steer)
-    /// was called since this was last asked.
+    /// What was called of these since this was last asked.
     pub(super) fn take(&self) -> Signs {
         Signs {
             is_up: self.reset.swap(false, Ordering::AcqRel),
             is_forgiven: self.forget.swap(false, Ordering::AcqRel),
             has_answered: self.greeted.swap(false, Ordering::AcqRel),
+            is_recertified: self.recertified.swap(false, Ordering::AcqRel),
             is_steered: self.steered.swap(false, Ordering::AcqRel),
         }
     }

@@ -18,7 +18,7 @@ use super::wake::{Signs, Wake};
 use super::{Delivery, Shared};
 use crate::queue::{
     Pace, Stance, after_failure, after_greeting, after_sign_of_life, forgotten_at, gives_up_destination,
-    is_about_content, is_alarming, judge_answer, judge_failure, stance,
+    is_about_content, is_about_our_certificate, is_alarming, judge_answer, judge_failure, stance,
 };
 use crate::store::{Backoff, Leased, StoreError, Verdict, Window};
 use crate::telemetry::Seldom;
@@ -183,7 +183,7 @@ impl Worker {
     }
 
     async fn follow_wake(&mut self) -> Result<(), StoreError> {
-        let Signs { is_up, is_forgiven, has_answered, is_steered } = self.wake.take();
+        let Signs { is_up, is_forgiven, has_answered, is_recertified, is_steered } = self.wake.take();
         if is_steered {
             let state = self.delivery.0.store.destination(self.destination.clone()).await;
             match state {
@@ -194,14 +194,17 @@ impl Worker {
                 }
             }
         }
-        let Some(backoff) = self.backoff.clone().filter(|_| is_up || is_forgiven || has_answered) else {
+        let is_told = is_up || is_forgiven || has_answered || is_recertified;
+        let Some(backoff) = self.backoff.clone().filter(|_| is_told) else {
             return Ok(());
         };
         let now = self.delivery.0.clock.now();
         let after = match (is_forgiven, is_up) {
             (true, _) => None,
             (_, true) => after_sign_of_life(backoff, now),
-            _ => Some(after_greeting(backoff, now)),
+            _ if is_recertified && is_about_our_certificate(backoff.class) => None,
+            _ if has_answered => Some(after_greeting(backoff, now)),
+            _ => Some(backoff),
         };
         if after != self.backoff {
             tracing::info!(peer = %self.destination, "the peer is tried at once");

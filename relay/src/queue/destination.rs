@@ -99,6 +99,11 @@ pub fn after_greeting(backoff: Backoff, now: Timestamp) -> Backoff {
     Backoff { next_attempt, ..backoff }
 }
 
+/// Whether a failure of this class is over, as far as we know, when we are known by another certificate.
+pub const fn is_about_our_certificate(class: FailureClass) -> bool {
+    matches!(class, FailureClass::TlsOurCertificateRefused)
+}
+
 /// Whether a failure of this class is met by a greeting, too: on the way to the peer, or by whatever goes wrong there
 /// before a request is looked at. Who asked for time gets it.
 pub const fn shows_in_greeting(class: FailureClass) -> bool {

@@ -11,7 +11,7 @@ use postrider_tests::authority::{Certified, Leaf};
 use postrider_tests::clock::StandingClock;
 use postrider_tests::cluster::Cluster;
 
-use crate::commands::{ALPHA, BETA};
+use crate::commands::{ALPHA, BETA, ask, queue};
 
 /// A relay whose time is moved from look to look.
 struct Bench {
@@ -159,5 +159,30 @@ async fn what_does_not_fit_is_said_once_and_taken_up_when_it_does() {
     assert!(!bench.shows(second_pin).await);
     let users = (bench.cluster.user(ALPHA).await.unwrap_err(), bench.cluster.user(BETA).await.unwrap());
     assert!(users.0.to_string().contains("certificate"), "{}", users.0);
+    bench.cluster.shut_down().await.unwrap();
+}
+
+/// Who pins the next key already refuses the current one. Its relay is not made to wait for the next attempt.
+#[tokio::test]
+async fn who_refused_the_key_of_before_is_shown_the_new_one_at_once() {
+    let bench = Bench::start().await;
+    let (alice, bob) = (bench.cluster.user(ALPHA).await.unwrap(), bench.cluster.user(BETA).await.unwrap());
+    let (next, pin) = bench.issue();
+    let beta = bench.cluster.directory(BETA).unwrap();
+    let config = fs::read_to_string(beta.join("postrider.toml")).unwrap();
+    let (before, peer) = config.split_once("trust = \"private-ca\"\n").unwrap();
+    let (_, after) = peer.split_once('\n').unwrap();
+    let pinned = format!("{before}trust = \"pinned\"\npins = [\"{pin}\"]\n{after}");
+    fs::write(beta.join("postrider.toml"), pinned).unwrap();
+    let client = postrider::admin::Client::new(beta.join("data"));
+    client.post::<postrider::admin::documents::Reloaded>("/v1/reload", &()).await.unwrap();
+    let held = queue(&alice, &bob, "held").await;
+    let met = alice.tracked(held, |status| status.reason.is_some()).await.unwrap();
+    assert_eq!(met.reason.as_deref(), Some("tls-our-certificate-refused"));
+
+    next.write(bench.directory(), "relay").unwrap();
+    let said = ask(&bench.cluster, &["reload"]).await;
+    assert!(said.contains("other relays are shown a certificate with another key"), "{said}");
+    assert_eq!(bob.receive().await.unwrap().message, b"held", "although the clock stands still");
     bench.cluster.shut_down().await.unwrap();
 }

@@ -123,3 +123,26 @@ async fn a_clock_that_is_set_back_holds_nothing_up() {
     assert_eq!(bench.end(ids[0]).await, TrackingEnd::Stored);
     assert_eq!(bench.clock.now(), START - HOUR, "no time had to pass");
 }
+
+#[tokio::test]
+async fn who_refused_our_certificate_is_tried_at_once_with_another_and_nobody_else_is() {
+    for (class, is_tried) in
+        [(FailureClass::TlsOurCertificateRefused, true), (FailureClass::TlsPinMismatch, false)]
+    {
+        let peer = Peer::new([Err(class)]);
+        let bench = Bench::new(&peer);
+        let ids = bench.enqueue(1).await;
+        let failing = bench.backoff(Option::is_some).await.unwrap();
+        bench.delivery.our_certificate_has_changed();
+        if !is_tried {
+            // It has heard of it when it is asked for something else.
+            bench.delivery.pause(&beta(), true).await.unwrap();
+            bench.pass(Duration::from_millis(1)).await;
+            assert_eq!(bench.backoff(|_| true).await, Some(failing));
+            assert_eq!(peer.batches(1).await, [1]);
+            continue;
+        }
+        assert_eq!(bench.end(ids[0]).await, TrackingEnd::Stored);
+        assert_eq!(bench.clock.now(), START, "no time had to pass");
+    }
+}
