@@ -36,8 +36,9 @@ pub enum PeerCommand {
     ///
     /// It is checked like the configuration and written into a file of its own in the data directory, in place of one about
     /// the same domain; a running relay reads it at once. What the configuration file itself lists is changed there. All that
-    /// was taken is shown. What says more than `peer export` does, such as an address or an authority, is taken only with
-    /// `--beyond-pins`. Called by root, it goes on as the user whose the data directory is.
+    /// was taken is shown, and what it was before. What says more than `peer export` does, such as an address or an authority,
+    /// is taken only with `--beyond-pins`; what takes something away from a known peer, or has none of its keys, only with
+    /// `--replace`. Called by root, it goes on as the user whose the data directory is.
     Import(ImportArgs),
     /// Take a peer out again that was imported. A running relay closes its connections at once.
     Remove(OneArgs),
@@ -77,6 +78,9 @@ pub struct ImportArgs {
     /// Take what is trusted more than the keys in the block: another mode of trust, an authority, addresses, limits.
     #[arg(long)]
     beyond_pins: bool,
+    /// Take what changes more about a known peer than to add a key to one that it keeps.
+    #[arg(long)]
+    replace: bool,
 }
 
 /// Why the command failed.
@@ -117,6 +121,20 @@ pub enum PeerCommandError {
         /// What it asks for, such as `trust = "webpki"`.
         more: Vec<String>,
     },
+    /// It changes what has to be looked at.
+    #[error(
+        "{}: {domain} is a peer already, and would be dealt with in another way:\n{changes}Whoever has asked its \
+         administrator takes that with `--replace`",
+        file.display()
+    )]
+    Changes {
+        /// Where it was read from.
+        file: PathBuf,
+        /// Which peer.
+        domain: Domain,
+        /// A line for each setting.
+        changes: String,
+    },
     /// The peer is not there.
     #[error("{0} is no peer")]
     NoSuchPeer(Domain),
@@ -154,7 +172,9 @@ impl PeerCommandError {
         match self {
             Self::Config(errors) => errors.exit(),
             Self::Export(error) => error.exit(),
-            Self::Block { .. } | Self::Count { .. } | Self::Beyond { .. } => Exit::Data,
+            Self::Block { .. } | Self::Count { .. } | Self::Beyond { .. } | Self::Changes { .. } => {
+                Exit::Data
+            }
             Self::NoSuchPeer(_) => Exit::Unavailable,
             Self::Listed { .. } => Exit::CannotCreate,
             Self::File { error, .. } if error.kind() == io::ErrorKind::NotFound => Exit::Unavailable,
@@ -235,17 +255,24 @@ fn show(args: &OneArgs, out: &mut dyn Write) -> Result<(), PeerCommandError> {
     Ok(out.write_all(described(&config, peer).as_bytes())?)
 }
 
-/// Everything that is set for a peer.
+/// Everything that is set for a peer, and where.
 fn described(config: &Config, peer: &PeerConfig) -> String {
+    let path = peer_file(&config.data_dir, &peer.domain);
+    let file = if path.exists() { path } else { config.file.clone() };
+    let domain = ("domain", Some(peer.domain.to_string()));
+    let place = ("listed in", Some(file.display().to_string()));
+    facts([domain].into_iter().chain(settings(config, peer)).chain([place]))
+}
+
+/// What is set for a peer, by name.
+fn settings(config: &Config, peer: &PeerConfig) -> [(&'static str, Option<String>); 7] {
     let shown = document(config, peer);
     let ca = match &peer.trust {
         TrustConfig::PrivateCa { ca, .. } => Some(ca.display().to_string()),
         _ => None,
     };
-    let file = if shown.imported { peer_file(&config.data_dir, &peer.domain) } else { config.file.clone() };
     let joined = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
-    facts([
-        ("domain", Some(shown.domain.to_string())),
+    [
         ("direction", Some(shown.direction.to_owned())),
         ("trust", Some(shown.trust.to_owned())),
         ("pins", joined(&shown.pins)),
@@ -253,8 +280,31 @@ fn described(config: &Config, peer: &PeerConfig) -> String {
         ("addresses", joined(&shown.addresses)),
         ("batches in flight", peer.batches_in_flight.map(|count| count.to_string())),
         ("envelopes per second", peer.envelopes_per_second.map(|count| count.to_string())),
-        ("listed in", Some(file.display().to_string())),
-    ])
+    ]
+}
+
+/// A line for each setting that is another one than before.
+fn changes(config: &Config, before: &PeerConfig, after: &PeerConfig) -> String {
+    let pairs = settings(config, before).into_iter().zip(settings(config, after));
+    let none = || "none".to_owned();
+    pairs
+        .filter(|((_, old), (_, new))| old != new)
+        .map(|((name, old), (_, new))| {
+            format!("  {name}: {} -> {}\n", old.unwrap_or_else(none), new.unwrap_or_else(none))
+        })
+        .collect()
+}
+
+/// Whether nothing is different about a peer but which keys it has, and one of them was known before: as when it announces
+/// its next one.
+fn only_goes_on(before: &PeerConfig, after: &PeerConfig) -> bool {
+    let (TrustConfig::Pinned { pins: old }, TrustConfig::Pinned { pins: new }) =
+        (&before.trust, &after.trust)
+    else {
+        return before == after;
+    };
+    let with_new_keys = PeerConfig { trust: after.trust.clone(), ..before.clone() };
+    with_new_keys == *after && new.iter().any(|pin| old.contains(pin))
 }
 
 /// What a peer asks for beyond being known by its key, and that could do harm: whose word counts for it, where it is sent
@@ -293,18 +343,27 @@ fn import(args: &ImportArgs, input: &mut dyn Read, out: &mut dyn Write) -> Resul
         return Err(PeerCommandError::Count { file, count: peers.len() });
     };
     let path = peer_file(&config.data_dir, &peer.domain);
-    let is_known = find(&config, &peer.domain).is_ok();
-    if is_known && !path.exists() {
+    let known = find(&config, &peer.domain).ok();
+    if known.is_some() && !path.exists() {
         return Err(PeerCommandError::Listed { domain: peer.domain.clone(), file: config.file });
     }
     let more = beyond_pins(peer);
     if !args.beyond_pins && !more.is_empty() {
         return Err(PeerCommandError::Beyond { file, domain: peer.domain.clone(), more });
     }
+    let changes = known.map(|known| changes(&config, known, peer));
+    if let Some(known) = known.filter(|known| !args.replace && !only_goes_on(known, peer)) {
+        let (domain, changes) = (known.domain.clone(), changes.unwrap_or_default());
+        return Err(PeerCommandError::Changes { file, domain, changes });
+    }
     become_owner(&config.data_dir).map_err(|error| failed(&config.data_dir, error))?;
     write(&directory, &path, &text)?;
-    let word = if is_known { "is changed" } else { "is a peer" };
-    writeln!(out, "{} {word}: {}\n", peer.domain, path.display())?;
+    let (word, changes) = match &changes {
+        None => ("is a peer", ""),
+        Some(changes) if changes.is_empty() => ("is what it was", ""),
+        Some(changes) => ("is changed", changes.as_str()),
+    };
+    writeln!(out, "{} {word}: {}\n{changes}", peer.domain, path.display())?;
     writeln!(out, "{}", described(&config, peer))?;
     if config.federation.policy == FederationPolicy::Closed {
         writeln!(

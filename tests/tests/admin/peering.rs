@@ -100,7 +100,7 @@ async fn a_block_makes_a_peer_of_a_relay_that_runs_and_it_can_be_taken_out_again
     );
     assert!(alpha.told(&["peer", "show", BETA]).await.contains(&pin));
     let again = alpha.told(&["peer", "import", &file]).await;
-    assert!(again.starts_with("beta.example is changed: "), "{again}");
+    assert!(again.starts_with("beta.example is what it was: "), "{again}");
 
     let said = alpha.told(&["peer", "remove", BETA]).await;
     assert_eq!(said, "beta.example is no longer a peer\nThe running relay has read it.\n");
@@ -188,6 +188,51 @@ async fn a_block_that_asks_for_more_than_its_key_is_taken_with_open_eyes_only() 
         assert!(said.contains(&value), "{value}: {said}");
         alpha.told(&["peer", "remove", BETA]).await;
     }
+}
+
+#[tokio::test]
+async fn a_known_peer_is_changed_with_open_eyes_and_every_change_is_told() {
+    let alpha = Made::new(ALPHA).await;
+    let [one, two, three] = ["0a", "0b", "0c"].map(|byte| byte.repeat(32));
+    let entry = "[[federation.peers]]\ndomain = \"beta.example\"\n";
+    let block = |more: String| alpha.write("block", &format!("{entry}{more}\n"));
+    let addresses = "addresses = [\"10.0.0.1:443\"]";
+    let first = block(format!("pins = [\"{one}\"]\n{addresses}\ndirection = \"out\""));
+    alpha.told(&["peer", "import", "--beyond-pins", &first]).await;
+    let file = alpha.config.with_file_name("data").join("peers.d/beta.example.toml");
+    let written = fs::read_to_string(&file).unwrap();
+
+    // What `peer export` says there is less than what is known, and says it of another key.
+    let plain = block(format!("pins = [\"{two}\"]"));
+    let changes =
+        format!("  direction: out -> both\n  pins: {one} -> {two}\n  addresses: 10.0.0.1:443 -> none\n");
+    let (code, out, error) = alpha.ask(&["peer", "import", &plain]).await;
+    assert_eq!((code, out.as_str()), (Some(65), ""), "{error}");
+    let expected = format!(
+        "postrider: {plain}: beta.example is a peer already, and would be dealt with in another way:\n{changes}\
+         Whoever has asked its administrator takes that with `--replace`\n"
+    );
+    assert_eq!(error, expected);
+    assert_eq!(fs::read_to_string(&file).unwrap(), written, "nothing is changed");
+    let said = alpha.told(&["peer", "import", "--replace", &plain]).await;
+    assert!(said.starts_with(&format!("beta.example is changed: {}\n{changes}\n", file.display())), "{said}");
+
+    // It goes on with the key that is known, and announces another.
+    let next = block(format!("pins = [\"{two}\", \"{three}\"]"));
+    let said = alpha.told(&["peer", "import", &next]).await;
+    assert!(said.contains(&format!("\n  pins: {two} -> {two}, {three}\n\n")), "{said}");
+    let used = block(format!("pins = [\"{three}\"]"));
+    alpha.told(&["peer", "import", &used]).await;
+
+    // Neither is a weaker mode taken without a word, nor is one of the two questions an answer to the other.
+    let weaker = block("trust = \"webpki\"".to_owned());
+    for arguments in [&["--beyond-pins"][..], &["--replace"], &[]] {
+        let all = [&["peer", "import", &weaker], arguments].concat();
+        let (code, _, error) = alpha.ask(&all).await;
+        assert_eq!(code, Some(65), "{arguments:?}: {error}");
+    }
+    let said = alpha.told(&["peer", "import", "--beyond-pins", "--replace", &weaker]).await;
+    assert!(said.contains(&format!("\n  trust: pinned -> webpki\n  pins: {three} -> none\n")), "{said}");
 }
 
 /// Files in a directory belong to whoever could put a link there: root does not follow it.
