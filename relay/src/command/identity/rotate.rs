@@ -15,6 +15,7 @@ use postrider_federation::Identity;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use zeroize::Zeroizing;
 
 use super::IdentityCommandError;
 use crate::config::{Config, pin};
@@ -69,6 +70,7 @@ impl Next {
             return Err(IdentityCommandError::Elsewhere(config.federation.identity.key_file.clone()));
         }
         let directory = next(config);
+        make_room(config)?;
         put_away(config)?;
         let path = directory.clone();
         let generated = Identity::generate(&config.domain, now);
@@ -80,7 +82,8 @@ impl Next {
             .map_err(|error| failed(&directory, error))?;
         write(&directory.join("certificate.pem"), generated.certificate_pem.as_bytes(), 0o644)?;
         write(&directory.join("key.pem"), generated.key_pem.as_bytes(), 0o600)?;
-        // The last one: without it the others are nothing.
+        // The last one, when the others are there whatever happens: without it they are nothing.
+        sync(&directory)?;
         write(&directory.join(SINCE), format!("{}\n", now.as_secs()).as_bytes(), 0o644)?;
         sync(&directory)?;
         sync(&config.data_dir)?;
@@ -89,26 +92,72 @@ impl Next {
 
     /// Puts it in the current one's place.
     pub(super) fn use_it(&self, config: &Config) -> Result<(), IdentityCommandError> {
-        let (current, next) = (current(config), next(config));
-        // From an earlier change that was interrupted: it would go with the current one to the next one's place.
-        forget_announcement(&current)?;
-        renameat_with(CWD, &next, CWD, &current, RenameFlags::EXCHANGE)
-            .map_err(|error| failed(&current, error.into()))?;
-        sync(&config.data_dir)?;
-        forget_announcement(&current)?;
-        put_away(config)
+        self.is_whole(config)?;
+        STEPS.iter().try_for_each(|step| step(config))
+    }
+
+    /// What is put in the current one's place has to be an identity.
+    fn is_whole(&self, config: &Config) -> Result<(), IdentityCommandError> {
+        let directory = next(config);
+        let read = |name: &str| {
+            let path = directory.join(name);
+            fs::read(&path).map(Zeroizing::new).map_err(|error| failed(&path, error))
+        };
+        let (certificate, key) = (read("certificate.pem")?, read("key.pem")?);
+        let identity = Identity::from_pem(&config.domain, &certificate, &key);
+        let path = directory.clone();
+        let identity = identity.map_err(|error| IdentityCommandError::Identity { path, error })?;
+        if *identity.pin().as_bytes() == self.pin {
+            return Ok(());
+        }
+        Err(failed(&directory, io::Error::other("has another key than a moment ago")))
     }
 }
 
-/// Moves what is in the next one's place, if it is an earlier identity, to where those are.
-fn put_away(config: &Config) -> Result<(), IdentityCommandError> {
-    let (next, previous) = (next(config), previous(config));
-    if !next.join("key.pem").exists() || next.join(SINCE).exists() {
+/// One of the things that have to be done for that.
+type Step = fn(&Config) -> Result<(), IdentityCommandError>;
+
+/// How the next one comes into the current one's place. After each step, and in the middle of it, the machine may lose its
+/// power.
+const STEPS: [Step; 5] = [
+    // From an earlier change that was interrupted: it would go with the current one to the next one's place.
+    |config| forget_announcement(&current(config)),
+    exchange,
+    |config| forget_announcement(&current(config)),
+    make_room,
+    put_away,
+];
+
+fn exchange(config: &Config) -> Result<(), IdentityCommandError> {
+    let (current, next) = (current(config), next(config));
+    renameat_with(CWD, &next, CWD, &current, RenameFlags::EXCHANGE)
+        .map_err(|error| failed(&current, error.into()))?;
+    sync(&config.data_dir)
+}
+
+/// Whether what is in the next one's place is an earlier identity.
+fn has_earlier(config: &Config) -> bool {
+    let next = next(config);
+    next.join("key.pem").exists() && !next.join(SINCE).exists()
+}
+
+/// Makes room for an earlier identity, if there is one, where those are.
+fn make_room(config: &Config) -> Result<(), IdentityCommandError> {
+    let previous = previous(config);
+    if !has_earlier(config) {
         return Ok(());
     }
     match fs::remove_dir_all(&previous) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&previous, error)),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&previous, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Moves it there.
+fn put_away(config: &Config) -> Result<(), IdentityCommandError> {
+    let (next, previous) = (next(config), previous(config));
+    if !has_earlier(config) {
+        return Ok(());
     }
     fs::rename(&next, &previous).map_err(|error| failed(&previous, error))?;
     sync(&config.data_dir)
@@ -136,4 +185,16 @@ fn sync(directory: &Path) -> Result<(), IdentityCommandError> {
 
 fn failed(path: &Path, error: io::Error) -> IdentityCommandError {
     IdentityCommandError::File { path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Does the first of the steps, as if the machine had lost its power after them.
+    pub(in crate::command::identity) fn interrupted(config: &Config, after: usize) {
+        STEPS[..after].iter().try_for_each(|step| step(config)).unwrap();
+    }
+
+    pub(in crate::command::identity) const COUNT: usize = STEPS.len();
 }

@@ -109,6 +109,56 @@ fn a_key_that_was_used_never_comes_back() {
 }
 
 #[test]
+fn power_that_fails_after_any_step_leaves_a_whole_identity_and_brings_no_key_back() {
+    for after in 0..=rotate::tests::COUNT {
+        let (_dir, file) = made();
+        let clock = ManualClock::new(START);
+        // There is an earlier identity already, which has to make room.
+        let mut used = pins(&file);
+        for _ in 0..2 {
+            rotated(&file, &clock, true).0.unwrap();
+        }
+        used.extend(pins(&file));
+        rotated(&file, &clock, true).0.unwrap();
+        let announced = pins(&file);
+        rotate::tests::interrupted(&Config::load(&file).unwrap(), after);
+
+        let left = pins(&file);
+        if left[0] == used[1] {
+            assert_eq!(left, announced, "after step {after}: nothing has happened");
+        } else {
+            assert_eq!(left, announced[1..], "after step {after}: it is in use, and nothing is announced");
+        }
+        for _ in 0..4 {
+            let in_use = pins(&file).remove(0);
+            if used.last() != Some(&in_use) {
+                assert!(!used.contains(&in_use), "after step {after}: {in_use} has come back");
+                used.push(in_use);
+            }
+            rotated(&file, &clock, true).0.unwrap();
+            let next = pins(&file).get(1).cloned();
+            assert!(
+                next.is_none_or(|next| !used.contains(&next)),
+                "after step {after}: a used key is announced"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_next_key_that_is_not_whole_is_not_used() {
+    let (_dir, file) = made();
+    let clock = ManualClock::new(START);
+    rotated(&file, &clock, true).0.unwrap();
+    let before = pins(&file);
+    let next = Config::load(&file).unwrap().data_dir.join("identity-next");
+    fs::write(next.join("key.pem"), "half a key").unwrap();
+    let error = rotated(&file, &clock, true).0.unwrap_err();
+    assert!(error.to_string().contains("identity-next"), "{error}");
+    assert_eq!(pins(&file), before, "nothing has changed");
+}
+
+#[test]
 fn what_the_administrator_keeps_elsewhere_is_left_to_him() {
     let (dir, file) = made();
     let data = Config::load(&file).unwrap().data_dir;
