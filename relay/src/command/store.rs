@@ -8,7 +8,7 @@ mod transfer;
 mod tests;
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -186,18 +186,43 @@ impl Place {
         Ok(self.data_dir()?.join("store"))
     }
 
-    /// The same, if there is a store.
+    /// The same, if there is a store and all of it may be read.
     fn existing_store(&self) -> Result<PathBuf, StoreCommandError> {
         let store = self.store()?;
         let journal = store.join("journal");
         match std::fs::metadata(&journal) {
-            Ok(found) if found.is_dir() => Ok(store),
+            Ok(found) if found.is_dir() => readable(&store).map(|()| store),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Err(StoreCommandError::File { file: journal, error })
             }
             _ => Err(StoreCommandError::NoStore(store)),
         }
     }
+}
+
+/// That every file may be read: otherwise it is told which one, and that nothing is wrong with the disk.
+fn readable(directory: &Path) -> Result<(), StoreCommandError> {
+    let told = |file: &Path, error: io::Error| match error.kind() {
+        // A relay that has it open deletes files, and the lock says that it has.
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(StoreCommandError::File { file: file.to_owned(), error }),
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return told(directory, error),
+    };
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(error) => return told(directory, error),
+        };
+        if path.is_dir() {
+            readable(&path)?;
+        } else if let Err(error) = std::fs::File::open(&path) {
+            told(&path, error)?;
+        }
+    }
+    Ok(())
 }
 
 impl Scratch {

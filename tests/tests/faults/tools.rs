@@ -1,6 +1,7 @@
 //! A relay was killed; its store is checked, exported, and goes on elsewhere.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -102,4 +103,47 @@ async fn what_a_killed_relay_has_is_whole_and_goes_on_in_another_store() {
     }
     assert_eq!(bob.waiting().await.unwrap().len(), 10);
     cluster.shut_down().await.unwrap();
+}
+
+/// Somebody else than the relay's user looks at its store, or a file has come back from a backup as root's.
+#[tokio::test]
+async fn a_file_of_the_store_that_may_not_be_read_is_named() {
+    const NOBODY: u32 = 65_534;
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let data = home.path().join("data");
+    let made = postrider::store::open(
+        &data.join("store"),
+        &postrider::store::Options::default(),
+        &postrider_common::supervisor::Supervisor::new(),
+    );
+    made.unwrap().close().await.unwrap();
+    let program = home.path().join("postrider");
+    fs::copy(postrider(), &program).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        let given = std::process::Command::new("chown").arg("-R").arg("65534:65534").arg(&data).status();
+        assert!(given.unwrap().success());
+    }
+    let check = async |command: &str| {
+        let mut running = Command::new(&program);
+        // Root may read everything.
+        if is_root {
+            running.uid(NOBODY).gid(NOBODY);
+        }
+        let export = (command == "export").then_some("-");
+        running.args(["store", command, "--data"]).arg(&data).args(export).stdin(Stdio::null());
+        timeout(PATIENCE, running.kill_on_drop(true).output()).await.expect("it ends in time").unwrap()
+    };
+    assert_ended(&check("check").await, 0, ": clean\n");
+    for file in [segments(&data).remove(0), data.join("store/CURRENT"), data.join("store/journal")] {
+        let before = fs::metadata(&file).unwrap().permissions();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+        for command in ["check", "export"] {
+            let said = format!("postrider: {}: Permission denied (os error 13)\n", file.display());
+            assert_ended(&check(command).await, 77, &said);
+        }
+        fs::set_permissions(&file, before).unwrap();
+    }
+    assert_ended(&check("check").await, 0, ": clean\n");
 }
