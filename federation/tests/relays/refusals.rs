@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use postrider_common::{Failure, FailureClass};
-use postrider_federation::{Direction, Identity, Networks, Policy, PolicyMode, Trust};
+use postrider_federation::{Direction, Identity, Networks, Peer, Policy, PolicyMode, Resolve, Trust};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -153,6 +153,42 @@ async fn a_forged_origin_is_refused_before_its_body_is_read() {
     assert_eq!(relay.inbox.batches.lock().unwrap().len(), 1);
     let honest = caller.send(Caller::batch("a.example", "b.example", &[envelope(b"x")])).await;
     assert_eq!(honest.status(), 200, "a refused request spoils no other");
+}
+
+/// Of whom nothing is taken, nobody asks anything in DNS, and nothing is read.
+#[tokio::test]
+async fn a_caller_that_policy_denies_costs_no_look_up_and_its_body_is_not_read() {
+    let ca = Authority::new("CA");
+    let b = ca.identity("b.example");
+    let table = Table::new([]);
+    let send_only = Peer { direction: Direction::Out, ..peer("a.example", Trust::Dane) };
+    let witness = Arc::clone(&table) as Arc<dyn Resolve>;
+    let relay = Relay::start_asking(&b, allow(&b, []), witness).await;
+    let (certificate, key) = ca.pems("a.example");
+    let keys = Some((certificate.as_str(), key.as_str()));
+    let stream = Caller::handshake(relay.address, "b.example", ca.roots(), keys).await.unwrap();
+    let caller = Caller::new(stream).await;
+    let closed = Policy::new(PolicyMode::Closed, &b, [peer("a.example", Trust::Dane)]).unwrap();
+    for (policy, detail) in [
+        (allow(&b, []), "a.example is not on the allow-list of b.example"),
+        (allow(&b, [send_only]), "the policy of b.example takes nothing from a.example"),
+        (Arc::new(closed), "b.example exchanges envelopes with no other relay"),
+    ] {
+        relay.policy.send_replace(policy);
+        // A body that never comes does not keep the answer.
+        let endless = http_body_util::StreamBody::new(futures_util::stream::pending());
+        let denied =
+            Caller::batch("a.example", "b.example", &[]).map(|_| http_body_util::BodyExt::boxed(endless));
+        let answer = caller.send_body(denied).await;
+        assert_eq!(problem(&answer), (403, "policy-denied-here".into(), detail.into()));
+    }
+    assert_eq!(table.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(relay.inbox.batches.lock().unwrap().len(), 0);
+
+    // Of who is on the list, it is asked.
+    relay.policy.send_replace(allow(&b, [peer("a.example", Trust::Dane)]));
+    caller.send(Caller::batch("a.example", "b.example", &[envelope(b"x")])).await;
+    assert!(table.asked.load(Ordering::SeqCst) > 0);
 }
 
 #[tokio::test]
