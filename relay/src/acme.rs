@@ -10,6 +10,7 @@ mod files;
 mod http;
 mod order;
 mod schedule;
+mod standing;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,9 +33,12 @@ use order::{Applicant, Failed, Step};
 pub use challenge::Challenges;
 pub use files::{FileError, stored};
 pub use http::Names;
+pub use standing::{Standing, Told};
 
 /// The longest pause between two looks at what is to be done: a clock may be set meanwhile.
 const ROUND: Duration = Duration::from_secs(3600);
+/// What is told of an attempt that was interrupted.
+const UNFINISHED: &str = "the attempt did not come to its end";
 /// How long a certificate stays at least, unless something else is wished for.
 const BETWEEN: Duration = Duration::from_secs(12 * 3600);
 /// How often a server is asked when it wants its certificates renewed, unless it says itself how often; and within which bounds it may.
@@ -66,6 +70,8 @@ pub struct Parts {
     pub show: Box<dyn Fn(Credentials) + Send + Sync>,
     /// Where challenges are answered.
     pub challenges: Challenges,
+    /// Where it is told how it stands.
+    pub standing: Standing,
     /// How the server is found.
     pub names: Names,
     /// Where to keep things.
@@ -146,7 +152,10 @@ impl Service {
             impatience = wanted.impatience;
             let pause = match &wanted.wish {
                 Some(wish) => self.look(wish, is_impatient).await,
-                None => ROUND,
+                None => {
+                    self.parts.standing.tell(None);
+                    ROUND
+                }
             };
             // From now on, whoever reads the log may move the clock.
             let next = self.parts.clock.sleep(pause);
@@ -166,7 +175,12 @@ impl Service {
         let mut state = if state.wish == wish.words() {
             state
         } else {
-            State { wish: wish.words(), asked_until: state.asked_until, ..State::default() }
+            State {
+                wish: wish.words(),
+                asked_until: state.asked_until,
+                issued_at: state.issued_at,
+                ..State::default()
+            }
         };
         if is_impatient {
             (state.failures, state.not_before) = (0, 0);
@@ -186,6 +200,7 @@ impl Service {
         };
         let now = self.parts.clock.now();
         let due = due.max(state.earliest(now));
+        self.tell(wish, &state, due);
         if now < due {
             return due.min(next_look).since(now).min(ROUND);
         }
@@ -271,6 +286,7 @@ impl Service {
     ) -> bool {
         // As if it had failed, before it is begun: a relay that dies in the middle has failed.
         state.failures = state.failures.saturating_add(1);
+        state.failure = Some(UNFINISHED.into());
         let wait = schedule::wait(state.failures, None, jitter());
         state.not_before = (self.parts.clock.now() + wait).as_secs();
         let replaced = state.renewal.as_ref().and_then(|renewal| renewal.window);
@@ -292,7 +308,8 @@ impl Service {
                 tracing::info!("a certificate for {names} was issued, valid until {}", life(&issued).1);
                 // Whatever is found to be wrong with it, or with the clock here: the server is not asked again at once.
                 let not_before = (now + BETWEEN).as_secs();
-                state = State { wish: state.wish, not_before, ..State::default() };
+                let issued_at = now.as_secs();
+                state = State { wish: state.wish, not_before, issued_at, ..State::default() };
                 self.show(&issued);
             }
             Err(failed) => {
@@ -302,11 +319,24 @@ impl Service {
                 let asked = failed.asked.map(|asked| now + asked).unwrap_or_default();
                 state.not_before = (now + wait).as_secs();
                 state.asked_until = asked.min(now + schedule::LONGEST).as_secs();
+                state.failure = Some(failed.to_string());
                 let next = state.earliest(now);
                 tracing::warn!("a certificate could not be got for {names}: {failed}; next attempt {next}");
             }
         }
+        self.tell(wish, &state, state.earliest(now));
         self.note(files, &state)
+    }
+
+    fn tell(&self, wish: &Wish, state: &State, next_attempt: Timestamp) {
+        self.parts.standing.tell(Some(Told {
+            names: wish.acme.names.clone(),
+            server: wish.acme.directory.host().unwrap_or_default().to_owned(),
+            issued_at: (state.issued_at > 0).then(|| Timestamp::from_secs(state.issued_at)),
+            next_attempt,
+            failures: state.failures,
+            failure: state.failure.clone().filter(|_| state.failures > 0),
+        }));
     }
 
     fn applicant<'a>(&'a self, wish: &'a Wish, files: &'a Files) -> Result<Applicant<'a>, Failed> {

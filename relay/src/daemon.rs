@@ -154,10 +154,12 @@ impl Daemon {
         );
         let challenges = Challenges::new().map_err(|error| StartError::Configuration(error.to_string()))?;
         let reloaded = reload.clone();
+        let standing = acme::Standing::default();
         let certificates = acme::Parts {
             wanted: reload.wanted(),
             show: Box::new(move |issued| reloaded.show(issued)),
             challenges: challenges.clone(),
+            standing: standing.clone(),
             names,
             data_dir: config.data_dir.clone(),
             clock: Arc::clone(&clock),
@@ -217,6 +219,7 @@ impl Daemon {
             own_certificates: shown,
             peers_certificates: client_config.expiries,
             reload: reload.clone(),
+            acme: standing,
         });
         core.expire(move || api.tidy());
         reload.catch_up();

@@ -28,6 +28,7 @@ use postrider_federation::{Client, Expiries, Resolver};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::acme::Standing;
 use crate::daemon::{Reload, Shown};
 use crate::delivery::Delivery;
 use crate::exchange::Exchange;
@@ -57,6 +58,7 @@ pub(crate) struct Parts {
     pub(crate) own_certificates: Vec<Shown>,
     pub(crate) peers_certificates: Expiries,
     pub(crate) reload: Reload,
+    pub(crate) acme: Standing,
 }
 
 /// Looks at a relay. Clones look at the same.

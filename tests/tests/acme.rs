@@ -11,6 +11,9 @@ mod certificates;
 #[path = "acme/check.rs"]
 mod check;
 #[cfg(test)]
+#[path = "acme/door.rs"]
+mod door;
+#[cfg(test)]
 #[path = "acme/issuer.rs"]
 mod issuer;
 #[cfg(test)]

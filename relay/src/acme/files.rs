@@ -37,8 +37,12 @@ pub(super) struct Account {
 pub(super) struct State {
     /// What was asked for: another wish starts afresh.
     pub(super) wish: String,
-    /// Failures in a row.
+    /// When a certificate was issued last.
+    pub(super) issued_at: u64,
+    /// Failures in a row,
     pub(super) failures: u32,
+    /// and what the last of them was.
+    pub(super) failure: Option<String>,
     /// Nothing is asked for before, unless somebody is impatient,
     pub(super) not_before: u64,
     /// nor before this, which the server has asked for.

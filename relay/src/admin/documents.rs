@@ -30,6 +30,9 @@ pub struct Status {
     pub connections: ConnectionsStatus,
     /// Its own certificates, and those by which other relays have proven themselves, of which the end counts.
     pub certificates: Vec<Certificate>,
+    /// How it stands with certificates from an ACME server. Absent if none are wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<AcmeStatus>,
     /// Whether DNSSEC could be checked when that was tried last. Absent if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dnssec: Option<bool>,
@@ -85,6 +88,25 @@ pub struct Certificate {
     pub expires_at: u64,
     /// Whole days until then.
     pub days_left: u64,
+}
+
+/// How it stands with certificates from an ACME server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcmeStatus {
+    /// What they are for.
+    pub names: Vec<Domain>,
+    /// The server's host.
+    pub server: String,
+    /// When the last one was issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_at: Option<u64>,
+    /// When one is asked for next.
+    pub next_attempt: u64,
+    /// Failures in a row since.
+    pub failures: u32,
+    /// What the last of them was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// `POST /v1/reload`.

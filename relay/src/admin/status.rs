@@ -3,7 +3,7 @@
 use postrider_common::Timestamp;
 
 use super::Parts;
-use super::documents::{Certificate, ConnectionsStatus, QueueStatus, Status, StoreStatus};
+use super::documents::{AcmeStatus, Certificate, ConnectionsStatus, QueueStatus, Status, StoreStatus};
 use super::queue::shown;
 
 const DAY: u64 = 86_400;
@@ -24,6 +24,7 @@ pub(super) async fn status(parts: &Parts) -> Status {
         local_fault: parts.delivery.fault_is_local(),
         connections: ConnectionsStatus::default(),
         certificates: Vec::new(),
+        acme: None,
         dnssec: None,
     };
     let Some(overview) = overview else { return status };
@@ -62,6 +63,14 @@ pub(super) async fn status(parts: &Parts) -> Status {
     let peers = overview.peers_certificates.into_iter();
     let peers = peers.map(|(peer, end)| certificate(peer.to_string(), end));
     status.certificates = own.chain(peers).collect();
+    status.acme = overview.acme.map(|told| AcmeStatus {
+        names: told.names,
+        server: told.server,
+        issued_at: told.issued_at.map(Timestamp::as_secs),
+        next_attempt: told.next_attempt.as_secs(),
+        failures: told.failures,
+        failure: told.failure,
+    });
     status.dnssec = overview.dnssec;
     status
 }

@@ -2,9 +2,11 @@
 
 use std::io::Write;
 
+use postrider_common::Domain;
+
 use super::queue::{AdminCommandError, AskArgs, block_on, failing};
 use super::show::{Style, Tone, facts, one_line, size, time};
-use crate::admin::documents::{Certificate, Status};
+use crate::admin::documents::{AcmeStatus, Certificate, Status};
 
 /// Fewer days than this are shown as a reason to look.
 const FEW_DAYS: u64 = 30;
@@ -74,6 +76,9 @@ fn shown(style: Style, status: &Status) -> String {
     for certificate in &status.certificates {
         text.push_str(&line(style, certificate));
     }
+    if let Some(acme) = &status.acme {
+        text.push_str(&of_acme(style, acme));
+    }
     if !status.failing.is_empty() {
         text.push_str("\nRelays that fail:\n");
         text.push_str(&failing(style, &status.failing));
@@ -86,6 +91,22 @@ fn line(style: Style, certificate: &Certificate) -> String {
     let end = format!("{} left, until {}", counted(*days_left, "day"), time(*expires_at));
     let tone = if *days_left < FEW_DAYS { Tone::Odd } else { Tone::Good };
     format!("certificate of {}: {}\n", one_line(of), style.paint(tone, &end))
+}
+
+fn of_acme(style: Style, acme: &AcmeStatus) -> String {
+    let names: Vec<_> = acme.names.iter().map(Domain::as_str).collect();
+    let next = time(acme.next_attempt);
+    let issued =
+        acme.issued_at.map_or_else(|| "none was issued yet".into(), |at| format!("issued {}", time(at)));
+    let state = match &acme.failure {
+        None => style.paint(Tone::Good, &format!("{issued}, next attempt {next}")),
+        Some(failure) => {
+            let count = counted(acme.failures.into(), "failure");
+            let failure = one_line(failure);
+            style.paint(Tone::Bad, &format!("{issued}, then {count}, next attempt {next}: {failure}"))
+        }
+    };
+    format!("certificate from {} for {}: {state}\n", one_line(&acme.server), names.join(", "))
 }
 
 fn counted(count: u64, noun: &str) -> String {
@@ -129,6 +150,14 @@ mod tests {
                 certificate("this relay, as other relays see it", 3650),
                 certificate("beta.example", 9),
             ],
+            acme: Some(AcmeStatus {
+                names: vec!["relay.alpha.example".parse().unwrap()],
+                server: "acme.example".into(),
+                issued_at: Some(1_800_000_000 - 86_400),
+                next_attempt: 1_800_000_000 + 600,
+                failures: 2,
+                failure: Some("the order at the ACME server: not now".into()),
+            }),
             dnssec: None,
         };
         let expected = "\
@@ -141,6 +170,7 @@ queue:         7 envelopes, 2.0 KiB, for 2 relays (failing: 1, paused: 0)
 connections:   5 clients, 4 devices, 1 relay in, 2 relays out
 certificate of this relay, as other relays see it: 3650 days left, until 2037-01-12T08:00:00Z
 certificate of beta.example: 9 days left, until 2027-01-24T08:00:00Z
+certificate from acme.example for relay.alpha.example: issued 2027-01-14T08:00:00Z, then 2 failures, next attempt 2027-01-15T08:10:00Z: the order at the ACME server: not now
 ";
         assert_eq!(shown(Style::of_stdout(), &status), expected);
     }

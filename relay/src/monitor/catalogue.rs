@@ -127,6 +127,12 @@ metrics! {
     DNSSEC = "postrider_dnssec_validating", Gauge, [];
     /// When this relay's own certificates end, in Unix seconds, by who is shown them.
     CERTIFICATE = "postrider_certificate_expiry_timestamp_seconds", Gauge, ["shown_to"];
+    /// When the last certificate was issued by the ACME server, in Unix seconds. Absent without `[acme]`, or if none was.
+    ACME_ISSUED = "postrider_acme_last_success_timestamp_seconds", Gauge, [];
+    /// Failures in a row to get one since. Absent without `[acme]`. `postrider status` says what the last one was.
+    ACME_FAILURES = "postrider_acme_consecutive_failures", Gauge, [];
+    /// When one is asked for next, in Unix seconds: after a failure, or to renew what there is. Absent without `[acme]`.
+    ACME_NEXT = "postrider_acme_next_attempt_timestamp_seconds", Gauge, [];
     /// When the certificates end by which other relays have proven themselves, in Unix seconds; where a key is pinned
     /// or published the date does not matter. At most the 100 that end first.
     PEER_CERTIFICATE = "postrider_peer_certificate_expiry_timestamp_seconds", Gauge, ["peer"];

@@ -9,6 +9,7 @@ use postrider_common::clock::SharedClock;
 use postrider_common::{Domain, Timestamp};
 
 use super::Parts;
+use crate::acme::Told;
 use crate::store::{Destination, Store, StoreError};
 
 /// How many destinations are told by name,
@@ -33,6 +34,8 @@ pub(crate) struct Overview {
     /// Those that end first.
     pub(crate) peers_certificates: Vec<(Domain, Timestamp)>,
     pub(crate) dnssec: Option<bool>,
+    /// How it stands with automatic certificates, if there are any.
+    pub(crate) acme: Option<Told>,
     pub(crate) connections: Connections,
 }
 
@@ -93,6 +96,7 @@ impl Overview {
                 .collect(),
             peers_certificates,
             dnssec: parts.resolver.known_validation(),
+            acme: parts.acme.told(),
             connections: Connections {
                 // A stream of a device's is one of them to its end.
                 clients: (parts.door.connections() as u64).saturating_sub(relays_in + beginning),

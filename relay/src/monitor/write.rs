@@ -4,11 +4,11 @@ use postrider_common::Timestamp;
 
 use super::Parts;
 use super::catalogue::{
-    ACCEPTED, ACKNOWLEDGED, BUILD_INFO, CERTIFICATE, CONNECTIONS, CONNECTIONS_REFUSED, DELIVERED,
-    DELIVERY_FAILURES, DEVICES, DISK_FREE, DISK_RESERVE, DNSSEC, EXPIRED, FAILED, FAILING_SINCE, FAILURES,
-    FLUSH, FORWARDED, GROUP, LOCAL_FAULT, Metric, NEXT_ATTEMPT, PAUSED, PEER_CERTIFICATE, QUEUE_BYTES,
-    QUEUE_DESTINATIONS, QUEUE_ENVELOPES, QUEUE_FAILING, QUEUE_OLDEST, QUEUED, READY, REFUSED, RELOADS,
-    START_TIME, STORE_BYTES, STORE_FAILED, STORED,
+    ACCEPTED, ACKNOWLEDGED, ACME_FAILURES, ACME_ISSUED, ACME_NEXT, BUILD_INFO, CERTIFICATE, CONNECTIONS,
+    CONNECTIONS_REFUSED, DELIVERED, DELIVERY_FAILURES, DEVICES, DISK_FREE, DISK_RESERVE, DNSSEC, EXPIRED,
+    FAILED, FAILING_SINCE, FAILURES, FLUSH, FORWARDED, GROUP, LOCAL_FAULT, Metric, NEXT_ATTEMPT, PAUSED,
+    PEER_CERTIFICATE, QUEUE_BYTES, QUEUE_DESTINATIONS, QUEUE_ENVELOPES, QUEUE_FAILING, QUEUE_OLDEST, QUEUED,
+    READY, REFUSED, RELOADS, START_TIME, STORE_BYTES, STORE_FAILED, STORED,
 };
 use super::overview::{Overview, QueueOverview};
 use super::page::Page;
@@ -40,6 +40,7 @@ pub(super) fn everything(parts: &Parts, overview: &Overview) -> String {
     for (to, end) in &overview.own_certificates {
         own.add(&[*to], end.as_secs());
     }
+    acme(&mut page, overview);
     let mut peers = page.metric(&PEER_CERTIFICATE);
     for (peer, end) in &overview.peers_certificates {
         peers.add(&[peer.as_str()], end.as_secs());
@@ -47,6 +48,19 @@ pub(super) fn everything(parts: &Parts, overview: &Overview) -> String {
     let reloads = parts.reload.counts();
     page.metric(&RELOADS).add(&["done"], reloads.done.total()).add(&["refused"], reloads.refused.total());
     page.finish()
+}
+
+fn acme(page: &mut Page, overview: &Overview) {
+    let told = overview.acme.as_ref();
+    let mut optional = |metric, value: Option<u64>| {
+        let mut samples = page.metric(metric);
+        if let Some(value) = value {
+            samples.add(&[], value);
+        }
+    };
+    optional(&ACME_ISSUED, told.and_then(|told| told.issued_at).map(Timestamp::as_secs));
+    optional(&ACME_FAILURES, told.map(|told| told.failures.into()));
+    optional(&ACME_NEXT, told.map(|told| told.next_attempt.as_secs()));
 }
 
 fn head(page: &mut Page, started: Timestamp, is_ready: bool) {

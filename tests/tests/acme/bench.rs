@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postrider::admin::Client;
-use postrider::admin::documents::Reloaded;
+use postrider::admin::documents::{AcmeStatus, Reloaded, Status};
 use postrider_client::{Relay, Trust};
 use postrider_common::clock::Clock;
 use postrider_tests::clock::StandingClock;
@@ -89,6 +89,12 @@ impl Bench {
     pub(crate) async fn reload(&self) -> Vec<String> {
         let done: Reloaded = Client::new(self.file("data")).post("/v1/reload", &()).await.unwrap();
         done.changes
+    }
+
+    /// What an administrator is told of it.
+    pub(crate) async fn told(&self) -> AcmeStatus {
+        let status: Status = Client::new(self.file("data")).get("/v1/status").await.unwrap();
+        status.acme.expect("certificates are wanted")
     }
 
     /// Lets time pass, and what is due be done.

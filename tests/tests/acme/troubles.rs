@@ -53,6 +53,12 @@ async fn a_name_that_cannot_be_proven_is_told_and_tried_less_and_less() {
     let said = "the ACME server's check of relay.alpha.example: 192.0.2.1: Connection refused \
                 (urn:ietf:params:acme:error:unauthorized); next attempt ";
     bench.logged(&format!("{FAILED}{said}")).await;
+    let told = bench.told().await;
+    assert_eq!((told.failures, told.issued_at), (1, None));
+    let expected = said.strip_suffix("; next attempt ").unwrap();
+    assert_eq!(told.failure.as_deref(), Some(expected));
+    let wait = told.next_attempt - bench.cluster.clock().now().as_secs();
+    assert!((300..=360).contains(&wait), "{wait} s");
     assert_eq!(bench.leaf(NAME, "h2").await, identity, "clients are shown what they were shown");
     assert!(bench.has_key_of(&identity).await, "and are served");
 
@@ -60,6 +66,7 @@ async fn a_name_that_cannot_be_proven_is_told_and_tried_less_and_less() {
         bench.restart().await;
     }
     assert_eq!(bench.server.asked("new-order"), 1, "a relay that starts over and over asks no more");
+    assert_eq!(bench.told().await, told, "nor does it forget why");
     bench.pass(6 * MINUTE).await;
     assert_eq!(bench.server.asked("new-order"), 2);
     // The second wait is longer.
@@ -74,6 +81,11 @@ async fn a_name_that_cannot_be_proven_is_told_and_tried_less_and_less() {
     bench.server.trouble(Troubles::default());
     bench.reload().await;
     bench.logged(ISSUED).await;
+    bench.settle().await;
+    let told = bench.told().await;
+    let now = bench.cluster.clock().now().as_secs();
+    assert_eq!((told.failures, told.failure, told.issued_at), (0, None, Some(now)));
+    assert!(told.next_attempt > now + 30 * 86_400, "when it is to be renewed");
     assert_eq!(bench.server.accounts(), 1);
     assert_eq!(bench.times_logged("there is no certificate for").await, 4, "once for each start");
     bench.cluster.shut_down().await.unwrap();
@@ -92,6 +104,8 @@ async fn a_relay_that_dies_in_the_middle_has_failed() {
     bench.restart().await;
     bench.restart().await;
     assert_eq!(bench.server.asked("new-order"), 1);
+    let told = bench.told().await;
+    assert_eq!((told.failures, told.failure.as_deref()), (1, Some("the attempt did not come to its end")));
     bench.server.trouble(Troubles::default());
     bench.pass(6 * MINUTE).await;
     bench.logged(ISSUED).await;
