@@ -6,6 +6,7 @@
 
 pub mod discovery;
 pub mod hello;
+pub mod pace;
 
 mod certificate;
 mod client;

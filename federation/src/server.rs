@@ -29,6 +29,7 @@ use tokio_rustls::server::TlsStream;
 use crate::executor::TaskExecutor;
 use crate::expiries::Expiries;
 use crate::identity::Identity;
+use crate::pace::{Activity, Paced};
 use crate::policy::Policy;
 use crate::trust::{PeerId, Witness};
 use crate::{ALPN, LOG, tls};
@@ -199,7 +200,9 @@ impl Server {
             tracing::debug!(target: LOG, "a connection without our protocol in its handshake was closed");
             return;
         }
-        let session = Arc::new(Session::new(Arc::clone(&self.shared), session));
+        let activity = Activity::default();
+        let session = Arc::new(Session::new(Arc::clone(&self.shared), session, activity.clone()));
+        let stream = Paced::new(stream, activity);
         let service = service_fn(|request| {
             let session = Arc::clone(&session);
             async move { Ok::<_, std::convert::Infallible>(session.answer(request).await) }

@@ -8,7 +8,6 @@ mod body;
 mod held;
 mod mailbox;
 mod origins;
-mod pace;
 mod problem;
 mod rate;
 mod register;
@@ -33,6 +32,7 @@ use postrider_common::secret::Secret;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::control::RelayInfo;
 use postrider_federation::TaskExecutor;
+use postrider_federation::pace::{Activity, Paced};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admission::{Admission, Admissions, ClientAddress};
@@ -44,7 +44,6 @@ use auth::Authenticator;
 use body::Bodies;
 use held::holding;
 use origins::Origins;
-use pace::{Activity, Paced};
 use rate::RateLimit;
 
 /// How often a mailbox may say where it is kept: so many times a second, and so many at once. Each may set going whatever

@@ -1,6 +1,9 @@
 //! What comes in at the edges and should not: bad input, refusals, and what the logs tell of it.
 
 #[cfg(test)]
+#[path = "edges/abuse.rs"]
+mod abuse;
+#[cfg(test)]
 #[path = "edges/client.rs"]
 mod client;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::answer::{self, Answer, Refusal};
 use super::attachments::chunk_in;
 use super::{RETRY_SOON, Shared, body};
 use crate::hello::{Hello, Limits, You};
+use crate::pace::Activity;
 use crate::policy::{Direction, PeerLimits, Policy};
 use crate::trust::{Evidence, PeerId, REMEMBERED, Trust, Witness, judge};
 use crate::{
@@ -29,6 +30,8 @@ pub(super) struct Session {
     chain: Vec<CertificateDer<'static>>,
     key_exchange: String,
     proof: Mutex<Option<Proof>>,
+    /// Until there is a proof, the connection is read slowly.
+    activity: Activity,
     /// The origins that were claimed on this connection, of whom DNS is being asked or has not proven them.
     claimed: Mutex<Vec<Domain>>,
 }
@@ -48,13 +51,14 @@ const CLAIMS: usize = 8;
 const RETRY_DNS: Duration = Duration::from_secs(60);
 
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, tls: &ServerConnection) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, tls: &ServerConnection, activity: Activity) -> Self {
         let chain = tls.peer_certificates().unwrap_or_default();
         Self {
             shared,
             chain: chain.iter().map(|certificate| certificate.clone().into_owned()).collect(),
             key_exchange: tls::key_exchange(tls),
             proof: Mutex::new(None),
+            activity,
             claimed: Mutex::default(),
         }
     }
@@ -157,8 +161,10 @@ impl Session {
             "TLS agreed"
         );
         let limits = policy.admit(origin, Direction::In)?.limits;
-        *self.proof() =
-            Some(Proof { peer: peer.clone(), limits, policy, at: now, life: life.min(REMEMBERED) });
+        let proof = Proof { peer: peer.clone(), limits, policy, at: now, life: life.min(REMEMBERED) };
+        if self.proof().replace(proof).is_none() {
+            self.activity.release();
+        }
         Ok((peer, limits))
     }
 

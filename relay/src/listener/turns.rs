@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is read of one connection before it is somebody else's turn.
-const TURN: usize = 64 << 10;
+const TURN: usize = 16 << 10;
 
 /// A connection that is read for a turn at a time.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_always_has_more_is_read_a_turn_at_a_time() {
         let mut io = Turns::new(tokio::io::join(tokio::io::repeat(7), tokio::io::sink()));
-        let mut piece = vec![0; 16 << 10];
+        let mut piece = vec![0; TURN / 4];
         for _ in 0..3 {
             for _ in 0..4 {
                 assert!(io.read_exact(&mut piece).now_or_never().is_some());

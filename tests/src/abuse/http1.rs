@@ -28,8 +28,7 @@ pub(super) async fn abuse(stream: impl AsyncRead + AsyncWrite + Unpin, kind: Kin
             (String::new(), signing_in + &asking, Duration::ZERO)
         }
         Kind::OversizedBatches => {
-            let chunk = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
-            (submitting + "transfer-encoding: chunked\r\n\r\n", chunk, Duration::ZERO)
+            (submitting + "content-length: 50000000\r\n\r\n", "x".repeat(0x4000), Duration::ZERO)
         }
         // The handshake was all.
         _ => (String::new(), String::new(), Duration::from_secs(3600)),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postrider_bench::{Options, Report, Scenario};
+use postrider_tests::abuse::Kind;
 use postrider_tests::binary::postrider;
 use serde_json::Value;
 
@@ -109,6 +110,16 @@ async fn idle_devices_are_counted() {
     let options = Options { duration: Duration::from_millis(200), ..options(Scenario::Idle) };
     let (report, json) = measured(&options).await;
     assert_eq!((report.envelopes(), json["connections"].as_f64()), (0, Some(3.0)));
+}
+
+#[tokio::test]
+async fn a_good_client_is_served_beside_abuse() {
+    let duration = Duration::from_millis(300);
+    let options = Options { kind: Some(Kind::OversizedBatches), duration, ..options(Scenario::Abuse) };
+    let (report, json) = measured(&options).await;
+    assert!(report.envelopes() > 0, "{json}");
+    assert!(json["became"].is_object(), "{json}");
+    assert_eq!((json["kind"].as_str(), json["by"].as_str()), (Some("oversized-batches"), Some("clients")));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
-//! A client's connection, read no faster than it asks for something.
+//! A connection that is read no faster than it asks for something.
 //!
 //! Frames that ask for nothing (PING, SETTINGS, data of bodies that nobody wants) cost whoever sends them nothing. So that
-//! they cost the relay little, a connection is read slowly after a few of them, unless a request's body is on its way, or
-//! a long answer, whose progress the client acknowledges.
+//! they cost a relay little, a connection is read slowly after a few of them, unless something is on its way on it that the
+//! relay wants.
 
 use std::io;
 use std::pin::Pin;
@@ -11,32 +11,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// What may come at once beyond requests, and then in each [`PAUSE`]. An idle client's answers to pings are 17 bytes.
+/// What may come at once. An idle client's answers to pings are 17 bytes.
 const FREE: usize = 16 << 10;
+/// What may come after that in each pause.
+const STEP: usize = 4 << 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What is going on on a connection. Clones are of the same one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Activity(Arc<Counts>);
+pub struct Activity(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct Counts {
-    /// Bodies and long answers that are on their way.
+struct Shared {
+    /// Things that are on their way.
     busy: AtomicUsize,
     /// Bytes that came while there was none, since the last request.
     idle_bytes: AtomicUsize,
+    /// Whoever waits for the end of a pause.
+    reader: AtomicWaker,
 }
 
-/// A body, or a long answer, that is on its way.
+/// Something that is on its way, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Busy(Activity);
+pub struct OnItsWay(Activity);
 
 /// A connection, read at the pace of its [`Activity`].
 #[derive(Debug)]
-pub(super) struct Paced<IO> {
+pub struct Paced<IO> {
     io: IO,
     activity: Activity,
     pause: Option<Pin<Box<Sleep>>>,
@@ -44,41 +49,49 @@ pub(super) struct Paced<IO> {
 
 impl Activity {
     /// A request has come.
-    pub(super) fn asked(&self) {
+    pub fn asked(&self) {
         self.0.idle_bytes.store(0, Ordering::Relaxed);
     }
 
-    /// Something is on its way, for as long as the guard lives.
-    pub(super) fn busy(&self) -> Busy {
-        self.0.busy.fetch_add(1, Ordering::Relaxed);
-        Busy(self.clone())
+    /// Something is on its way, for as long as the guard lives: a body that is wanted, or an answer whose progress the
+    /// other side acknowledges.
+    pub fn busy(&self) -> OnItsWay {
+        self.release();
+        OnItsWay(self.clone())
     }
 
-    /// From now on the connection is something else, with rules of its own.
-    pub(super) fn release(&self) {
-        self.0.busy.fetch_add(1, Ordering::Relaxed);
+    /// From now on the connection is read as fast as it comes: others see to its limits.
+    pub fn release(&self) {
+        self.0.busy.fetch_add(1, Ordering::AcqRel);
+        self.0.reader.wake();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.0.busy.load(Ordering::Acquire) > 0
     }
 
     /// Counts what has come. How long nothing more is to be read.
     fn took(&self, bytes: usize) -> Duration {
-        if self.0.busy.load(Ordering::Relaxed) > 0 {
+        if self.is_busy() {
             return Duration::ZERO;
         }
         let before = self.0.idle_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let over = before.saturating_add(bytes) / FREE - before / FREE;
-        PAUSE * u32::try_from(over).unwrap_or(u32::MAX)
+        let over = |bytes: usize| bytes.saturating_sub(FREE).div_ceil(STEP);
+        let steps = over(before.saturating_add(bytes)) - over(before);
+        PAUSE * u32::try_from(steps).unwrap_or(u32::MAX)
     }
 }
 
-impl Drop for Busy {
+impl Drop for OnItsWay {
     fn drop(&mut self) {
-        self.0.0.idle_bytes.store(0, Ordering::Relaxed);
-        self.0.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.0.asked();
+        self.0.0.busy.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl<IO> Paced<IO> {
-    pub(super) fn new(io: IO, activity: Activity) -> Self {
+    /// The connection, at the pace of `activity`.
+    pub const fn new(io: IO, activity: Activity) -> Self {
         Self { io, activity, pause: None }
     }
 }
@@ -91,7 +104,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Paced<IO> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Some(pause) = &mut this.pause {
-            ready!(pause.as_mut().poll(cx));
+            // In this order, so that no end of the pause is missed.
+            this.activity.0.reader.register(cx.waker());
+            if !this.activity.is_busy() {
+                ready!(pause.as_mut().poll(cx));
+            }
             this.pause = None;
         }
         let before = buffer.filled().len();
@@ -137,12 +154,17 @@ mod tests {
 
     use super::*;
 
+    const MANY: usize = FREE + 20 * STEP;
+
+    fn paced(bytes: usize, activity: &Activity) -> Paced<impl AsyncRead + Unpin> {
+        Paced::new(tokio::io::repeat(7).take(bytes as u64), activity.clone())
+    }
+
     /// How long it takes to read so many bytes, with the clock stopped but for waiting.
     async fn time_of(bytes: usize, activity: &Activity) -> Duration {
         let started = Instant::now();
-        let source = tokio::io::repeat(7).take(bytes as u64);
-        let mut io = Paced::new(tokio::io::join(source, tokio::io::sink()), activity.clone());
-        let mut piece = [0; 4096];
+        let mut io = paced(bytes, activity);
+        let mut piece = [0; 1024];
         while io.read(&mut piece).await.unwrap() > 0 {}
         started.elapsed()
     }
@@ -150,18 +172,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_asks_for_nothing_is_read_slowly() {
         let activity = Activity::default();
-        assert!(time_of(FREE / 2, &activity).await < PAUSE, "a little is free");
-        assert!(time_of(20 * FREE, &activity).await >= 20 * PAUSE);
+        assert!(time_of(FREE, &activity).await < PAUSE, "a little is free");
+        activity.asked();
+        assert!(time_of(MANY, &activity).await >= 20 * PAUSE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_belongs_to_a_request_is_not_slowed() {
+    async fn what_is_wanted_is_not_slowed() {
         let activity = Activity::default();
         let request = activity.busy();
-        assert!(time_of(20 * FREE, &activity).await < PAUSE);
+        assert!(time_of(MANY, &activity).await < PAUSE);
         drop(request);
-        assert!(time_of(20 * FREE, &activity).await >= PAUSE, "the request is over");
+        assert!(time_of(MANY, &activity).await >= PAUSE, "it is over");
         activity.release();
-        assert!(time_of(20 * FREE, &activity).await < PAUSE, "it is no longer HTTP");
+        assert!(time_of(MANY, &activity).await < PAUSE, "others see to it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_as_soon_as_something_is_wanted() {
+        let activity = Activity::default();
+        let started = Instant::now();
+        let mut io = paced(MANY, &activity);
+        let mut piece = [0; 1024];
+        let wanted = async {
+            sleep(PAUSE / 10).await;
+            activity.release();
+        };
+        tokio::join!(async { while io.read(&mut piece).await.unwrap() > 0 {} }, wanted);
+        assert!(started.elapsed() < PAUSE, "{:?}", started.elapsed());
     }
 }
