@@ -40,5 +40,6 @@ pub mod conformance;
 mod dice;
 pub mod dns;
 pub mod link;
+pub mod settled;
 pub mod simulation;
 pub mod soak;

@@ -10,6 +10,9 @@ mod answers;
 #[path = "real_dns/dane.rs"]
 mod dane;
 #[cfg(test)]
+#[path = "real_dns/doctor.rs"]
+mod doctor;
+#[cfg(test)]
 #[path = "real_dns/lab.rs"]
 mod lab;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use postrider_common::clock::{Clock, SystemClock};
 use postrider_tests::authority::{Authority, AuthorityError, Certified, Leaf, Usage, self_signed};
 use postrider_tests::cluster::Cluster;
 use postrider_tests::dns::srv_name;
+use postrider_tests::settled::settled;
 
 use crate::commands::{ALPHA, BETA, ask_anyhow, run, text};
 
@@ -28,25 +29,6 @@ async fn relays(presents: Presents) -> Cluster {
 
 fn good(authority: &Authority, leaf: &Leaf) -> Result<Certified, AuthorityError> {
     authority.issue(leaf)
-}
-
-/// What is the same in every run.
-fn settled(printed: &str) -> String {
-    let mut settled = String::new();
-    for word in printed.split_inclusive([' ', '\n']) {
-        let (bare, end) = word.split_at(word.trim_end_matches([' ', '\n', ';', ',', ':', ')']).len());
-        let is_date = bare.len() == 20 && bare.ends_with('Z');
-        let is_key = bare.len() == 64 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let port = bare.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
-        match (is_date, is_key, port) {
-            (true, ..) => settled.push_str("DATE"),
-            (_, true, _) => settled.push_str("KEY"),
-            (_, _, Some((host, _))) => settled.push_str(&format!("{host}:PORT")),
-            _ => settled.push_str(bare),
-        }
-        settled.push_str(end);
-    }
-    settled
 }
 
 async fn examined(cluster: &Cluster) -> String {
