@@ -82,6 +82,8 @@ async fn measure(
         good.during(books.all_delivered(before + 1)).await?;
         Ok::<_, BenchError>((stage.reading().await?, books.latency(), books.delivered() - before))
     };
+    // Until the relay is done with those that were there before.
+    good.work_for(options.warm_up).await?;
     let (_, quiet, _) = during(stage).await?;
 
     Memory::forget_peak(stage.bed.process(ORIGIN).await?)?;
