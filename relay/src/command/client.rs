@@ -305,6 +305,11 @@ impl SendArgs {
             Some(text) => text.into_bytes(),
             None => read_message(input)?,
         };
+        let seal = |files: &[_]| {
+            seal_with(SystemClock.now(), &identity, &to, &message, files, &SealOptions::default())
+        };
+        // Before anybody is called: a message that is too long is found so before its files are there.
+        let mut envelope = seal(&[])?;
         // Where everybody may submit, nobody is told who does.
         let session = match relay.info().await?.policies.submission.as_str() {
             "open" => None,
@@ -314,8 +319,9 @@ impl SendArgs {
         for path in &self.attach {
             files.push(files::upload(&relay, session.as_ref(), path).await?);
         }
-        let now = SystemClock.now();
-        let envelope = seal_with(now, &identity, &to, &message, &files, &SealOptions::default())?;
+        if !files.is_empty() {
+            envelope = seal(&files)?;
+        }
         let submitted = match session {
             None => relay.submit_one(to.domain(), envelope).await?,
             Some(session) => session.submit_one(to.domain(), envelope).await?,

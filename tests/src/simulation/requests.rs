@@ -57,7 +57,9 @@ impl World {
     }
 
     pub(super) fn remove_device(&self, holder: Holder) {
-        if self.homes.is_moving(holder.0) {
+        // What was held for the device where the mailbox was before is offered for as long as it lives: nobody there could
+        // be told that it has failed. So such a script does not come to rest for days (seed 11985).
+        if self.homes.has_moved(holder.0) {
             return;
         }
         let Some(life) = self.keeper(holder.0).and_then(|node| node.life()) else { return };

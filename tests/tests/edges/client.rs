@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use postrider_common::clock::{Clock, ManualClock, SystemClock};
 use postrider_common::wire::control::Nonce;
 use postrider_common::wire::{self, submit};
@@ -397,7 +398,13 @@ async fn whoever_asks_too_much_is_told_when_to_come_back() {
         ("POST /v1/sessions", &[JSON]),
         (&format!("GET /v1/tracking/{}", TrackingId::random()), &[]),
     ] {
-        alpha.call(line, headers, b"").await.assert_problem(line, 429, "rate-limited");
+        // A token has come in meanwhile, or two, and not so many.
+        let answers = join_all((0..8).map(|_| alpha.call(line, headers, b""))).await;
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+        assert!(!refused.is_empty(), "{line}: {answers:?}");
+        for answer in refused {
+            answer.assert_problem(line, 429, "rate-limited");
+        }
     }
     // What a device does with its own mailbox is not limited by it.
     assert_eq!(alpha.entries(&owner).await, []);
