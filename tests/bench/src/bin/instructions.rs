@@ -1,8 +1,8 @@
 //! Counts the instructions of the hot paths, and compares them with the recorded ones.
 //!
 //! ```sh
-//! cargo run --release -p postrider-bench --bin instructions            # compare
-//! cargo run --release -p postrider-bench --bin instructions -- --record
+//! cargo run --profile instructions -p postrider-bench --bin instructions            # compare
+//! cargo run --profile instructions -p postrider-bench --bin instructions -- --record
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use postrider_bench::paths::HotPath;
 const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.toml");
 /// What stands above them.
 const HEAD: &str = "# Instructions of one iteration of each hot path, which is a batch of 32 envelopes of 1 KiB, or a page of 64 (`fetch`).
-# Written by `cargo run --release --bin instructions -- --record`; they hold for this compiler and target.
+# Written by `cargo run --profile instructions --bin instructions -- --record`; they hold for this compiler and target.
 ";
 
 /// Count the instructions of the hot paths under valgrind, and compare them with the recorded ones.
@@ -47,7 +47,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     }
     let mut out = io::stdout();
     if cfg!(debug_assertions) {
-        return Err("a debug build says nothing: run it with --release".into());
+        return Err("a debug build says nothing: run it with --profile instructions".into());
     }
     if !instructions::is_possible()? {
         writeln!(out, "skipped: valgrind is not installed")?;
