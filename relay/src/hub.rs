@@ -126,7 +126,9 @@ impl Hub {
     pub fn hand_over(&self, envelope: &Envelope) -> bool {
         let mailboxes = self.lock();
         let slots = mailboxes.get(envelope.mailbox()).into_iter().flatten();
-        let streams = slots.filter(|slot| slot.attendance == Attendance::Stream);
+        // One that has been ended is still there until its task has seen that, and takes nothing any more.
+        let open = slots.filter(|slot| !slot.ended.is_cancelled());
+        let streams = open.filter(|slot| slot.attendance == Attendance::Stream);
         let meant = streams.filter(|slot| envelope.device().is_none_or(|device| *device == slot.device));
         // Detached: a waiting envelope must not keep the whole batch that it came in.
         meant.filter(|slot| slot.ephemeral.try_send(Box::new(envelope.detached())).is_ok()).count() > 0
@@ -225,6 +227,20 @@ mod tests {
         assert!(matches!(laptop.event().await, Event::Ephemeral(_)));
         assert!(phone.event().now_or_never().is_none());
         assert!(!hub.hand_over(&ephemeral(Some(DeviceId::from_bytes([9; 32])))));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_ended_takes_nothing_although_it_is_still_there() {
+        for end in [
+            |hub: &Hub| hub.disconnect(&MAILBOX, Ending::Suspended),
+            |hub: &Hub| hub.disconnect_device(&MAILBOX, &PHONE),
+        ] {
+            let hub = Hub::default();
+            let _phone = hub.connect(MAILBOX, PHONE, Attendance::Stream);
+            assert!(hub.hand_over(&ephemeral(None)));
+            end(&hub);
+            assert!(!hub.hand_over(&ephemeral(None)));
+        }
     }
 
     #[tokio::test]
