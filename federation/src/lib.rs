@@ -14,6 +14,7 @@ mod executor;
 mod expiries;
 mod identity;
 mod in_force;
+mod linger;
 mod policy;
 mod server;
 mod tls;

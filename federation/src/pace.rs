@@ -7,13 +7,15 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+
+use crate::linger::Linger;
 
 /// What may come at once. An idle client's answers to pings are 17 bytes.
 const FREE: usize = 16 << 10;
@@ -31,6 +33,8 @@ struct Shared {
     busy: AtomicUsize,
     /// Bytes that came while there was none, since the last request.
     idle_bytes: AtomicUsize,
+    /// The last request's body was not read to its end.
+    is_unread: AtomicBool,
     /// Whoever waits for the end of a pause.
     reader: AtomicWaker,
 }
@@ -45,11 +49,28 @@ pub struct Paced<IO> {
     io: IO,
     activity: Activity,
     pause: Option<Pin<Box<Sleep>>>,
+    linger: Option<Linger>,
 }
 
 impl Activity {
     /// A request has come.
     pub fn asked(&self) {
+        self.0.is_unread.store(false, Ordering::Relaxed);
+        self.begin_anew();
+    }
+
+    /// A request is answered that has more of a body to come. If the connection is closed after that, it is only once the
+    /// rest has come, or has been waited for.
+    pub fn leave_unread(&self) {
+        self.0.is_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is more to come of the last request.
+    pub fn is_unread(&self) -> bool {
+        self.0.is_unread.load(Ordering::Relaxed)
+    }
+
+    fn begin_anew(&self) {
         self.0.idle_bytes.store(0, Ordering::Relaxed);
     }
 
@@ -84,7 +105,7 @@ impl Activity {
 
 impl Drop for OnItsWay {
     fn drop(&mut self) {
-        self.0.asked();
+        self.0.begin_anew();
         self.0.0.busy.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -92,7 +113,7 @@ impl Drop for OnItsWay {
 impl<IO> Paced<IO> {
     /// The connection, at the pace of `activity`.
     pub const fn new(io: IO, activity: Activity) -> Self {
-        Self { io, activity, pause: None }
+        Self { io, activity, pause: None, linger: None }
     }
 }
 
@@ -121,7 +142,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Paced<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Paced<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Paced<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -131,7 +152,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Paced<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            if !this.activity.is_unread() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        this.linger.get_or_insert_with(Linger::new).poll(&mut this.io, cx).map(Ok)
     }
 
     fn poll_write_vectored(

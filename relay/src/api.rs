@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
@@ -41,7 +41,7 @@ use crate::config::SubmissionPolicy;
 use crate::exchange::Exchange;
 use crate::store::Window;
 use auth::Authenticator;
-use body::Bodies;
+use body::{Bodies, RequestBody};
 use held::holding;
 use origins::Origins;
 use rate::RateLimit;
@@ -208,9 +208,11 @@ impl Api {
             let activity = activity.clone();
             activity.asked();
             async move {
-                let body = (!request.body().is_end_stream()).then(|| activity.busy());
-                let response = router::respond(&api.0, request, &client).await;
-                drop(body);
+                let request = RequestBody::of(request, &activity);
+                let mut response = router::respond(&api.0, request, &client).await;
+                if activity.is_unread() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     activity.release();
                 }

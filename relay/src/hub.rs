@@ -4,6 +4,7 @@
 //! ephemeral envelopes, which are stored nowhere, pass through it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use postrider_common::{DeviceId, Envelope, MailboxId};
@@ -25,6 +26,8 @@ struct Slot {
     device: DeviceId,
     wake: Notify,
     attendance: Attendance,
+    /// Until it is known that the device may be here, it is handed nothing.
+    is_admitted: AtomicBool,
     /// Boxed, since the channel has room for some of them from the start, and a connection of most devices is idle.
     ephemeral: mpsc::Sender<Box<Envelope>>,
     /// Why the connection is to close, once it is.
@@ -79,11 +82,14 @@ pub enum Ending {
 impl Hub {
     /// Connects a device. An earlier stream of the same device is told to close when a new one comes, and an earlier
     /// poll to end: it is usually one whose network died without a word. So a device has one of each at the most.
+    ///
+    /// The connection is woken and ended from now on, and handed nothing before it is [admitted](Connection::admit).
     pub fn connect(&self, mailbox: MailboxId, device: DeviceId, attendance: Attendance) -> Connection {
         let (sender, ephemeral) = mpsc::channel(EPHEMERAL_BACKLOG);
         let slot = Arc::new(Slot {
             device,
             attendance,
+            is_admitted: AtomicBool::new(false),
             wake: Notify::new(),
             ephemeral: sender,
             ending: OnceLock::new(),
@@ -127,7 +133,8 @@ impl Hub {
         let mailboxes = self.lock();
         let slots = mailboxes.get(envelope.mailbox()).into_iter().flatten();
         // One that has been ended is still there until its task has seen that, and takes nothing any more.
-        let open = slots.filter(|slot| !slot.ended.is_cancelled());
+        let open =
+            slots.filter(|slot| slot.is_admitted.load(Ordering::Acquire) && !slot.ended.is_cancelled());
         let streams = open.filter(|slot| slot.attendance == Attendance::Stream);
         let meant = streams.filter(|slot| envelope.device().is_none_or(|device| *device == slot.device));
         // Detached: a waiting envelope must not keep the whole batch that it came in.
@@ -163,6 +170,11 @@ impl Slot {
 }
 
 impl Connection {
+    /// The device may be here.
+    pub fn admit(&self) {
+        self.slot.is_admitted.store(true, Ordering::Release);
+    }
+
     /// Waits for what happens next. A wake that came since the last call is not lost.
     pub async fn event(&mut self) -> Event {
         tokio::select! {
@@ -200,6 +212,12 @@ mod tests {
     const PHONE: DeviceId = DeviceId::from_bytes([2; 32]);
     const LAPTOP: DeviceId = DeviceId::from_bytes([3; 32]);
 
+    fn admitted(hub: &Hub, device: DeviceId, attendance: Attendance) -> Connection {
+        let connection = hub.connect(MAILBOX, device, attendance);
+        connection.admit();
+        connection
+    }
+
     fn ephemeral(device: Option<DeviceId>) -> Envelope {
         let draft = Draft::new(MAILBOX, Timestamp::from_secs(9), &b"typing"[..]);
         Draft { urgency: Urgency::Ephemeral, device, ..draft }.finish().unwrap()
@@ -208,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn a_wake_before_the_wait_is_not_lost() {
         let hub = Hub::default();
-        let mut connection = hub.connect(MAILBOX, PHONE, Attendance::Stream);
+        let mut connection = admitted(&hub, PHONE, Attendance::Stream);
         hub.wake(&MAILBOX);
         hub.wake(&MailboxId::from_bytes([9; 32]));
         assert!(matches!(connection.event().await, Event::Wake));
@@ -219,10 +237,8 @@ mod tests {
     async fn an_ephemeral_envelope_reaches_those_it_is_for() {
         let hub = Hub::default();
         assert!(!hub.hand_over(&ephemeral(None)));
-        let (mut phone, mut laptop) = (
-            hub.connect(MAILBOX, PHONE, Attendance::Stream),
-            hub.connect(MAILBOX, LAPTOP, Attendance::Stream),
-        );
+        let (mut phone, mut laptop) =
+            (admitted(&hub, PHONE, Attendance::Stream), admitted(&hub, LAPTOP, Attendance::Stream));
         assert!(hub.hand_over(&ephemeral(Some(LAPTOP))));
         assert!(matches!(laptop.event().await, Event::Ephemeral(_)));
         assert!(phone.event().now_or_never().is_none());
@@ -236,7 +252,7 @@ mod tests {
             |hub: &Hub| hub.disconnect_device(&MAILBOX, &PHONE),
         ] {
             let hub = Hub::default();
-            let _phone = hub.connect(MAILBOX, PHONE, Attendance::Stream);
+            let _phone = admitted(&hub, PHONE, Attendance::Stream);
             assert!(hub.hand_over(&ephemeral(None)));
             end(&hub);
             assert!(!hub.hand_over(&ephemeral(None)));
@@ -244,9 +260,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_device_of_which_it_is_not_known_whether_it_may_be_here_is_handed_nothing() {
+        let hub = Hub::default();
+        let mut phone = hub.connect(MAILBOX, PHONE, Attendance::Stream);
+        assert!(!hub.hand_over(&ephemeral(None)));
+        hub.wake(&MAILBOX);
+        assert!(matches!(phone.event().await, Event::Wake), "what comes meanwhile is not missed");
+        phone.admit();
+        assert!(hub.hand_over(&ephemeral(None)));
+    }
+
+    #[tokio::test]
     async fn a_slow_device_holds_a_bounded_backlog() {
         let hub = Hub::default();
-        let _phone = hub.connect(MAILBOX, PHONE, Attendance::Stream);
+        let _phone = admitted(&hub, PHONE, Attendance::Stream);
         let taken = (0..100).filter(|_| hub.hand_over(&ephemeral(None))).count();
         assert_eq!(taken, EPHEMERAL_BACKLOG);
     }
@@ -254,13 +281,13 @@ mod tests {
     #[tokio::test]
     async fn a_poll_is_woken_but_takes_no_ephemeral_envelope_and_replaces_no_stream() {
         let hub = Hub::default();
-        let mut poll = hub.connect(MAILBOX, PHONE, Attendance::Poll);
+        let mut poll = admitted(&hub, PHONE, Attendance::Poll);
         assert!(!hub.hand_over(&ephemeral(None)));
-        let mut stream = hub.connect(MAILBOX, PHONE, Attendance::Stream);
+        let mut stream = admitted(&hub, PHONE, Attendance::Stream);
         hub.wake(&MAILBOX);
         assert!(matches!(poll.event().await, Event::Wake));
         assert!(matches!(stream.event().await, Event::Wake));
-        let _another = hub.connect(MAILBOX, PHONE, Attendance::Poll);
+        let _another = admitted(&hub, PHONE, Attendance::Poll);
         assert!(matches!(poll.event().await, Event::Ended(Ending::Replaced)), "one poll at a time");
         assert!(stream.event().now_or_never().is_none());
     }
@@ -269,7 +296,7 @@ mod tests {
     async fn a_connection_is_told_why_it_ends() {
         let hub = Hub::default();
         let (mut phone, mut laptop) =
-            (hub.connect(MAILBOX, PHONE, Attendance::Stream), hub.connect(MAILBOX, LAPTOP, Attendance::Poll));
+            (admitted(&hub, PHONE, Attendance::Stream), admitted(&hub, LAPTOP, Attendance::Poll));
         hub.disconnect_device(&MAILBOX, &LAPTOP);
         assert!(matches!(laptop.event().await, Event::Ended(Ending::DeviceRemoved)));
         assert!(phone.event().now_or_never().is_none(), "the others stay");
@@ -281,8 +308,8 @@ mod tests {
     #[tokio::test]
     async fn the_same_device_again_replaces_the_first_connection() {
         let hub = Hub::default();
-        let mut first = hub.connect(MAILBOX, PHONE, Attendance::Stream);
-        let second = hub.connect(MAILBOX, PHONE, Attendance::Stream);
+        let mut first = admitted(&hub, PHONE, Attendance::Stream);
+        let second = admitted(&hub, PHONE, Attendance::Stream);
         assert!(matches!(first.event().await, Event::Ended(Ending::Replaced)));
         drop(first);
         assert_eq!(hub.connected(), 1);

@@ -322,6 +322,7 @@ class Attaching(WithRelays):
         progress = self.alpha.progress(attachment.id)
         self.assertEqual(progress, replace(reserved, missing=((0, 2), (4, 4))))
         self.bring(self.alpha, content, progress)
+        self.bring(self.alpha, content, progress)  # What is there already changes nothing.
         self.assertEqual(self.alpha.progress(attachment.id).missing, ())
         result = self.submit(self.alpha, bob, envelope)
         assert isinstance(result, wire.Queued)

@@ -13,6 +13,9 @@ mod doors;
 #[path = "edges/downloads.rs"]
 mod downloads;
 #[cfg(test)]
+#[path = "edges/early.rs"]
+mod early;
+#[cfg(test)]
 #[path = "edges/inbound.rs"]
 mod inbound;
 #[cfg(test)]

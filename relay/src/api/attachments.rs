@@ -6,12 +6,12 @@ use std::sync::Arc;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use postrider_common::wire::attachments::{
     AttachmentStatus, CONTENT_DIGEST, ReserveAttachment, parse_content_digest,
 };
 use postrider_common::{Attachment, AttachmentId};
 
+use super::body::RequestBody;
 use super::held::holding;
 use super::problem::ApiError;
 use super::router::{Reply, member, read_json, short};
@@ -28,7 +28,7 @@ type Answer = Result<Response<Reply>, ApiError>;
 pub(super) async fn dispatch(
     api: &Shared,
     rest: &str,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     client: &Arc<Admission>,
 ) -> Answer {
     api.rate.take(&client.address(), 1)?;
@@ -58,7 +58,7 @@ fn parse(id: &str) -> Result<AttachmentId, ApiError> {
     id.parse().map_err(|_| ApiError::UnknownAttachment)
 }
 
-async fn reserve(api: &Shared, request: Request<Incoming>) -> Answer {
+async fn reserve(api: &Shared, request: Request<RequestBody>) -> Answer {
     if let Some(member) = member(api, request.headers()).await? {
         api.member_rate.take(&member, 1)?;
     }
@@ -78,7 +78,7 @@ async fn take(
     api: &Shared,
     id: AttachmentId,
     number: u32,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     client: &Admission,
 ) -> Answer {
     let digest = content_digest(request.headers())?;
@@ -99,7 +99,7 @@ fn content_digest(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
     })
 }
 
-async fn fetch(api: &Shared, id: &str, request: &Request<Incoming>, client: &Admission) -> Answer {
+async fn fetch(api: &Shared, id: &str, request: &Request<RequestBody>, client: &Admission) -> Answer {
     let turn = api.downloading.admit(client.address()).ok_or(ApiError::Unavailable)?;
     let reader = api.attachments.read(parse(id)?).await?;
     let length = reader.attachment().length;

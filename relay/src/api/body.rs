@@ -1,15 +1,71 @@
 //! Reads request bodies within a size, a time, and a share of memory.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Request, Version};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use postrider_common::budget::{Budget, Exhausted, Share};
+use postrider_federation::pace::{Activity, OnItsWay};
 
 use super::problem::ApiError;
+
+/// The body of a client's request. While it is there, it is wanted; one that is dropped before its end is left unread.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    activity: Activity,
+    wanted: Option<OnItsWay>,
+    /// An answer before its end is the last one on the connection: HTTP/2 can do without the rest.
+    is_alone: bool,
+}
+
+impl RequestBody {
+    /// The request, whose body `activity` is told of.
+    pub(super) fn of(request: Request<Incoming>, activity: &Activity) -> Request<Self> {
+        let is_alone = request.version() <= Version::HTTP_11;
+        request.map(|incoming| {
+            let wanted = (!incoming.is_end_stream()).then(|| activity.busy());
+            Self { incoming, activity: activity.clone(), wanted, is_alone }
+        })
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) || self.incoming.is_end_stream() {
+            self.wanted = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if self.is_alone && self.wanted.is_some() {
+            self.activity.leave_unread();
+        }
+    }
+}
 
 /// The memory and the time that bodies may take.
 #[derive(Debug, Clone)]
@@ -32,7 +88,11 @@ impl Bodies {
 
     /// Reads the whole body. What is declared larger than `limit` is refused before anything is read. Memory is taken
     /// as the body comes, so that what is announced and never sent keeps nobody else out.
-    pub(super) async fn read(&self, request: Request<Incoming>, limit: usize) -> Result<ReadBody, ApiError> {
+    pub(super) async fn read(
+        &self,
+        request: Request<RequestBody>,
+        limit: usize,
+    ) -> Result<ReadBody, ApiError> {
         let declared = match request.headers().get(CONTENT_LENGTH) {
             None => 0,
             Some(value) => {
@@ -49,7 +109,7 @@ impl Bodies {
 }
 
 async fn collect(
-    mut body: Incoming,
+    mut body: RequestBody,
     declared: usize,
     limit: usize,
     share: &mut Share,
@@ -73,7 +133,7 @@ async fn collect(
 }
 
 /// Whether the body is what the call takes.
-pub(super) fn expect_type(request: &Request<Incoming>, expected: &'static str) -> Result<(), ApiError> {
+pub(super) fn expect_type(request: &Request<RequestBody>, expected: &'static str) -> Result<(), ApiError> {
     let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // A parameter such as `; charset=utf-8` does not change the type.
     let essence = given.split(';').next().unwrap_or_default().trim();

@@ -5,14 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use postrider_common::EntryId;
 use postrider_common::wire::control::BindingStatement;
 use postrider_common::wire::mailbox::{DeviceMessage, ServerMessage};
 use postrider_common::wire::{self, control};
 
 use super::auth::Session;
-use super::body::expect_type;
+use super::body::{RequestBody, expect_type};
 use super::problem::ApiError;
 use super::router::Answer;
 use super::{Shared, json, with_type};
@@ -76,7 +75,7 @@ pub(super) async fn binding(api: &Shared, session: Session) -> Answer {
     Ok(json(&BindingStatement::from(&binding)))
 }
 
-pub(super) async fn acknowledge(api: &Shared, session: Session, request: Request<Incoming>) -> Answer {
+pub(super) async fn acknowledge(api: &Shared, session: Session, request: Request<RequestBody>) -> Answer {
     expect_type(&request, wire::CONTENT_TYPE)?;
     let body = api.bodies.read(request, ACKNOWLEDGEMENT_BYTES).await?;
     let DeviceMessage::Acknowledge(entries) = DeviceMessage::decode(&body.bytes)?;

@@ -2,11 +2,10 @@
 
 use bytes::Bytes;
 use http::Request;
-use hyper::body::Incoming;
 use postrider_common::wire::control;
 
 use super::auth::Session;
-use super::body::expect_type;
+use super::body::{RequestBody, expect_type};
 use super::problem::ApiError;
 use super::router::Answer;
 use super::{Shared, json, with_type};
@@ -15,14 +14,14 @@ use super::{Shared, json, with_type};
 const BODY_BYTES: usize = 8 << 10;
 
 /// Registers the session's mailbox or its device. The body may be left out: there is seldom something to say.
-pub(super) async fn register(api: &Shared, session: Session, request: Request<Incoming>) -> Answer {
+pub(super) async fn register(api: &Shared, session: Session, request: Request<RequestBody>) -> Answer {
     let control::Registration { invite } = read(api, request).await?;
     let invite = invite.map(|secret| secret.id());
     let created = api.exchange.register(session.mailbox, session.device, invite).await?;
     Ok(json(&control::Registered { created }))
 }
 
-async fn read(api: &Shared, request: Request<Incoming>) -> Result<control::Registration, ApiError> {
+async fn read(api: &Shared, request: Request<RequestBody>) -> Result<control::Registration, ApiError> {
     let typed = expect_type(&request, "application/json");
     let body = api.bodies.read(request, BODY_BYTES).await?;
     if body.bytes.is_empty() {

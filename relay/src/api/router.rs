@@ -7,13 +7,12 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use postrider_common::wire::{self, control, submit};
 use postrider_common::{MailboxId, Timestamp, TrackingId};
 use serde::de::DeserializeOwned;
 
 use super::auth::Session;
-use super::body::expect_type;
+use super::body::{RequestBody, expect_type};
 use super::problem::ApiError;
 use super::{Shared, attachments, json, mailbox, register, stream, with_type};
 use crate::admission::Admission;
@@ -42,7 +41,7 @@ pub(super) fn short(response: Response<Full<Bytes>>) -> Response<Reply> {
 /// Answers one request, whatever it is.
 pub(super) async fn respond(
     api: &Shared,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
     client: &Arc<Admission>,
 ) -> Response<Reply> {
     let origin = api.origins.allowed(request.headers());
@@ -54,7 +53,7 @@ pub(super) async fn respond(
     response
 }
 
-async fn answered(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Response<Reply> {
+async fn answered(api: &Shared, request: Request<RequestBody>, client: &Arc<Admission>) -> Response<Reply> {
     let path = request.uri().path();
     let answer = match path.strip_prefix("/v1/attachments") {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => {
@@ -84,7 +83,7 @@ async fn refused(api: &Shared, client: &Admission, error: ApiError) -> ApiError 
     error
 }
 
-async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
+async fn dispatch(api: &Shared, request: Request<RequestBody>, client: &Arc<Admission>) -> Answer {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     match (path.as_str(), method) {
@@ -148,7 +147,7 @@ async fn dispatch(api: &Shared, request: Request<Incoming>, client: &Arc<Admissi
 }
 
 /// What is asked of one device: `DELETE /v1/mailbox/devices/{id}`, `PUT /v1/mailbox/devices/{id}/name`.
-async fn device(api: &Shared, request: Request<Incoming>) -> Answer {
+async fn device(api: &Shared, request: Request<RequestBody>) -> Answer {
     let path = request.uri().path().to_owned();
     let rest = path.strip_prefix(DEVICES).unwrap_or_default();
     match (rest.split_once('/'), request.method()) {
@@ -195,7 +194,7 @@ async fn stream_session(api: &Shared, headers: &HeaderMap) -> Result<Session, Ap
     }
 }
 
-async fn submit(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
+async fn submit(api: &Shared, request: Request<RequestBody>, client: &Arc<Admission>) -> Answer {
     // One before the body is read, so that bodies of junk are not free; the others once they are counted.
     api.rate.take(&client.address(), 1)?;
     let member = member(api, request.headers()).await?;
@@ -232,7 +231,7 @@ fn challenge(api: &Shared, client: &Admission) -> Answer {
     Ok(json(&api.authenticator.challenge(api.exchange.now())))
 }
 
-async fn open_session(api: &Shared, request: Request<Incoming>, client: &Arc<Admission>) -> Answer {
+async fn open_session(api: &Shared, request: Request<RequestBody>, client: &Arc<Admission>) -> Answer {
     api.rate.take(&client.address(), 1)?;
     let request: control::SessionRequest = read_json(api, request).await?;
     let granted = api.authenticator.open_session(&request, api.exchange.now())?;
@@ -243,7 +242,7 @@ async fn open_session(api: &Shared, request: Request<Incoming>, client: &Arc<Adm
 
 pub(super) async fn read_json<T: DeserializeOwned>(
     api: &Shared,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<T, ApiError> {
     expect_type(&request, "application/json")?;
     let body = api.bodies.read(request, JSON_BYTES).await?;

@@ -17,7 +17,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use postrider_common::EntryId;
@@ -32,6 +31,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::Shared;
 use super::auth::Session;
+use super::body::RequestBody;
 use super::problem::ApiError;
 use super::router::Answer;
 use crate::admission::Admission;
@@ -69,7 +69,7 @@ const TOKEN: &str = "postrider.bearer.";
 pub(super) async fn open(
     api: &Shared,
     session: Session,
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
     client: Arc<Admission>,
 ) -> Answer {
     let accept = accept_key(request.headers())?;

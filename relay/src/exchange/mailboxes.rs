@@ -156,6 +156,7 @@ impl Exchange {
         // Joined before the look, so that a removal that comes in between is heard.
         let connection = self.hub.connect(mailbox, device, attendance);
         self.registered(mailbox, device).await?;
+        connection.admit();
         // A store that takes no more writes still gives what it has.
         if let Err(error) = self.store.note_contact(mailbox, device, self.clock.now()).await {
             tracing::debug!("the day of a contact is not kept: {error}");
