@@ -5,7 +5,8 @@
 //! acknowledge it afterwards. Meanwhile relays are killed and started again, the ways between relays and to clients
 //! are cut, slowed, or made to lose requests or answers, and DNS fails or falls silent for one relay or another. Keys
 //! are changed too, if that is asked for, with the commands that administrators have: announced, imported by the peers,
-//! which know one another by pins then, and used. Then everything is mended, the queues drain, every device takes what
+//! which know one another by pins then, and used. Mailboxes are closed for a while and opened again, with the command for
+//! that, while envelopes go on coming for them. Then everything is mended, the queues drain, every device takes what
 //! waits for it, every relay is killed once more, and the books are closed:
 //!
 //! * **Accepted**: a relay has answered `stored`, or `queued` with a tracking id, at least once.
@@ -18,6 +19,11 @@
 //!   `POST /v1/mailbox/acknowledgements`, and by beginning a later connection, where the oldest entry comes first, with
 //!   a later entry. That an entry comes again on another connection before that, under the same entry id, is what
 //!   "at least once until it is acknowledged" means, and no duplicate.
+//!
+//! A mailbox that its administrator closes takes nothing until it is opened, lets no device in, and refuses what comes for
+//! good: that is no fault if the envelope was under way then. What was queued for it elsewhere and met that refusal, as
+//! its tracking says, counts as not accepted. What was refused each time that it was submitted never arrives. What the
+//! mailbox had taken before is delivered afterwards.
 //!
 //! A change of keys that goes right is noticed by nobody: no relay refuses another for its key.
 //!
@@ -35,6 +41,7 @@ mod receiver;
 mod report;
 mod rotation;
 mod sender;
+mod suspension;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -82,6 +89,8 @@ pub struct Options {
     pub cuts: usize,
     /// How often a relay's key is changed.
     pub rotations: usize,
+    /// How often a mailbox is closed for a while.
+    pub suspensions: usize,
     /// Decides everything that is left to chance.
     pub seed: u64,
 }
@@ -112,6 +121,8 @@ pub struct Progress {
     pub cuts: usize,
     /// Keys that were changed.
     pub rotations: usize,
+    /// Mailboxes that were closed and opened again.
+    pub suspensions: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -119,6 +130,7 @@ struct Counts {
     kills: usize,
     cuts: usize,
     rotations: usize,
+    suspensions: usize,
 }
 
 /// What all tasks share.
@@ -136,6 +148,8 @@ struct World {
     turns: Vec<tokio::sync::Mutex<()>>,
     /// And the right to change its key.
     rotations: Vec<tokio::sync::Mutex<()>>,
+    /// For each user, the right to close the mailbox.
+    suspensions: Vec<tokio::sync::Mutex<()>>,
 }
 
 /// Runs a soak with the `postrider` binary, from time to time telling `progress` how far it is.
@@ -218,6 +232,7 @@ impl World {
             over: watch::Sender::new(None),
             turns: relays.iter().map(|_| tokio::sync::Mutex::default()).collect(),
             rotations: relays.iter().map(|_| tokio::sync::Mutex::default()).collect(),
+            suspensions: users.iter().map(|_| tokio::sync::Mutex::default()).collect(),
             relays,
             users,
         })
@@ -284,9 +299,9 @@ impl World {
     }
 
     fn progress(&self, started: Instant) -> Progress {
-        let Counts { kills, cuts, rotations } = *self.counts.borrow();
+        let Counts { kills, cuts, rotations, suspensions } = *self.counts.borrow();
         let (accepted, open) = (self.ledger.count_accepted(), *self.ledger.open().borrow());
-        Progress { elapsed: started.elapsed(), accepted, open, kills, cuts, rotations }
+        Progress { elapsed: started.elapsed(), accepted, open, kills, cuts, rotations, suspensions }
     }
 
     /// It cannot go on: a relay does not come back.
@@ -332,6 +347,7 @@ impl World {
         let mut moved = Instant::now();
         let mut before = usize::MAX;
         loop {
+            suspension::look_for_refusals(self).await;
             let ways = self.ways_in_use();
             let left = ways.iter().map(|(_, count)| count).sum::<usize>();
             if left == 0 {

@@ -19,7 +19,7 @@ use postrider_tests::soak::{self, Options, Progress};
 #[command(
     name = "soak",
     after_help = "It ends with one line:
-  accepted=… delivered=… expired=… lost=0 duplicated=0 kills=… cuts=… rotations=…
+  accepted=… delivered=… expired=… lost=0 duplicated=0 kills=… cuts=… rotations=… suspensions=…
 and with exit code 1 if anything was lost, duplicated or otherwise broken."
 )]
 struct Args {
@@ -41,6 +41,9 @@ struct Args {
     /// How often a relay's key is changed; with any, relays know one another by pins
     #[arg(long, default_value_t = 0)]
     rotations: usize,
+    /// How often a mailbox is closed by its administrator for a while
+    #[arg(long, default_value_t = 0)]
+    suspensions: usize,
     /// Decides what breaks when, and what is sent to whom; a random one by default
     #[arg(long)]
     seed: Option<u64>,
@@ -56,6 +59,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         kills: args.kills,
         cuts: args.cuts,
         rotations: args.rotations,
+        suspensions: args.suspensions,
         seed: args.seed.unwrap_or_else(|| u64::from_be_bytes(random_bytes())),
     };
     let mut err = io::stderr();
@@ -63,13 +67,13 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let is_terminal = err.is_terminal();
     let show = |progress: Progress| {
         if is_terminal {
-            let Progress { elapsed, accepted, open, kills, cuts, rotations } = progress;
+            let Progress { elapsed, accepted, open, kills, cuts, rotations, suspensions } = progress;
             let elapsed = elapsed.as_secs();
             // A terminal that is gone is no reason to stop.
             let _ = write!(
                 io::stderr(),
                 "\r{elapsed} of {} s, accepted {accepted}, under way {open}, kills {kills}, cuts {cuts}, \
-                 rotations {rotations}   ",
+                 rotations {rotations}, suspensions {suspensions}   ",
                 args.seconds
             );
         }

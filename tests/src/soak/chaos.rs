@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::plan::{Event, Fault};
-use super::{World, rotation};
+use super::{World, rotation, suspension};
 use crate::cluster::ClusterError;
 use crate::link::Link;
 
@@ -21,6 +21,7 @@ async fn break_and_mend(world: &World, event: &Event) -> Result<(), ClusterError
     let (link, condition) = match event.fault {
         Fault::Kill(relay) => return kill(world, relay, event.lasts).await,
         Fault::Rotation(relay) => return rotation::rotate(world, relay, event.lasts).await,
+        Fault::Suspension(user) => return suspension::suspend(world, user, event.lasts).await,
         Fault::Dns { relay, trouble } => {
             let view = world.cluster.view(&world.relays[relay])?;
             view.set_trouble(Some(trouble));

@@ -1,5 +1,9 @@
 //! The soak's own books: what relays have accepted, and what each device has got.
 
+mod gates;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +15,9 @@ use tokio::time::Instant;
 
 use super::files::Fetched;
 use super::letter;
+use gates::Gate;
+
+pub(super) use gates::Closure;
 
 /// Everything that is known.
 #[derive(Debug)]
@@ -27,6 +34,9 @@ struct Books {
     shelves: Vec<Vec<Shelf>>,
     accepted: usize,
     faults: Vec<Fault>,
+    /// For each user, whether the mailbox is closed.
+    gates: Vec<Gate>,
+    closures: u64,
 }
 
 /// An envelope on its way.
@@ -40,8 +50,26 @@ pub(super) struct Letter {
     /// When the relay said that it has it, since the beginning.
     pub(super) accepted: Option<Duration>,
     pub(super) tracking: Option<TrackingId>,
+    /// Its mailbox may have been closed since it was written.
+    pub(super) was_closed: bool,
+    standing: Standing,
     /// A bit for each device that has not got it.
     missing: u32,
+}
+
+/// What is known of an envelope's submissions.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    /// One has no answer yet.
+    is_under_way: bool,
+    /// One has never had one, so it may have been taken all the same.
+    is_uncertain: bool,
+    /// A relay has said that it is in the mailbox.
+    is_stored: bool,
+    /// Each was refused, so no relay has it.
+    is_refused: bool,
+    /// Under which closing of its mailbox the one that is under way began, if it can only be refused there.
+    closure: Option<Closure>,
 }
 
 /// What one device has got.
@@ -83,8 +111,15 @@ impl Ledger {
     /// Empty, for users with so many devices each.
     pub(super) fn new(devices: impl IntoIterator<Item = usize>) -> Self {
         let shelves = devices.into_iter().map(|count| (0..count).map(|_| Shelf::default()).collect());
-        let books =
-            Books { letters: HashMap::new(), shelves: shelves.collect(), accepted: 0, faults: Vec::new() };
+        let shelves: Vec<_> = shelves.collect();
+        let books = Books {
+            letters: HashMap::new(),
+            gates: shelves.iter().map(|_| Gate::Open).collect(),
+            shelves,
+            accepted: 0,
+            faults: Vec::new(),
+            closures: 0,
+        };
         Self { books: Mutex::new(books), open: watch::Sender::new(0), started: Instant::now() }
     }
 
@@ -93,19 +128,61 @@ impl Ledger {
         let mut books = self.books();
         let missing = (1 << books.shelves[user].len()) - 1;
         let expires_at = envelope.expires_at();
-        let letter = Letter { origin, user, expires_at, accepted: None, tracking: None, missing };
+        let was_closed = books.gates[user] != Gate::Open;
+        let (accepted, tracking, standing) = (None, None, Standing::default());
+        let letter = Letter { origin, user, expires_at, accepted, tracking, was_closed, standing, missing };
         books.letters.insert(*envelope.id(), letter);
+    }
+
+    /// Envelopes are about to be submitted, for the first time or again.
+    pub(super) fn submitting<'a>(&self, ids: impl IntoIterator<Item = &'a EnvelopeId>) {
+        let mut books = self.books();
+        let Books { letters, gates, .. } = &mut *books;
+        for id in ids {
+            let Some(letter) = letters.get_mut(id) else { continue };
+            let is_new = letter.accepted.is_none() && !letter.standing.is_uncertain;
+            let closure = gates[letter.user].closure().filter(|_| is_new);
+            letter.standing = Standing { is_under_way: true, is_refused: false, closure, ..letter.standing };
+        }
+    }
+
+    /// Nobody knows what the relay has done with them.
+    pub(super) fn unanswered<'a>(&self, ids: impl IntoIterator<Item = &'a EnvelopeId>) {
+        let mut books = self.books();
+        for id in ids {
+            let Some(letter) = books.letters.get_mut(id) else { continue };
+            letter.standing = Standing { is_under_way: false, is_uncertain: true, ..letter.standing };
+        }
+    }
+
+    /// The relay says that it does not take an envelope now.
+    pub(super) fn put_off(&self, id: &EnvelopeId) {
+        let mut books = self.books();
+        let Some(letter) = books.letters.get_mut(id) else { return };
+        letter.standing.is_under_way = false;
     }
 
     /// The relay says that it has the envelope, for the first time or again.
     pub(super) fn accepted(&self, id: &EnvelopeId, tracking: Option<TrackingId>) {
         let at = self.started.elapsed();
         let mut books = self.books();
-        let Some(letter) = books.letters.get_mut(id) else { return };
+        let Books { letters, faults, gates, .. } = &mut *books;
+        let Some(letter) = letters.get_mut(id) else { return };
+        letter.standing.is_under_way = false;
+        if tracking.is_none() {
+            let closure = letter.standing.closure;
+            if closure.is_some() && closure == gates[letter.user].closure() {
+                faults.push(Fault::Broken(format!("{id}: stored in a mailbox that was closed")));
+            }
+            letter.standing.is_stored = true;
+        }
         if letter.accepted.is_some() {
-            if letter.tracking != tracking {
+            // What was refused for a closed mailbox is queued anew.
+            if letter.was_closed && tracking.is_some() {
+                letter.tracking = tracking;
+            } else if letter.tracking != tracking {
                 let fault = format!("{id}: submitted again, it has another tracking id");
-                books.faults.push(Fault::Broken(fault));
+                faults.push(Fault::Broken(fault));
             }
             return;
         }
@@ -119,13 +196,24 @@ impl Ledger {
         }
     }
 
-    /// The relay has refused an envelope for good, which it may only if the envelope's time was over.
+    /// The relay has refused an envelope for good, which it may only if the envelope's time was over, or its mailbox was
+    /// closed and had not taken it before. What was refused there no longer has its attachment if it comes again.
     pub(super) fn refused(&self, id: &EnvelopeId, reason: FailureClass, now: Timestamp) {
         let mut books = self.books();
-        let is_over = books.letters.get(id).is_some_and(|letter| letter.expires_at <= now);
-        if !(is_over && reason == FailureClass::Expired) {
-            books.faults.push(Fault::Broken(format!("{id}: refused for good: {reason}")));
+        let Books { letters, faults, .. } = &mut *books;
+        let Some(letter) = letters.get_mut(id) else { return };
+        let is_allowed = match reason {
+            FailureClass::Expired => letter.expires_at <= now,
+            FailureClass::MailboxRefused | FailureClass::AttachmentMissing => {
+                letter.was_closed && !letter.standing.is_stored
+            }
+            _ => false,
+        };
+        if !is_allowed {
+            faults.push(Fault::Broken(format!("{id}: refused for good: {reason}")));
         }
+        letter.standing.is_under_way = false;
+        letter.standing.is_refused = letter.accepted.is_none() && !letter.standing.is_uncertain;
     }
 
     /// A device has fetched what an entry has attached. It is there for as long as the entry is, and that may end while
@@ -177,6 +265,9 @@ impl Ledger {
         };
         if letter.user != holder.user || !letter::is_as_written(&entry.envelope) {
             faults.push(Fault::Damaged(told("it is not what was sent")));
+        }
+        if letter.standing.is_refused {
+            faults.push(Fault::Broken(told("whoever submitted it was told that it was refused")));
         }
         let was_open = letter.missing != 0;
         letter.missing &= !(1 << holder.device);
@@ -244,130 +335,13 @@ impl Ledger {
 }
 
 impl Shelf {
+    fn has(&self, envelope: &EnvelopeId) -> bool {
+        self.envelopes.contains_key(envelope)
+    }
+
     /// The relay has shown what it holds, and the oldest of it is `first`.
     fn left_from(&mut self, first: EntryId) {
         let left = self.told.split_off(&first);
         self.gone.extend(std::mem::replace(&mut self.told, left));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use postrider_common::MailboxId;
-
-    use super::*;
-    use crate::dice::Dice;
-
-    const LATER: Timestamp = Timestamp::from_secs(1_000_000);
-    const PHONE: Holder = Holder { user: 0, device: 0 };
-    const LAPTOP: Holder = Holder { user: 0, device: 1 };
-
-    fn ledger_with(devices: usize) -> (Ledger, Envelope) {
-        let ledger = Ledger::new([devices]);
-        let envelope = letter::write(&mut Dice::new(1), MailboxId::from_bytes([1; 32]), LATER, Vec::new());
-        ledger.written(&envelope, 0, 0);
-        ledger.accepted(envelope.id(), None);
-        (ledger, envelope)
-    }
-
-    fn entry(id: u64, envelope: &Envelope) -> Entry {
-        Entry { id: EntryId(id), envelope: envelope.clone() }
-    }
-
-    fn duplicates(ledger: &Ledger) -> usize {
-        ledger.faults().iter().filter(|fault| matches!(fault, Fault::Duplicated(_))).count()
-    }
-
-    #[test]
-    fn an_envelope_is_delivered_when_each_device_has_it() {
-        let (ledger, envelope) = ledger_with(2);
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &envelope));
-        assert_eq!((ledger.count_accepted(), ledger.count_delivered(), *ledger.open().borrow()), (1, 0, 1));
-        assert_eq!(ledger.undelivered().len(), 1);
-        ledger.arrived(LAPTOP, &mut Visit::default(), &entry(1, &envelope));
-        assert_eq!((ledger.count_delivered(), *ledger.open().borrow()), (1, 0));
-        assert_eq!((ledger.undelivered().len(), ledger.faults()), (0, vec![]));
-    }
-
-    #[test]
-    fn the_same_entry_may_come_again_until_it_is_known_to_be_deleted() {
-        let (ledger, envelope) = ledger_with(1);
-        for _ in 0..3 {
-            ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &envelope));
-            ledger.acknowledging(PHONE, &[EntryId(1)]);
-        }
-        assert_eq!(ledger.faults(), []);
-        ledger.deleted(PHONE, &[EntryId(1)]);
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &envelope));
-        assert_eq!(duplicates(&ledger), 1);
-    }
-
-    #[test]
-    fn a_later_entry_at_the_beginning_shows_that_earlier_ones_are_deleted() {
-        let (ledger, first) = ledger_with(1);
-        let second = letter::write(&mut Dice::new(2), MailboxId::from_bytes([1; 32]), LATER, Vec::new());
-        ledger.written(&second, 0, 0);
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &first));
-        ledger.acknowledging(PHONE, &[EntryId(1)]);
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(2, &second));
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &first));
-        assert_eq!(duplicates(&ledger), 1);
-        ledger.acknowledging(PHONE, &[EntryId(2)]);
-        ledger.empty(PHONE);
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(2, &second));
-        assert_eq!(duplicates(&ledger), 2);
-    }
-
-    #[test]
-    fn two_entries_of_one_envelope_are_a_duplicate() {
-        let (ledger, envelope) = ledger_with(1);
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &envelope));
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(2, &envelope));
-        assert_eq!(duplicates(&ledger), 1);
-    }
-
-    #[test]
-    fn an_entry_comes_once_on_a_connection() {
-        let (ledger, envelope) = ledger_with(1);
-        let mut visit = Visit::default();
-        ledger.arrived(PHONE, &mut visit, &entry(1, &envelope));
-        ledger.arrived(PHONE, &mut visit, &entry(1, &envelope));
-        assert_eq!(duplicates(&ledger), 1);
-    }
-
-    #[test]
-    fn what_arrives_is_what_was_sent() {
-        let (ledger, envelope) = ledger_with(1);
-        let mut body = envelope.body().to_vec();
-        body[9] ^= 1;
-        let draft = postrider_common::Draft::new(*envelope.mailbox(), LATER, body);
-        let changed = postrider_common::Draft { id: *envelope.id(), ..draft }.finish().unwrap();
-        ledger.arrived(PHONE, &mut Visit::default(), &entry(1, &changed));
-        assert!(matches!(&ledger.faults()[..], [Fault::Damaged(_)]));
-    }
-
-    #[test]
-    fn an_attachment_may_be_gone_once_it_was_acknowledged_and_never_changed() {
-        let (ledger, envelope) = ledger_with(1);
-        let entry = entry(1, &envelope);
-        ledger.fetched(PHONE, &entry, Fetched::AsSent);
-        ledger.arrived(PHONE, &mut Visit::default(), &entry);
-        ledger.acknowledging(PHONE, &[entry.id]);
-        ledger.fetched(PHONE, &entry, Fetched::Gone);
-        assert_eq!(ledger.faults(), []);
-        ledger.fetched(PHONE, &entry, Fetched::Changed);
-        let unacknowledged = Entry { id: EntryId(2), envelope };
-        ledger.fetched(PHONE, &unacknowledged, Fetched::Gone);
-        assert!(matches!(&ledger.faults()[..], [Fault::Damaged(_), Fault::Damaged(_)]));
-    }
-
-    #[test]
-    fn a_relay_may_refuse_for_good_only_what_is_over() {
-        let (ledger, envelope) = ledger_with(1);
-        ledger.refused(envelope.id(), FailureClass::Expired, LATER);
-        assert_eq!(ledger.faults(), []);
-        ledger.refused(envelope.id(), FailureClass::Expired, Timestamp::from_secs(5));
-        ledger.refused(envelope.id(), FailureClass::NoSuchMailbox, LATER);
-        assert_eq!(ledger.faults().len(), 2);
     }
 }

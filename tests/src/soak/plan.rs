@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::Options;
+use super::{Options, USERS};
 use crate::dice::Dice;
 use crate::dns::Trouble;
 use crate::link::Condition;
@@ -29,6 +29,8 @@ pub(super) enum Fault {
     Door { relay: usize, condition: Condition },
     /// A relay's DNS says so to every question.
     Dns { relay: usize, trouble: Trouble },
+    /// A user's mailbox is closed, and opened again at the end.
+    Suspension(usize),
     /// A relay's key is changed: announced at the beginning, used from the end on. Nothing should break.
     Rotation(usize),
 }
@@ -42,12 +44,14 @@ pub(super) fn plan(options: &Options, dice: &mut Dice) -> Vec<Event> {
     let longest = usize::try_from(longest.as_millis()).unwrap_or(usize::MAX).max(100);
     let mut events: Vec<Event> = Vec::new();
     let (kills, cuts) = (options.kills, options.kills + options.cuts);
-    for number in 0..cuts + options.rotations {
+    let rotations = cuts + options.rotations;
+    for number in 0..rotations + options.suspensions {
         let (at, lasts) = (margin + dice.part_of(span), dice.millis(50, longest));
         let fault = match number {
             _ if number < kills => Fault::Kill(dice.below(options.relays)),
             _ if number < cuts => cut(options.relays, dice),
-            _ => Fault::Rotation(dice.below(options.relays)),
+            _ if number < rotations => Fault::Rotation(dice.below(options.relays)),
+            _ => Fault::Suspension(dice.below(options.relays * USERS)),
         };
         events.push(Event { at, lasts, fault });
     }
@@ -89,7 +93,7 @@ mod tests {
 
     fn options(seed: u64) -> Options {
         let duration = Duration::from_secs(100);
-        Options { relays: 3, senders: 1, duration, kills: 40, cuts: 60, rotations: 20, seed }
+        Options { relays: 3, senders: 1, duration, kills: 40, cuts: 60, rotations: 20, suspensions: 10, seed }
     }
 
     #[test]
@@ -104,7 +108,9 @@ mod tests {
         let events = plan(&options(1), &mut Dice::new(1));
         let kills = events.iter().filter(|event| matches!(event.fault, Fault::Kill(0..3))).count();
         let rotations = events.iter().filter(|event| matches!(event.fault, Fault::Rotation(0..3))).count();
-        assert_eq!((kills, rotations, events.len()), (40, 20, 120));
+        let is_suspension = |event: &&Event| matches!(event.fault, Fault::Suspension(0..12));
+        let suspensions = events.iter().filter(is_suspension).count();
+        assert_eq!((kills, rotations, suspensions, events.len()), (40, 20, 10, 130));
         for event in &events {
             let Fault::Link { from, to, .. } = event.fault else { continue };
             assert!(from != to && from < 3 && to < 3, "{event:?}");

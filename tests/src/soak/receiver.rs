@@ -38,7 +38,9 @@ impl Receiver {
 
     /// One connection, with a session of its own: the SDK's memory of what it has handed out must not hide anything.
     async fn visit(&mut self, phase: Phase) -> Result<(), Error> {
+        let closure = self.world.ledger.closure(self.holder.user);
         let session = self.relay.session(&self.identity).await?;
+        self.world.ledger.let_in(self.holder, closure);
         if self.dice.once_in(4) { self.poll(&session).await } else { self.stream(&session, phase).await }
     }
 

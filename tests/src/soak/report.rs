@@ -38,6 +38,8 @@ pub struct Report {
     pub cuts: usize,
     /// Keys that were changed.
     pub rotations: usize,
+    /// Mailboxes that were closed and opened again.
+    pub suspensions: usize,
     /// Whatever else went wrong, such as a relay that ended by itself.
     pub broken: usize,
     /// What was lost, duplicated or broken, one line each.
@@ -67,11 +69,13 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accepted, delivered, expired, lost, duplicated, kills, cuts, rotations, .. } = self;
+        let Self {
+            accepted, delivered, expired, lost, duplicated, kills, cuts, rotations, suspensions, ..
+        } = self;
         write!(
             f,
             "accepted={accepted} delivered={delivered} expired={expired} lost={lost} duplicated={duplicated} \
-             kills={kills} cuts={cuts} rotations={rotations}"
+             kills={kills} cuts={cuts} rotations={rotations} suspensions={suspensions}"
         )
     }
 }
@@ -89,6 +93,7 @@ pub(super) async fn close(
         kills: counts.kills,
         cuts: counts.cuts,
         rotations: counts.rotations,
+        suspensions: counts.suspensions,
         ..Report::default()
     };
     match ended {
@@ -202,7 +207,7 @@ mod tests {
         assert!(report.is_clean());
         assert_eq!(
             report.to_string(),
-            "accepted=5 delivered=4 expired=1 lost=0 duplicated=0 kills=2 cuts=3 rotations=1"
+            "accepted=5 delivered=4 expired=1 lost=0 duplicated=0 kills=2 cuts=3 rotations=1 suspensions=0"
         );
     }
 
@@ -244,7 +249,7 @@ mod tests {
         let report = close(Arc::clone(&world), directory, Ok(())).await.unwrap();
         assert_eq!(
             report.to_string(),
-            "accepted=4 delivered=2 expired=1 lost=1 duplicated=1 kills=0 cuts=0 rotations=0"
+            "accepted=4 delivered=2 expired=1 lost=1 duplicated=1 kills=0 cuts=0 rotations=0 suspensions=0"
         );
         assert!(!report.is_clean());
         assert_eq!(report.details.len(), 2, "{:?}", report.details);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::World;
+use super::suspension::AGAIN;
 use crate::cluster::ClusterError;
 
 /// How often a relay that is killed again and again is told to read what has been written.
@@ -41,7 +42,7 @@ async fn told(world: &World, domain: &str, arguments: &[&str]) -> Result<Vec<u8>
             break;
         }
         arguments = &["reload"];
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(AGAIN).await;
     }
     Err(ClusterError::Start(format!("{domain}: {arguments:?}: {said}")))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_client::{Relay, SubmitResult};
-use postrider_common::{Attachment, Domain, Envelope, Timestamp};
+use postrider_common::{Attachment, Domain, Envelope, FailureClass, Timestamp};
 
 use super::{Phase, World, files, letter};
 use crate::dice::Dice;
@@ -94,30 +94,41 @@ impl Sender<'_> {
     async fn submit(&self, mut batch: Vec<(Domain, Envelope)>, dice: &mut Dice) {
         let mut patience = Duration::from_millis(50);
         while !batch.is_empty() {
-            if let Ok(results) = self.relay.submit(&batch).await {
-                let mut refused = Vec::new();
-                for ((domain, envelope), result) in batch.into_iter().zip(results) {
-                    match result {
-                        SubmitResult::Stored => self.world.ledger.accepted(envelope.id(), None),
-                        SubmitResult::Queued { tracking } => {
-                            self.world.ledger.accepted(envelope.id(), Some(tracking));
-                        }
-                        SubmitResult::Refused { retry_after: Some(_), .. } => {
-                            refused.push((domain, envelope));
-                        }
-                        SubmitResult::Refused { reason, retry_after: None } => {
-                            self.world.ledger.refused(envelope.id(), reason, self.world.now());
-                        }
-                    }
-                }
-                batch = refused;
-                if batch.is_empty() {
-                    return;
-                }
+            self.world.ledger.submitting(batch.iter().map(|(_, envelope)| envelope.id()));
+            match self.relay.submit(&batch).await {
+                Ok(results) => batch = self.left(batch, results),
+                Err(_) => self.world.ledger.unanswered(batch.iter().map(|(_, envelope)| envelope.id())),
+            }
+            if batch.is_empty() {
+                return;
             }
             // The back-off of an impatient client.
             tokio::time::sleep(patience + dice.millis(0, 50)).await;
             patience = (patience * 2).min(Duration::from_secs(1));
         }
+    }
+    /// What is to be submitted again after an answer.
+    fn left(&self, batch: Vec<(Domain, Envelope)>, results: Vec<SubmitResult>) -> Vec<(Domain, Envelope)> {
+        let ledger = &self.world.ledger;
+        let mut left = Vec::new();
+        for ((domain, envelope), result) in batch.into_iter().zip(results) {
+            let id = envelope.id();
+            match result {
+                SubmitResult::Stored => ledger.accepted(id, None),
+                SubmitResult::Queued { tracking } => ledger.accepted(id, Some(tracking)),
+                SubmitResult::Refused { reason, retry_after: None } => {
+                    ledger.refused(id, reason, self.world.now());
+                }
+                SubmitResult::Refused { reason, retry_after: Some(_) } => {
+                    match reason {
+                        // It is not said whether it was taken.
+                        FailureClass::Unavailable => ledger.unanswered([id]),
+                        _ => ledger.put_off(id),
+                    }
+                    left.push((domain, envelope));
+                }
+            }
+        }
+        left
     }
 }

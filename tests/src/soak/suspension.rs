@@ -1,0 +1,59 @@
+//! An administrator closes a mailbox for a while, whatever else happens to its relay.
+
+use std::time::Duration;
+
+use postrider_common::FailureClass;
+use postrider_common::wire::control::TrackingState;
+
+use super::World;
+use crate::cluster::ClusterError;
+
+/// How often a relay that is killed again and again is told.
+const TIMES: usize = 400;
+/// Until it is told again.
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
+
+/// Closes a user's mailbox, and opens it again after `lasts`. Two suspensions of one mailbox take turns.
+pub(super) async fn suspend(world: &World, user: usize, lasts: Duration) -> Result<(), ClusterError> {
+    let _turn = world.suspensions[user].lock().await;
+    // From the moment on at which the relay may have heard of it.
+    world.ledger.closing(user);
+    told(world, user, "suspend").await?;
+    world.ledger.closed(user);
+    tokio::time::sleep(lasts).await;
+    world.ledger.opening(user);
+    told(world, user, "resume").await?;
+    world.ledger.opened(user);
+    world.count(|counts| counts.suspensions += 1);
+    look_for_refusals(world).await;
+    Ok(())
+}
+
+/// Asks what became of what is on its way to mailboxes that were closed. Who does not answer is asked again later.
+pub(super) async fn look_for_refusals(world: &World) {
+    let refused = FailureClass::MailboxRefused.slug();
+    for (id, letter) in world.ledger.undelivered() {
+        let Some(tracking) = letter.tracking.filter(|_| letter.was_closed) else { continue };
+        let Ok(relay) = world.client(letter.origin) else { return };
+        let Ok(status) = relay.track(tracking).await else { continue };
+        if status.state == TrackingState::Failed && status.reason.as_deref() == Some(refused) {
+            world.ledger.refused_later(&id, tracking);
+        }
+    }
+}
+
+/// Has the command say so to the running relay, as soon as there is one.
+async fn told(world: &World, user: usize, what: &str) -> Result<(), ClusterError> {
+    let domain = &world.relays[World::relay_of(user)];
+    let mailbox = world.address(user).to_string();
+    let mut said = String::new();
+    for _ in 0..TIMES {
+        let output = world.cluster.command(domain, &["mailbox", what, &mailbox]).await?;
+        if output.status.success() {
+            return Ok(());
+        }
+        said = String::from_utf8_lossy(&output.stderr).into_owned();
+        tokio::time::sleep(AGAIN).await;
+    }
+    Err(ClusterError::Start(format!("{domain}: mailbox {what}: {said}")))
+}
