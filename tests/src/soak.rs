@@ -184,6 +184,9 @@ pub async fn run(
             senders.spawn("sender", sender::run(Arc::clone(&world), origin, relay, dice.fork()));
         }
     }
+    if options.suspensions > 0 {
+        senders.spawn("refusals", suspension::watch(Arc::clone(&world), dice.fork()));
+    }
     let started = Instant::now();
     for event in plan {
         chaos.spawn("fault", chaos::happen(Arc::clone(&world), started, event));
@@ -347,7 +350,7 @@ impl World {
         let mut moved = Instant::now();
         let mut before = usize::MAX;
         loop {
-            suspension::look_for_refusals(self).await;
+            suspension::look_for_refusals(self, usize::MAX, dice).await;
             let ways = self.ways_in_use();
             let left = ways.iter().map(|(_, count)| count).sum::<usize>();
             if left == 0 {

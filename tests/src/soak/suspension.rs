@@ -1,15 +1,21 @@
 //! An administrator closes a mailbox for a while, whatever else happens to its relay.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_common::FailureClass;
 use postrider_common::wire::control::TrackingState;
+use tokio::time::timeout;
 
-use super::World;
+use super::{Phase, World};
 use crate::cluster::ClusterError;
+use crate::dice::Dice;
 
 /// How often a relay that is killed again and again is told.
 const TIMES: usize = 400;
+/// Between two looks for refusals, and how much is asked then: the relays' rate limits are the senders' as well.
+const PAUSE: Duration = Duration::from_secs(1);
+const ASKED: usize = 50;
 /// Until it is told again.
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
@@ -25,16 +31,29 @@ pub(super) async fn suspend(world: &World, user: usize, lasts: Duration) -> Resu
     told(world, user, "resume").await?;
     world.ledger.opened(user);
     world.count(|counts| counts.suspensions += 1);
-    look_for_refusals(world).await;
     Ok(())
 }
 
-/// Asks what became of what is on its way to mailboxes that were closed. Who does not answer is asked again later.
-pub(super) async fn look_for_refusals(world: &World) {
+/// Looks for refusals until the load is over: what was refused is not under way, and must not keep senders waiting.
+pub(super) async fn watch(world: Arc<World>, mut dice: Dice) {
+    let mut phase = world.phase();
+    while timeout(PAUSE, phase.wait_for(|phase| *phase > Phase::Load)).await.is_err() {
+        look_for_refusals(&world, ASKED, &mut dice).await;
+    }
+}
+
+/// Asks what became of what is on its way to mailboxes that were closed, of so many at most. Who does not answer is
+/// asked again later.
+pub(super) async fn look_for_refusals(world: &World, most: usize, dice: &mut Dice) {
     let refused = FailureClass::MailboxRefused.slug();
-    for (id, letter) in world.ledger.undelivered() {
-        let Some(tracking) = letter.tracking.filter(|_| letter.was_closed) else { continue };
-        let Ok(relay) = world.client(letter.origin) else { return };
+    let mut letters = world.ledger.undelivered();
+    letters.retain(|(_, letter)| letter.was_closed && letter.tracking.is_some());
+    if !letters.is_empty() {
+        let first = dice.below(letters.len());
+        letters.rotate_left(first);
+    }
+    for (id, letter) in letters.into_iter().take(most) {
+        let (Some(tracking), Ok(relay)) = (letter.tracking, world.client(letter.origin)) else { continue };
         let Ok(status) = relay.track(tracking).await else { continue };
         if status.state == TrackingState::Failed && status.reason.as_deref() == Some(refused) {
             world.ledger.refused_later(&id, tracking);
