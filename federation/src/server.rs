@@ -255,6 +255,8 @@ impl Server {
         http.timer(TokioTimer::new())
             .initial_stream_window_size(2 << 20)
             .initial_connection_window_size(16 << 20)
+            // The smallest that HTTP/2 knows cuts a batch, or a chunk of an attachment, into very many.
+            .max_frame_size(64 << 10)
             .max_concurrent_streams(self.shared.config.max_streams)
             .max_local_error_reset_streams(MOST_RESET)
             .max_pending_accept_reset_streams(MOST_TAKEN_BACK)

@@ -1,7 +1,7 @@
 //! A chunk on its way to the disk: piece by piece, hashed on the way, flushed, and then known to the store.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -187,8 +187,8 @@ impl Drop for Place {
 
 /// Where the pieces go. The disk's work is done on threads that may wait for it.
 struct Sink {
+    /// At where the next piece goes.
     file: File,
-    next: u64,
     hash: digest::Context,
     place: Arc<Place>,
 }
@@ -196,18 +196,18 @@ struct Sink {
 impl Sink {
     async fn open(place: Arc<Place>, start: u64) -> Result<Self, AttachmentError> {
         on_disk(move || {
-            let file = place.shared.files.writable(place.file)?;
-            Ok(Self { file, next: start, hash: digest::Context::new(&SHA256), place })
+            let mut file = place.shared.files.writable(place.file)?;
+            file.seek(SeekFrom::Start(start))?;
+            Ok(Self { file, hash: digest::Context::new(&SHA256), place })
         })
         .await
     }
 
     async fn take(mut self, piece: Vec<Bytes>) -> Result<Self, AttachmentError> {
         on_disk(move || {
+            write_all(&mut self.file, &piece)?;
             for bytes in &piece {
-                self.file.write_all_at(bytes, self.next)?;
                 self.hash.update(bytes);
-                self.next += bytes.len() as u64;
             }
             Ok(self)
         })
@@ -226,6 +226,21 @@ impl Sink {
         })
         .await
     }
+}
+
+/// Writes one after the other, with as few calls as it takes: several chunks of a file wait for one another.
+fn write_all(file: &mut impl Write, pieces: &[Bytes]) -> io::Result<()> {
+    let mut slices: Vec<_> = pieces.iter().map(|bytes| IoSlice::new(bytes)).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut left, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Runs what may wait for the disk.
