@@ -6,7 +6,7 @@
 //! are cut, slowed, or made to lose requests or answers, and DNS fails or falls silent for one relay or another. Keys
 //! are changed too, if that is asked for, with the commands that administrators have: announced, imported by the peers,
 //! which know one another by pins then, and used. Mailboxes are closed for a while and opened again, with the command for
-//! that, while envelopes go on coming for them. Then everything is mended, the queues drain, every device takes what
+//! that, while envelopes go on coming for them, and their owners move them to other relays. Then everything is mended, the queues drain, every device takes what
 //! waits for it, every relay is killed once more, and the books are closed:
 //!
 //! * **Accepted**: a relay has answered `stored`, or `queued` with a tracking id, at least once.
@@ -25,10 +25,19 @@
 //! its tracking says, counts as not accepted. What was refused each time that it was submitted never arrives. What the
 //! mailbox had taken before is delivered afterwards.
 //!
+//! A mailbox that its owner moves to another relay takes along what waits in it, and what is written to where it was goes
+//! after it. What a device has got is compared for each relay by itself: when the mailbox moves, each envelope that some
+//! device has not acknowledged goes along for all of them, so a device may get it once at each relay, and once more each
+//! time that the mailbox comes back to it. More is a duplicate; and so is one that all devices had got and that the relay
+//! had shown to be deleted before the mailbox moved, unless it was submitted again: relays know what came by marks of their
+//! own. No relay says that a mailbox has moved that it keeps. An envelope may be refused as one that goes in circles when
+//! its mailbox has moved more than three times, and counts as not accepted then, unless a mailbox had taken it.
+//!
 //! A change of keys that goes right is noticed by nobody: no relay refuses another for its key.
 //!
 //! Now and then an envelope has an attachment, which a device fetches and compares before it records the entry. It may be
-//! gone only where the device has acknowledged the entry before: the relay may carry that out while it is fetched again.
+//! gone only where the device has acknowledged the entry before, which the relay may carry out while it is fetched again,
+//! or the mailbox moves.
 //!
 //! The seed decides when what breaks, and what is sent to whom; how it falls together is up to the machine.
 
@@ -36,6 +45,7 @@ mod chaos;
 mod files;
 mod ledger;
 mod letter;
+mod moving;
 mod plan;
 mod receiver;
 mod report;
@@ -43,6 +53,7 @@ mod rotation;
 mod sender;
 mod suspension;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,7 +62,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use postrider_client::{Identity, Relay};
 use postrider_common::supervisor::Supervisor;
-use postrider_common::{Address, Timestamp};
+use postrider_common::{Address, Domain, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -91,6 +102,8 @@ pub struct Options {
     pub rotations: usize,
     /// How often a mailbox is closed for a while.
     pub suspensions: usize,
+    /// How often a mailbox moves to another relay, if there is one.
+    pub moves: usize,
     /// Decides everything that is left to chance.
     pub seed: u64,
 }
@@ -123,6 +136,8 @@ pub struct Progress {
     pub rotations: usize,
     /// Mailboxes that were closed and opened again.
     pub suspensions: usize,
+    /// How often a mailbox has moved.
+    pub moves: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -131,6 +146,7 @@ struct Counts {
     cuts: usize,
     rotations: usize,
     suspensions: usize,
+    moves: usize,
 }
 
 /// What all tasks share.
@@ -148,8 +164,8 @@ struct World {
     turns: Vec<tokio::sync::Mutex<()>>,
     /// And the right to change its key.
     rotations: Vec<tokio::sync::Mutex<()>>,
-    /// For each user, the right to close the mailbox.
-    suspensions: Vec<tokio::sync::Mutex<()>>,
+    /// For each user, the right to close the mailbox, or to move it.
+    owners: Vec<tokio::sync::Mutex<()>>,
 }
 
 /// Runs a soak with the `postrider` binary, from time to time telling `progress` how far it is.
@@ -184,7 +200,7 @@ pub async fn run(
             senders.spawn("sender", sender::run(Arc::clone(&world), origin, relay, dice.fork()));
         }
     }
-    if options.suspensions > 0 {
+    if options.suspensions + options.moves > 0 {
         senders.spawn("refusals", suspension::watch(Arc::clone(&world), dice.fork()));
     }
     let started = Instant::now();
@@ -201,7 +217,7 @@ pub async fn run(
         world.phase.send_replace(Phase::Sweep);
         in_time(receivers.finished(), "that every mailbox was emptied").await?;
         world.kill_all_once_more().await?;
-        for receiver in world.receivers(&mut dice)? {
+        for mut receiver in world.receivers(&mut dice)? {
             receiver.sweep().await?;
         }
         Ok(())
@@ -229,13 +245,15 @@ impl World {
         }
         Ok(Self {
             cluster,
-            ledger: Ledger::new(users.iter().map(Vec::len)),
+            ledger: Ledger::new(
+                users.iter().enumerate().map(|(user, devices)| (Self::relay_of(user), devices.len())),
+            ),
             phase: watch::Sender::new(Phase::Load),
             counts: watch::Sender::new(Counts::default()),
             over: watch::Sender::new(None),
             turns: relays.iter().map(|_| tokio::sync::Mutex::default()).collect(),
             rotations: relays.iter().map(|_| tokio::sync::Mutex::default()).collect(),
-            suspensions: users.iter().map(|_| tokio::sync::Mutex::default()).collect(),
+            owners: users.iter().map(|_| tokio::sync::Mutex::default()).collect(),
             relays,
             users,
         })
@@ -257,11 +275,12 @@ impl World {
         let mut receivers = Vec::new();
         for (user, devices) in self.users.iter().enumerate() {
             for (device, identity) in devices.iter().enumerate() {
+                let relays = 0..self.relays.len();
                 receivers.push(Receiver {
                     world: Arc::clone(self),
-                    holder: Holder { user, device },
-                    relay: self.client(Self::relay_of(user))?,
-                    identity: identity.clone(),
+                    holder: Holder { user, device, relay: Self::relay_of(user) },
+                    relays: relays.clone().map(|relay| self.client(relay)).collect::<Result<_, _>>()?,
+                    identities: relays.map(|relay| identity.at(self.domain(relay))).collect(),
                     dice: dice.fork(),
                 });
             }
@@ -269,6 +288,7 @@ impl World {
         Ok(receivers)
     }
 
+    /// Where a user was in the beginning, which everybody may write to for ever.
     fn address(&self, user: usize) -> &Address {
         self.users[user][0].address()
     }
@@ -277,6 +297,11 @@ impl World {
         self.cluster.client(&self.relays[relay])
     }
 
+    fn domain(&self, relay: usize) -> Domain {
+        self.users[relay * USERS][0].domain().clone()
+    }
+
+    /// The relay of a user's address.
     const fn relay_of(user: usize) -> usize {
         user / USERS
     }
@@ -302,9 +327,9 @@ impl World {
     }
 
     fn progress(&self, started: Instant) -> Progress {
-        let Counts { kills, cuts, rotations, suspensions } = *self.counts.borrow();
+        let Counts { kills, cuts, rotations, suspensions, moves } = *self.counts.borrow();
         let (accepted, open) = (self.ledger.count_accepted(), *self.ledger.open().borrow());
-        Progress { elapsed: started.elapsed(), accepted, open, kills, cuts, rotations, suspensions }
+        Progress { elapsed: started.elapsed(), accepted, open, kills, cuts, rotations, suspensions, moves }
     }
 
     /// It cannot go on: a relay does not come back.
@@ -351,8 +376,7 @@ impl World {
         let mut before = usize::MAX;
         loop {
             suspension::look_for_refusals(self, usize::MAX, dice).await;
-            let ways = self.ways_in_use();
-            let left = ways.iter().map(|(_, count)| count).sum::<usize>();
+            let (left, ways) = self.under_way();
             if left == 0 {
                 return;
             }
@@ -362,25 +386,29 @@ impl World {
                 return;
             }
             // A relay that is in another's back-off comes out of it by saying a word.
-            for ((origin, destination), _) in ways {
-                if origin != destination {
-                    sender::submit_one_each(self, destination, origin, dice).await;
-                }
+            for (origin, destination) in ways {
+                sender::submit_one_each(self, destination, origin, dice).await;
             }
             let _ = timeout(NUDGE, open.wait_for(|open| *open == 0)).await;
         }
     }
 
-    /// From which relay to which how many are under way whose time is not over.
-    fn ways_in_use(&self) -> Vec<((usize, usize), usize)> {
-        let mut ways = std::collections::BTreeMap::new();
+    /// How many are under way whose time is not over, and from which relays to which others they may be.
+    fn under_way(&self) -> (usize, BTreeSet<(usize, usize)>) {
+        let (mut count, mut ways) = (0, BTreeSet::new());
         let now = self.now();
         for (_, letter) in self.ledger.undelivered() {
             if letter.expires_at > now {
-                *ways.entry((letter.origin, Self::relay_of(letter.user))).or_default() += 1;
+                count += 1;
+                let stays = self.ledger.stays(letter.user);
+                // What a mailbox held goes on from where it was.
+                let mut from = stays.clone();
+                from.push(letter.origin);
+                let pairs = from.iter().flat_map(|from| stays.iter().map(|to| (*from, *to)));
+                ways.extend(pairs.filter(|(from, to)| from != to));
             }
         }
-        ways.into_iter().collect()
+        (count, ways)
     }
 
     /// What was deleted must not come back.

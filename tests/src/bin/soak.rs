@@ -19,7 +19,7 @@ use postrider_tests::soak::{self, Options, Progress};
 #[command(
     name = "soak",
     after_help = "It ends with one line:
-  accepted=… delivered=… expired=… lost=0 duplicated=0 kills=… cuts=… rotations=… suspensions=…
+  accepted=… delivered=… expired=… lost=0 duplicated=0 kills=… cuts=… rotations=… suspensions=… moves=…
 and with exit code 1 if anything was lost, duplicated or otherwise broken."
 )]
 struct Args {
@@ -44,6 +44,9 @@ struct Args {
     /// How often a mailbox is closed by its administrator for a while
     #[arg(long, default_value_t = 0)]
     suspensions: usize,
+    /// How often a mailbox moves to another relay
+    #[arg(long, default_value_t = 0)]
+    moves: usize,
     /// Decides what breaks when, and what is sent to whom; a random one by default
     #[arg(long)]
     seed: Option<u64>,
@@ -60,6 +63,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         cuts: args.cuts,
         rotations: args.rotations,
         suspensions: args.suspensions,
+        moves: args.moves,
         seed: args.seed.unwrap_or_else(|| u64::from_be_bytes(random_bytes())),
     };
     let mut err = io::stderr();
@@ -67,13 +71,13 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let is_terminal = err.is_terminal();
     let show = |progress: Progress| {
         if is_terminal {
-            let Progress { elapsed, accepted, open, kills, cuts, rotations, suspensions } = progress;
+            let Progress { elapsed, accepted, open, kills, cuts, rotations, suspensions, moves } = progress;
             let elapsed = elapsed.as_secs();
             // A terminal that is gone is no reason to stop.
             let _ = write!(
                 io::stderr(),
                 "\r{elapsed} of {} s, accepted {accepted}, under way {open}, kills {kills}, cuts {cuts}, \
-                 rotations {rotations}, suspensions {suspensions}   ",
+                 rotations {rotations}, suspensions {suspensions}, moves {moves}   ",
                 args.seconds
             );
         }

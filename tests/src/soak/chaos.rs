@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::plan::{Event, Fault};
-use super::{World, rotation, suspension};
+use super::{World, moving, rotation, suspension};
 use crate::cluster::ClusterError;
 use crate::link::Link;
 
@@ -22,6 +22,7 @@ async fn break_and_mend(world: &World, event: &Event) -> Result<(), ClusterError
         Fault::Kill(relay) => return kill(world, relay, event.lasts).await,
         Fault::Rotation(relay) => return rotation::rotate(world, relay, event.lasts).await,
         Fault::Suspension(user) => return suspension::suspend(world, user, event.lasts).await,
+        Fault::Move { user, by } => return moving::move_away(world, user, by).await,
         Fault::Dns { relay, trouble } => {
             let view = world.cluster.view(&world.relays[relay])?;
             view.set_trouble(Some(trouble));

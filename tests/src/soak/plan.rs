@@ -31,6 +31,8 @@ pub(super) enum Fault {
     Dns { relay: usize, trouble: Trouble },
     /// A user's mailbox is closed, and opened again at the end.
     Suspension(usize),
+    /// A user's mailbox moves so many relays further. Nothing should break.
+    Move { user: usize, by: usize },
     /// A relay's key is changed: announced at the beginning, used from the end on. Nothing should break.
     Rotation(usize),
 }
@@ -45,18 +47,28 @@ pub(super) fn plan(options: &Options, dice: &mut Dice) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     let (kills, cuts) = (options.kills, options.kills + options.cuts);
     let rotations = cuts + options.rotations;
-    for number in 0..rotations + options.suspensions {
+    let suspensions = rotations + options.suspensions;
+    // A relay that is alone has no other that a mailbox could move to.
+    let moves = if options.relays > 1 { options.moves } else { 0 };
+    for number in 0..suspensions + moves {
         let (at, lasts) = (margin + dice.part_of(span), dice.millis(50, longest));
         let fault = match number {
             _ if number < kills => Fault::Kill(dice.below(options.relays)),
             _ if number < cuts => cut(options.relays, dice),
             _ if number < rotations => Fault::Rotation(dice.below(options.relays)),
-            _ => Fault::Suspension(dice.below(options.relays * USERS)),
+            _ if number < suspensions => Fault::Suspension(dice.below(options.relays * USERS)),
+            _ => moving(options.relays, dice),
         };
         events.push(Event { at, lasts, fault });
     }
     events.sort_by_key(|event| event.at);
     events
+}
+
+/// The first user of each relay stays, so that there is somebody whom any relay can write to there.
+fn moving(relays: usize, dice: &mut Dice) -> Fault {
+    let user = dice.below(relays) * USERS + dice.between(1, USERS - 1);
+    Fault::Move { user, by: dice.between(1, relays - 1) }
 }
 
 fn cut(relays: usize, dice: &mut Dice) -> Fault {
@@ -93,7 +105,8 @@ mod tests {
 
     fn options(seed: u64) -> Options {
         let duration = Duration::from_secs(100);
-        Options { relays: 3, senders: 1, duration, kills: 40, cuts: 60, rotations: 20, suspensions: 10, seed }
+        let (kills, cuts, rotations, suspensions, moves) = (40, 60, 20, 10, 15);
+        Options { relays: 3, senders: 1, duration, kills, cuts, rotations, suspensions, moves, seed }
     }
 
     #[test]
@@ -110,7 +123,15 @@ mod tests {
         let rotations = events.iter().filter(|event| matches!(event.fault, Fault::Rotation(0..3))).count();
         let is_suspension = |event: &&Event| matches!(event.fault, Fault::Suspension(0..12));
         let suspensions = events.iter().filter(is_suspension).count();
-        assert_eq!((kills, rotations, suspensions, events.len()), (40, 20, 10, 130));
+        let moves: Vec<_> = events.iter().filter(|event| matches!(event.fault, Fault::Move { .. })).collect();
+        assert_eq!((kills, rotations, suspensions, moves.len(), events.len()), (40, 20, 10, 15, 145));
+        for event in moves {
+            let Fault::Move { user, by } = event.fault else { continue };
+            assert!(user < 12 && user % USERS != 0 && (1..3).contains(&by), "{event:?}");
+        }
+        let alone = Options { relays: 1, ..options(1) };
+        let moves = plan(&alone, &mut Dice::new(1));
+        assert!(!moves.iter().any(|event| matches!(event.fault, Fault::Move { .. })));
         for event in &events {
             let Fault::Link { from, to, .. } = event.fault else { continue };
             assert!(from != to && from < 3 && to < 3, "{event:?}");

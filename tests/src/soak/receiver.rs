@@ -7,7 +7,7 @@ use postrider_client::{Delivery, Entry, Error, Identity, Relay, Session};
 use postrider_common::EntryId;
 use tokio::time::{Instant, timeout_at};
 
-use super::ledger::{Holder, Visit};
+use super::ledger::{Closure, Holder, Visit};
 use super::{Phase, World, files};
 use crate::dice::Dice;
 
@@ -15,8 +15,10 @@ use crate::dice::Dice;
 pub(super) struct Receiver {
     pub(super) world: Arc<World>,
     pub(super) holder: Holder,
-    pub(super) relay: Relay,
-    pub(super) identity: Identity,
+    /// All.
+    pub(super) relays: Vec<Relay>,
+    /// At each.
+    pub(super) identities: Vec<Identity>,
     pub(super) dice: Dice,
 }
 
@@ -29,26 +31,57 @@ impl Receiver {
             if now == Phase::Sweep && self.sweep().await.is_ok() {
                 return;
             }
+            let closure = self.world.ledger.closure(self.holder.user);
+            let mut visit = self.begin();
             // Errors are what a soak is full of: the connection is made anew.
-            let _ = self.visit(now).await;
+            if let Err(error) = self.visit(now, closure, &mut visit).await
+                && let Some(domain) = error.moved_to()
+            {
+                let to = self.world.relays.iter().position(|relay| relay == domain.as_str());
+                self.world.ledger.sent_away(self.holder, &visit, to);
+            }
             let pause = if now == Phase::Load && self.dice.once_in(3) { 2_000 } else { 50 };
             tokio::time::sleep(self.dice.millis(0, pause)).await;
         }
     }
 
+    /// To where the mailbox is kept.
+    fn begin(&mut self) -> Visit {
+        let (relay, visit) = self.world.ledger.visit(self.holder.user);
+        self.holder.relay = relay;
+        visit
+    }
+
+    fn relay(&self) -> &Relay {
+        &self.relays[self.holder.relay]
+    }
+
+    async fn session(&self) -> Result<Session, Error> {
+        self.relay().session(&self.identities[self.holder.relay]).await
+    }
+
     /// One connection, with a session of its own: the SDK's memory of what it has handed out must not hide anything.
-    async fn visit(&mut self, phase: Phase) -> Result<(), Error> {
-        let closure = self.world.ledger.closure(self.holder.user);
-        let session = self.relay.session(&self.identity).await?;
+    /// `closure` is from before it was looked up where to go.
+    async fn visit(
+        &mut self,
+        phase: Phase,
+        closure: Option<Closure>,
+        visit: &mut Visit,
+    ) -> Result<(), Error> {
+        let session = self.session().await?;
         self.world.ledger.let_in(self.holder, closure);
-        if self.dice.once_in(4) { self.poll(&session).await } else { self.stream(&session, phase).await }
+        if self.dice.once_in(4) {
+            self.poll(&session, visit).await
+        } else {
+            self.stream(&session, phase, visit).await
+        }
     }
 
     /// By long poll, where the answer says that what was acknowledged is deleted.
-    async fn poll(&mut self, session: &Session) -> Result<(), Error> {
+    async fn poll(&mut self, session: &Session, visit: &mut Visit) -> Result<(), Error> {
         let entries = session.entries(None, Duration::from_secs(1)).await?;
-        self.fetch(&entries).await?;
-        self.record(&mut Visit::default(), &entries);
+        self.fetch(visit, &entries).await?;
+        self.record(visit, &entries);
         if self.dice.once_in(8) {
             // It went away before it could acknowledge.
             return Ok(());
@@ -56,9 +89,8 @@ impl Receiver {
         self.acknowledge(session, &entries).await
     }
 
-    async fn stream(&mut self, session: &Session, phase: Phase) -> Result<(), Error> {
+    async fn stream(&mut self, session: &Session, phase: Phase, visit: &mut Visit) -> Result<(), Error> {
         let mut stream = session.stream().await?;
-        let mut visit = Visit::default();
         let longest = if phase == Phase::Load { 5_000 } else { 1_000 };
         let until = Instant::now() + self.dice.millis(100, longest);
         let most = self.dice.between(1, 32);
@@ -71,8 +103,8 @@ impl Receiver {
                 Ok(None) | Err(_) => None,
             };
             if let Some(entry) = &next {
-                self.fetch(std::slice::from_ref(entry)).await?;
-                self.record(&mut visit, std::slice::from_ref(entry));
+                self.fetch(visit, std::slice::from_ref(entry)).await?;
+                self.record(visit, std::slice::from_ref(entry));
                 recorded.push(entry.id);
             }
             if next.is_none() && self.dice.once_in(3) {
@@ -91,12 +123,14 @@ impl Receiver {
     }
 
     /// Takes and acknowledges everything that waits.
-    pub(super) async fn sweep(&self) -> Result<(), Error> {
-        let session = self.relay.session(&self.identity).await?;
+    pub(super) async fn sweep(&mut self) -> Result<(), Error> {
+        self.begin();
+        let session = self.session().await?;
         loop {
+            let mut visit = self.begin();
             let entries = session.entries(None, Duration::ZERO).await?;
-            self.fetch(&entries).await?;
-            self.record(&mut Visit::default(), &entries);
+            self.fetch(&visit, &entries).await?;
+            self.record(&mut visit, &entries);
             if entries.is_empty() {
                 return Ok(());
             }
@@ -105,10 +139,10 @@ impl Receiver {
     }
 
     /// What entries have attached, before they are recorded.
-    async fn fetch(&self, entries: &[Entry]) -> Result<(), Error> {
+    async fn fetch(&self, visit: &Visit, entries: &[Entry]) -> Result<(), Error> {
         for entry in entries {
-            let fetched = files::fetch(&self.relay, &entry.envelope).await?;
-            self.world.ledger.fetched(self.holder, entry, fetched);
+            let fetched = files::fetch(self.relay(), &entry.envelope).await?;
+            self.world.ledger.fetched(self.holder, visit, entry, fetched);
         }
         Ok(())
     }

@@ -40,6 +40,8 @@ pub struct Report {
     pub rotations: usize,
     /// Mailboxes that were closed and opened again.
     pub suspensions: usize,
+    /// How often a mailbox has moved.
+    pub moves: usize,
     /// Whatever else went wrong, such as a relay that ended by itself.
     pub broken: usize,
     /// What was lost, duplicated or broken, one line each.
@@ -70,12 +72,22 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            accepted, delivered, expired, lost, duplicated, kills, cuts, rotations, suspensions, ..
+            accepted,
+            delivered,
+            expired,
+            lost,
+            duplicated,
+            kills,
+            cuts,
+            rotations,
+            suspensions,
+            moves,
+            ..
         } = self;
         write!(
             f,
             "accepted={accepted} delivered={delivered} expired={expired} lost={lost} duplicated={duplicated} \
-             kills={kills} cuts={cuts} rotations={rotations} suspensions={suspensions}"
+             kills={kills} cuts={cuts} rotations={rotations} suspensions={suspensions} moves={moves}"
         )
     }
 }
@@ -94,6 +106,7 @@ pub(super) async fn close(
         cuts: counts.cuts,
         rotations: counts.rotations,
         suspensions: counts.suspensions,
+        moves: counts.moves,
         ..Report::default()
     };
     match ended {
@@ -207,7 +220,7 @@ mod tests {
         assert!(report.is_clean());
         assert_eq!(
             report.to_string(),
-            "accepted=5 delivered=4 expired=1 lost=0 duplicated=0 kills=2 cuts=3 rotations=1 suspensions=0"
+            "accepted=5 delivered=4 expired=1 lost=0 duplicated=0 kills=2 cuts=3 rotations=1 suspensions=0 moves=0"
         );
     }
 
@@ -238,7 +251,7 @@ mod tests {
         };
         let arrive = |id, envelope: &Envelope| {
             let entry = Entry { id: EntryId(id), envelope: envelope.clone() };
-            world.ledger.arrived(Holder { user: 0, device: 0 }, &mut Visit::default(), &entry);
+            world.ledger.arrived(Holder { user: 0, device: 0, relay: 0 }, &mut Visit::default(), &entry);
         };
         let (later, over) = (world.long_life(), world.now());
         let (delivered, twice, _expired, _lost) = (accept(later), accept(later), accept(over), accept(later));
@@ -249,7 +262,7 @@ mod tests {
         let report = close(Arc::clone(&world), directory, Ok(())).await.unwrap();
         assert_eq!(
             report.to_string(),
-            "accepted=4 delivered=2 expired=1 lost=1 duplicated=1 kills=0 cuts=0 rotations=0 suspensions=0"
+            "accepted=4 delivered=2 expired=1 lost=1 duplicated=1 kills=0 cuts=0 rotations=0 suspensions=0 moves=0"
         );
         assert!(!report.is_clean());
         assert_eq!(report.details.len(), 2, "{:?}", report.details);

@@ -85,9 +85,13 @@ impl Sender<'_> {
         dice: &mut Dice,
     ) -> (Domain, Envelope) {
         let address = self.world.address(user);
+        let home = self.world.ledger.home(user);
+        // Some know already where a mailbox has moved.
+        let is_told = home != World::relay_of(user) && dice.once_in(2);
+        let domain = if is_told { self.world.domain(home) } else { address.domain.clone() };
         let envelope = letter::write(dice, address.mailbox, expires_at, attachments);
         self.world.ledger.written(&envelope, self.origin, user);
-        (address.domain.clone(), envelope)
+        (domain, envelope)
     }
 
     /// Until each was taken, or its time is over. What has no answer is submitted again under the same id.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_common::FailureClass;
 use postrider_common::wire::control::TrackingState;
 use tokio::time::timeout;
 
@@ -19,9 +18,9 @@ const ASKED: usize = 50;
 /// Until it is told again.
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
-/// Closes a user's mailbox, and opens it again after `lasts`. Two suspensions of one mailbox take turns.
+/// Closes a user's mailbox, and opens it again after `lasts`. What happens to one mailbox takes turns.
 pub(super) async fn suspend(world: &World, user: usize, lasts: Duration) -> Result<(), ClusterError> {
-    let _turn = world.suspensions[user].lock().await;
+    let _turn = world.owners[user].lock().await;
     // From the moment on at which the relay may have heard of it.
     world.ledger.closing(user);
     told(world, user, "suspend").await?;
@@ -42,29 +41,28 @@ pub(super) async fn watch(world: Arc<World>, mut dice: Dice) {
     }
 }
 
-/// Asks what became of what is on its way to mailboxes that were closed, of so many at most. Who does not answer is
-/// asked again later.
+/// Asks what became of what may have been refused since it was queued, of so many at most. Who does not answer is asked
+/// again later.
 pub(super) async fn look_for_refusals(world: &World, most: usize, dice: &mut Dice) {
-    let refused = FailureClass::MailboxRefused.slug();
-    let mut letters = world.ledger.undelivered();
-    letters.retain(|(_, letter)| letter.was_closed && letter.tracking.is_some());
+    let mut letters = world.ledger.doubtful();
     if !letters.is_empty() {
         let first = dice.below(letters.len());
         letters.rotate_left(first);
     }
-    for (id, letter) in letters.into_iter().take(most) {
-        let (Some(tracking), Ok(relay)) = (letter.tracking, world.client(letter.origin)) else { continue };
+    for (id, origin, tracking) in letters.into_iter().take(most) {
+        let Ok(relay) = world.client(origin) else { continue };
         let Ok(status) = relay.track(tracking).await else { continue };
-        if status.state == TrackingState::Failed && status.reason.as_deref() == Some(refused) {
-            world.ledger.refused_later(&id, tracking);
+        let reason = status.reason.as_deref().and_then(|reason| reason.parse().ok());
+        if let (TrackingState::Failed, Some(reason)) = (status.state, reason) {
+            world.ledger.refused_later(&id, tracking, reason);
         }
     }
 }
 
 /// Has the command say so to the running relay, as soon as there is one.
 async fn told(world: &World, user: usize, what: &str) -> Result<(), ClusterError> {
-    let domain = &world.relays[World::relay_of(user)];
-    let mailbox = world.address(user).to_string();
+    let domain = &world.relays[world.ledger.home(user)];
+    let mailbox = world.users[user][0].at(domain.parse()?).address().to_string();
     let mut said = String::new();
     for _ in 0..TIMES {
         let output = world.cluster.command(domain, &["mailbox", what, &mailbox]).await?;

@@ -10,15 +10,14 @@ use postrider_tests::soak::{self, Options};
 async fn nothing_is_lost_and_nothing_arrives_twice() {
     for (seed, rotations) in [(20_260_101, 0), (u64::from_be_bytes(random_bytes()), 3)] {
         let duration = Duration::from_secs(5);
-        let suspensions = 2;
-        let options =
-            Options { relays: 3, senders: 1, duration, kills: 3, cuts: 4, rotations, suspensions, seed };
+        let (relays, senders, kills, cuts, suspensions, moves) = (3, 1, 3, 4, 2, 2);
+        let options = Options { relays, senders, duration, kills, cuts, rotations, suspensions, moves, seed };
         println!("seed {seed}");
         let report = soak::run(&options, postrider(), |_| {}).await.unwrap();
         println!("{report}");
         assert!(report.is_clean(), "seed {seed}: {report}\n{:#?}\n{:?}", report.details, report.kept);
-        let done = (report.kills, report.cuts, report.rotations, report.suspensions);
-        assert_eq!(done, (3, 4, rotations, suspensions), "seed {seed}");
+        let done = (report.kills, report.cuts, report.rotations, report.suspensions, report.moves);
+        assert_eq!(done, (kills, cuts, rotations, suspensions, moves), "seed {seed}");
         assert!(report.delivered > 0 && report.delivered + report.expired == report.accepted, "{report}");
     }
 }

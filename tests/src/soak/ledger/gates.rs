@@ -1,6 +1,6 @@
 //! Mailboxes that are closed and opened again, and what they refuse meanwhile.
 
-use postrider_common::{EnvelopeId, TrackingId};
+use postrider_common::{EnvelopeId, FailureClass, TrackingId};
 
 use super::{Books, Fault, Holder, Ledger};
 
@@ -23,10 +23,12 @@ impl Ledger {
     /// A user's mailbox may be closed from now on.
     pub(in super::super) fn closing(&self, user: usize) {
         let mut books = self.books();
-        books.gates[user] = Gate::Unsure;
-        let on_their_way =
-            books.letters.values_mut().filter(|letter| letter.user == user && letter.missing != 0);
-        on_their_way.for_each(|letter| letter.was_closed = true);
+        let Books { letters, gates, homes, .. } = &mut *books;
+        gates[user] = Gate::Unsure;
+        for letter in letters.values_mut().filter(|letter| letter.user == user) {
+            // A relay that a mailbox comes back to may have forgotten what it had.
+            letter.was_closed |= letter.missing != 0 || homes[user].has_moved_since(letter);
+        }
     }
 
     /// Its relay has said that it is.
@@ -55,24 +57,32 @@ impl Ledger {
     pub(in super::super) fn let_in(&self, holder: Holder, closure: Option<Closure>) {
         let mut books = self.books();
         if closure.is_some() && books.gates[holder.user].closure() == closure {
-            let Holder { user, device } = holder;
+            let Holder { user, device, .. } = holder;
             let fault = format!("user {user}, device {device}, got a session while the mailbox was closed");
             books.faults.push(Fault::Broken(fault));
         }
     }
 
-    /// What was queued was refused by the relay of its mailbox, which was closed: it counts as not accepted.
-    pub(in super::super) fn refused_later(&self, id: &EnvelopeId, refused: TrackingId) {
+    /// The tracking of what was queued says that it was refused, because its mailbox was closed, or has moved too often: it
+    /// counts as not accepted.
+    pub(in super::super) fn refused_later(&self, id: &EnvelopeId, refused: TrackingId, reason: FailureClass) {
         let mut books = self.books();
-        let Books { letters, shelves, faults, .. } = &mut *books;
+        let Books { letters, shelves, faults, homes, .. } = &mut *books;
         let Some(letter) = letters.get_mut(id) else { return };
+        let is_allowed = match reason {
+            FailureClass::MailboxRefused => letter.was_closed,
+            FailureClass::Loop => homes[letter.user].may_be_lost_track_of(),
+            _ => false,
+        };
         let is_the_last = letter.tracking == Some(refused) && !letter.standing.is_under_way;
-        if !is_the_last || letter.accepted.is_none() || letter.missing == 0 {
+        // What a mailbox had taken goes along with it, whatever becomes of another copy.
+        let may_end = is_allowed && is_the_last && !letter.standing.is_stored;
+        if !may_end || letter.accepted.is_none() || letter.missing == 0 {
             return;
         }
         letter.standing.is_refused = !letter.standing.is_uncertain;
-        if letter.standing.is_refused && shelves[letter.user].iter().any(|shelf| shelf.has(id)) {
-            faults.push(Fault::Broken(format!("{id}: its tracking says refused, and a device has got it")));
+        if letter.standing.is_refused && shelves.has_arrived(letter.user, id) {
+            faults.push(Fault::Broken(format!("{id}: its tracking says {reason}, and a device has got it")));
         }
         (letter.accepted, letter.tracking) = (None, None);
         books.accepted -= 1;

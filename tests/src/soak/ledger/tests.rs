@@ -1,16 +1,19 @@
 //! What the books find, and what they let pass.
 
-use postrider_common::MailboxId;
+use postrider_client::Entry;
+use postrider_common::{EntryId, MailboxId};
 
 use super::*;
 use crate::dice::Dice;
+use crate::soak::files::Fetched;
+use crate::soak::letter;
 
 const LATER: Timestamp = Timestamp::from_secs(1_000_000);
-const PHONE: Holder = Holder { user: 0, device: 0 };
-const LAPTOP: Holder = Holder { user: 0, device: 1 };
+const PHONE: Holder = Holder { user: 0, device: 0, relay: 0 };
+const LAPTOP: Holder = Holder { user: 0, device: 1, relay: 0 };
 
 fn ledger_with(devices: usize) -> (Ledger, Envelope) {
-    let ledger = Ledger::new([devices]);
+    let ledger = Ledger::new([(0, devices)]);
     let envelope = letter::write(&mut Dice::new(1), MailboxId::from_bytes([1; 32]), LATER, Vec::new());
     ledger.written(&envelope, 0, 0);
     ledger.accepted(envelope.id(), None);
@@ -75,16 +78,16 @@ fn what_was_refused_later_counts_as_not_accepted() {
     let envelope = write(&ledger, 2);
     ledger.accepted(envelope.id(), Some(tracking(1)));
     assert_eq!((ledger.count_accepted(), *ledger.open().borrow()), (2, 2));
-    ledger.refused_later(envelope.id(), tracking(2));
+    ledger.refused_later(envelope.id(), tracking(2), FailureClass::MailboxRefused);
     ledger.submitting([envelope.id()]);
-    ledger.refused_later(envelope.id(), tracking(1));
+    ledger.refused_later(envelope.id(), tracking(1), FailureClass::MailboxRefused);
     assert_eq!(
         ledger.count_accepted(),
         2,
         "another one was refused, or it may be queued anew at this moment"
     );
     ledger.accepted(envelope.id(), Some(tracking(1)));
-    ledger.refused_later(envelope.id(), tracking(1));
+    ledger.refused_later(envelope.id(), tracking(1), FailureClass::MailboxRefused);
     assert_eq!((ledger.count_accepted(), *ledger.open().borrow()), (1, 1));
     ledger.submitting([envelope.id()]);
     ledger.accepted(envelope.id(), Some(tracking(3)));
@@ -113,11 +116,11 @@ fn what_was_refused_must_not_arrive_unless_it_may_have_been_taken() {
     for queued in [&refused_later, &contradicted] {
         ledger.accepted(queued.id(), Some(tracking(1)));
     }
-    ledger.refused_later(refused_later.id(), tracking(1));
+    ledger.refused_later(refused_later.id(), tracking(1), FailureClass::MailboxRefused);
     arrive(4, &refused_later);
     assert_eq!(ledger.faults().len(), 2);
     arrive(5, &contradicted);
-    ledger.refused_later(contradicted.id(), tracking(1));
+    ledger.refused_later(contradicted.id(), tracking(1), FailureClass::MailboxRefused);
     assert_eq!(ledger.faults().len(), 3, "one device has got it");
 }
 
@@ -213,14 +216,14 @@ fn what_arrives_is_what_was_sent() {
 fn an_attachment_may_be_gone_once_it_was_acknowledged_and_never_changed() {
     let (ledger, envelope) = ledger_with(1);
     let entry = entry(1, &envelope);
-    ledger.fetched(PHONE, &entry, Fetched::AsSent);
+    ledger.fetched(PHONE, &Visit::default(), &entry, Fetched::AsSent);
     ledger.arrived(PHONE, &mut Visit::default(), &entry);
     ledger.acknowledging(PHONE, &[entry.id]);
-    ledger.fetched(PHONE, &entry, Fetched::Gone);
+    ledger.fetched(PHONE, &Visit::default(), &entry, Fetched::Gone);
     assert_eq!(ledger.faults(), []);
-    ledger.fetched(PHONE, &entry, Fetched::Changed);
+    ledger.fetched(PHONE, &Visit::default(), &entry, Fetched::Changed);
     let unacknowledged = Entry { id: EntryId(2), envelope };
-    ledger.fetched(PHONE, &unacknowledged, Fetched::Gone);
+    ledger.fetched(PHONE, &Visit::default(), &unacknowledged, Fetched::Gone);
     assert!(matches!(&ledger.faults()[..], [Fault::Damaged(_), Fault::Damaged(_)]));
 }
 
@@ -232,4 +235,122 @@ fn a_relay_may_refuse_for_good_only_what_is_over() {
     ledger.refused(envelope.id(), FailureClass::Expired, Timestamp::from_secs(5));
     ledger.refused(envelope.id(), FailureClass::NoSuchMailbox, LATER);
     assert_eq!(ledger.faults().len(), 2);
+}
+
+/// With a mailbox of one device, at another relay from now on.
+fn moved(ledger: &Ledger, to: usize) -> Holder {
+    ledger.leaving(0, to);
+    ledger.moved(0);
+    assert_eq!(ledger.home(0), to);
+    Holder { relay: to, ..PHONE }
+}
+
+#[test]
+fn each_relay_that_a_mailbox_comes_to_may_bring_an_envelope_once_more() {
+    let (ledger, envelope) = ledger_with(1);
+    let arrive = |holder, id| ledger.arrived(holder, &mut Visit::default(), &entry(id, &envelope));
+    arrive(PHONE, 5);
+    let there = moved(&ledger, 1);
+    arrive(there, 5);
+    assert_eq!(ledger.faults(), [], "it was not acknowledged");
+    arrive(there, 6);
+    assert_eq!(duplicates(&ledger), 1);
+    let back = moved(&ledger, 0);
+    arrive(back, 7);
+    assert_eq!(duplicates(&ledger), 1);
+    arrive(back, 8);
+    assert_eq!(duplicates(&ledger), 2);
+}
+
+#[test]
+fn what_was_deleted_before_its_mailbox_moved_stays_behind() {
+    let ledger = Ledger::new([(0, 2)]);
+    let envelopes = [1, 2, 3, 4].map(|seed| write(&ledger, seed));
+    let [deleted, by_one, unknown, again] = &envelopes;
+    for holder in [PHONE, LAPTOP] {
+        let mut visit = Visit::default();
+        for (id, envelope) in (1..).zip(&envelopes) {
+            ledger.accepted(envelope.id(), None);
+            ledger.arrived(holder, &mut visit, &entry(id, envelope));
+            ledger.acknowledging(holder, &[EntryId(id)]);
+        }
+    }
+    ledger.deleted(PHONE, &[EntryId(1), EntryId(2), EntryId(4)]);
+    ledger.deleted(LAPTOP, &[EntryId(1), EntryId(4)]);
+    ledger.submitting([again.id()]);
+    let there = moved(&ledger, 1);
+    for (id, envelope) in (11..).zip([by_one, unknown, again]) {
+        ledger.arrived(there, &mut Visit::default(), &entry(id, envelope));
+    }
+    assert_eq!(ledger.faults(), []);
+    ledger.arrived(there, &mut Visit::default(), &entry(14, deleted));
+    assert_eq!(duplicates(&ledger), 1);
+}
+
+#[test]
+fn what_is_written_to_a_mailbox_that_moves_may_take_another_way() {
+    let ledger = Ledger::new([(0, 1)]);
+    let [stored, queued, later, unmoved] = [1, 2, 3, 4].map(|seed| write(&ledger, seed));
+    ledger.accepted(stored.id(), None);
+    ledger.accepted(queued.id(), Some(tracking(1)));
+    ledger.accepted(unmoved.id(), Some(tracking(7)));
+    ledger.accepted(unmoved.id(), Some(tracking(8)));
+    assert_eq!(ledger.faults().len(), 1, "the mailbox has not moved");
+    moved(&ledger, 1);
+    ledger.accepted(stored.id(), Some(tracking(2)));
+    ledger.accepted(queued.id(), Some(tracking(3)));
+    let after = write(&ledger, 5);
+    ledger.accepted(after.id(), Some(tracking(4)));
+    ledger.accepted(after.id(), Some(tracking(5)));
+    assert_eq!((ledger.faults().len(), ledger.count_accepted()), (1, 4));
+    // In circles, which is no excuse before it has moved often enough.
+    ledger.accepted(later.id(), Some(tracking(6)));
+    let refuse = || {
+        for (envelope, number) in [(&stored, 2), (&later, 6)] {
+            ledger.refused_later(envelope.id(), tracking(number), FailureClass::Loop);
+        }
+    };
+    refuse();
+    assert_eq!((ledger.count_accepted(), ledger.doubtful()), (5, vec![]));
+    for to in [2, 0, 1] {
+        moved(&ledger, to);
+    }
+    assert_eq!(ledger.doubtful().len(), 5);
+    refuse();
+    assert_eq!(ledger.count_accepted(), 4, "what was stored once goes along");
+}
+
+#[test]
+fn a_mailbox_that_moves_takes_attachments_along() {
+    let (ledger, envelope) = ledger_with(1);
+    let (relay, visit) = ledger.visit(0);
+    assert_eq!(relay, 0);
+    let gone = |visit| ledger.fetched(PHONE, visit, &entry(1, &envelope), Fetched::Gone);
+    ledger.leaving(0, 1);
+    gone(&visit);
+    ledger.moved(0);
+    gone(&visit);
+    moved(&ledger, 0);
+    gone(&visit);
+    assert_eq!(ledger.faults(), []);
+    gone(&ledger.visit(0).1);
+    assert!(matches!(&ledger.faults()[..], [Fault::Damaged(_)]));
+}
+
+#[test]
+fn no_relay_sends_away_whom_it_keeps() {
+    let (ledger, _) = ledger_with(1);
+    let (_, before) = ledger.visit(0);
+    ledger.leaving(0, 1);
+    ledger.sent_away(PHONE, &before, Some(1));
+    ledger.moved(0);
+    ledger.sent_away(PHONE, &before, Some(1));
+    assert_eq!(ledger.faults(), []);
+    for to in [None, Some(0), Some(2)] {
+        ledger.sent_away(PHONE, &before, to);
+    }
+    assert_eq!(ledger.faults().len(), 3, "the mailbox has never been there");
+    let (relay, now) = ledger.visit(0);
+    ledger.sent_away(Holder { relay, ..PHONE }, &now, Some(0));
+    assert_eq!(ledger.faults().len(), 4);
 }
