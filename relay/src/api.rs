@@ -15,8 +15,8 @@ mod router;
 mod stream;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -173,8 +173,8 @@ impl Api {
     }
 
     /// Serves one connection, HTTP/1.1 or HTTP/2, until it ends; when the process stops, until the requests that
-    /// are being answered have been.
-    pub async fn serve<IO>(&self, stream: IO, client: Arc<Admission>)
+    /// are being answered have been. It is `beginning` until a request was granted.
+    pub async fn serve<IO>(&self, stream: IO, client: Arc<Admission>, beginning: Admission)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -201,17 +201,21 @@ impl Api {
         let has_asked = Arc::new(AtomicBool::new(false));
         let (api, asked) = (self.clone(), Arc::clone(&has_asked));
         let activity = Activity::default();
+        let beginning = Arc::new(Mutex::new(Some(beginning)));
         let stream = Paced::new(stream, activity.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             let (api, client) = (api.clone(), Arc::clone(&client));
-            let activity = activity.clone();
+            let (activity, beginning) = (activity.clone(), Arc::clone(&beginning));
             activity.asked();
             async move {
                 let request = RequestBody::of(request, &activity);
                 let mut response = router::respond(&api.0, request, &client).await;
                 if activity.is_unread() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                if response.status().as_u16() < 300 {
+                    drop(beginning.lock().unwrap_or_else(PoisonError::into_inner).take());
                 }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     activity.release();

@@ -53,6 +53,8 @@ pub struct Settings {
     pub connections: usize,
     /// From one client address.
     pub connections_per_address: usize,
+    /// Of these, those that have yet to come to something.
+    pub beginning_per_address: usize,
     /// For the TLS handshake, and for what a proxy says before it.
     pub handshake_timeout: Duration,
     /// Whose connections have to begin with a header of the PROXY protocol. Nobody else's do.
@@ -72,6 +74,7 @@ struct Shared {
     federation: Server,
     supervisor: Supervisor,
     admissions: Admissions,
+    beginnings: Admissions,
     handshakes: Semaphore,
     counts: Counts,
     said: Seldom,
@@ -97,9 +100,16 @@ pub struct Counts {
 /// A connection that was accepted, and what is known of who is at its other end.
 enum Arrival {
     /// The client itself.
-    Direct(Admission),
+    Direct(Guest),
     /// Behind this proxy.
     Behind(Place, IpAddr),
+}
+
+/// A client, or another relay, that was let in.
+struct Guest {
+    admission: Admission,
+    /// Until the connection has come to something.
+    beginning: Admission,
 }
 
 /// Why a connection came to nothing before it was served.
@@ -133,6 +143,7 @@ impl Door {
     ) -> Self {
         let supervisor = supervisor.clone();
         let admissions = Admissions::new(settings.connections, settings.connections_per_address);
+        let beginnings = Admissions::new(usize::MAX, settings.beginning_per_address);
         let (counts, said) = (Counts::default(), Seldom::new());
         Self(Arc::new(Shared {
             settings,
@@ -142,6 +153,7 @@ impl Door {
             federation,
             supervisor,
             admissions,
+            beginnings,
             handshakes: Semaphore::new(handshakes_at_a_time()),
             counts,
             said,
@@ -181,7 +193,7 @@ impl Door {
         let arrival = if proxies.iter().any(|network| network.contains(from)) {
             admissions.reserve().map(|place| Arrival::Behind(place, from))
         } else {
-            admissions.admit(from.into()).map(Arrival::Direct)
+            admissions.admit(from.into()).and_then(|admission| self.let_in(admission)).map(Arrival::Direct)
         };
         let Some(arrival) = arrival else {
             self.0.counts.over_limit.add(1);
@@ -203,22 +215,25 @@ impl Door {
         // Small frames such as acknowledgements must not wait for one another.
         let _ = stream.set_nodelay(true);
         let handshake = async {
-            let admission = admitted(&mut stream, arrival).await?;
+            let guest = self.meet(&mut stream, arrival).await?;
             let start = LazyConfigAcceptor::new(Acceptor::default(), Turns::new(stream)).await?;
-            let (who, config) = self.meet(&start.client_hello(), audience);
-            Ok::<_, Turned>((admission, who, self.agree(start, config).await?))
+            let (who, config) = self.tell_apart(&start.client_hello(), audience);
+            Ok::<_, Turned>((guest, who, self.agree(start, config).await?))
         };
         let counts = &self.0.counts;
-        let beginning = counts.beginning.enter();
+        let counted = counts.beginning.enter();
         let began = timeout(self.0.settings.handshake_timeout, handshake).await;
-        drop(beginning);
+        drop(counted);
         match began {
             // Until its end the connection is counted.
-            Ok(Ok((_admission, Who::Relay, stream))) => {
+            Ok(Ok((Guest { admission: _admission, beginning }, Who::Relay, stream))) => {
+                drop(beginning);
                 let _present = counts.relays.enter();
                 self.0.federation.serve(stream).await;
             }
-            Ok(Ok((admission, Who::Client, stream))) => self.0.api.serve(stream, Arc::new(admission)).await,
+            Ok(Ok((Guest { admission, beginning }, Who::Client, stream))) => {
+                self.0.api.serve(stream, Arc::new(admission), beginning).await;
+            }
             // The handshake was all that it came for.
             Ok(Ok((_, Who::Authority, _))) => tracing::debug!("an ACME server has checked a challenge"),
             Ok(Err(turned)) => {
@@ -241,6 +256,22 @@ impl Door {
         }
     }
 
+    /// Finds out whose connection it is, and counts it.
+    async fn meet(&self, stream: &mut TcpStream, arrival: Arrival) -> Result<Guest, Turned> {
+        match arrival {
+            Arrival::Direct(guest) => Ok(guest),
+            Arrival::Behind(place, proxy) => {
+                let client = proxy::read(stream).await?.unwrap_or(proxy);
+                place.of(client.into()).and_then(|admission| self.let_in(admission)).ok_or(Turned::Full)
+            }
+        }
+    }
+
+    fn let_in(&self, admission: Admission) -> Option<Guest> {
+        let beginning = self.0.beginnings.admit(admission.address())?;
+        Some(Guest { admission, beginning })
+    }
+
     /// The rest of the handshake. What it costs the processor comes first, in one step, and is done for a few at a time: a
     /// crowd at the door does not keep those waiting who are inside. What follows waits for the client.
     async fn agree(
@@ -260,7 +291,7 @@ impl Door {
     }
 
     /// Who begins a connection like this, and the TLS for it.
-    fn meet(&self, hello: &ClientHello<'_>, audience: Audience) -> (Who, Arc<ServerConfig>) {
+    fn tell_apart(&self, hello: &ClientHello<'_>, audience: Audience) -> (Who, Arc<ServerConfig>) {
         if let Some(config) = self.0.challenges.tls_config(hello) {
             return (Who::Authority, config);
         }
@@ -289,17 +320,6 @@ impl Door {
 /// At least one processor is left for everything else, if there are two.
 fn handshakes_at_a_time() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
-}
-
-/// Finds out whose connection it is, and counts it.
-async fn admitted(stream: &mut TcpStream, arrival: Arrival) -> Result<Admission, Turned> {
-    match arrival {
-        Arrival::Direct(admission) => Ok(admission),
-        Arrival::Behind(place, proxy) => {
-            let client = proxy::read(stream).await?.unwrap_or(proxy);
-            place.of(client.into()).ok_or(Turned::Full)
-        }
-    }
 }
 
 /// A peer's fault is passed over; a lack on our side is said, and the socket left alone for a moment.

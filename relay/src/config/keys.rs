@@ -301,6 +301,10 @@ keys! {
     /// The most connections from one client address at the same time. An IPv6 /64 counts as one address, and so does
     /// an office behind one.
     LIMIT_CONNECTIONS_PER_IP = "limits.connections_per_ip", Count(1..=1_000_000), Default("2000");
+    /// The most of them that are only beginning: a client's before a request of it was granted, another relay's before the
+    /// end of the TLS handshake. Connections that never come to anything do not keep others out.
+    LIMIT_BEGINNING_PER_IP =
+        "limits.beginning_connections_per_ip", Count(1..=1_000_000), Default("64");
     /// How long a device has to sign the challenge with which it proves that a mailbox is its own.
     LIMIT_CHALLENGE_LIFETIME = "limits.challenge_lifetime", Duration(5 * SECOND..=10 * MINUTE), Default(r#""60 s""#);
     /// How long a device stays signed in. After that it proves itself again, without its user noticing.

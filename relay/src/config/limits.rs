@@ -7,12 +7,12 @@ use postrider_common::limits::{ENVELOPE_OVERHEAD, EnvelopeLimits};
 use super::key::Key;
 use super::keys::{
     LIMIT_ATTACHMENT, LIMIT_ATTACHMENT_RETENTION, LIMIT_ATTACHMENTS, LIMIT_BATCH_BYTES,
-    LIMIT_BATCH_ENVELOPES, LIMIT_BODY, LIMIT_BODY_TIMEOUT, LIMIT_CHALLENGE_LIFETIME, LIMIT_CONNECTIONS,
-    LIMIT_CONNECTIONS_PER_IP, LIMIT_DEVICE_IDLE, LIMIT_DEVICES, LIMIT_DRAIN_TIMEOUT, LIMIT_HANDSHAKE_TIMEOUT,
-    LIMIT_HEADER, LIMIT_HEADER_TIMEOUT, LIMIT_LIFETIME, LIMIT_LONG_POLL, LIMIT_MAILBOX_ATTACHMENTS,
-    LIMIT_MAILBOX_BYTES, LIMIT_MAILBOX_ENTRIES, LIMIT_MARK_RETENTION, LIMIT_QUEUE_BYTES,
-    LIMIT_QUEUE_ENVELOPES, LIMIT_REQUEST_HEADER, LIMIT_SESSION_LIFETIME, LIMIT_STREAM_BYTES,
-    LIMIT_STREAM_ENTRIES, LIMIT_TRACKING_RETENTION,
+    LIMIT_BATCH_ENVELOPES, LIMIT_BEGINNING_PER_IP, LIMIT_BODY, LIMIT_BODY_TIMEOUT, LIMIT_CHALLENGE_LIFETIME,
+    LIMIT_CONNECTIONS, LIMIT_CONNECTIONS_PER_IP, LIMIT_DEVICE_IDLE, LIMIT_DEVICES, LIMIT_DRAIN_TIMEOUT,
+    LIMIT_HANDSHAKE_TIMEOUT, LIMIT_HEADER, LIMIT_HEADER_TIMEOUT, LIMIT_LIFETIME, LIMIT_LONG_POLL,
+    LIMIT_MAILBOX_ATTACHMENTS, LIMIT_MAILBOX_BYTES, LIMIT_MAILBOX_ENTRIES, LIMIT_MARK_RETENTION,
+    LIMIT_QUEUE_BYTES, LIMIT_QUEUE_ENVELOPES, LIMIT_REQUEST_HEADER, LIMIT_SESSION_LIFETIME,
+    LIMIT_STREAM_BYTES, LIMIT_STREAM_ENTRIES, LIMIT_TRACKING_RETENTION,
 };
 use super::reader::Reader;
 use super::unit::{show_duration, show_size};
@@ -37,6 +37,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one client address (IPv6: /64) at the same time.
     pub connections_per_ip: usize,
+    /// Those of them that have yet to come to something.
+    pub beginning_connections_per_ip: usize,
     /// From a challenge to its signature.
     pub challenge_lifetime: Duration,
     /// How long a device stays signed in.
@@ -83,6 +85,7 @@ impl Limits {
             tls_handshake_timeout: reader.duration(&LIMIT_HANDSHAKE_TIMEOUT),
             connections: reader.length(&LIMIT_CONNECTIONS),
             connections_per_ip: reader.length(&LIMIT_CONNECTIONS_PER_IP),
+            beginning_connections_per_ip: reader.length(&LIMIT_BEGINNING_PER_IP),
             challenge_lifetime: reader.duration(&LIMIT_CHALLENGE_LIFETIME),
             session_lifetime: reader.duration(&LIMIT_SESSION_LIFETIME),
             drain_timeout: reader.duration(&LIMIT_DRAIN_TIMEOUT),

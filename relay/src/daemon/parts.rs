@@ -325,6 +325,7 @@ pub(super) fn door_settings(config: &Config) -> listener::Settings {
     listener::Settings {
         connections: config.limits.connections,
         connections_per_address: config.limits.connections_per_ip,
+        beginning_per_address: config.limits.beginning_connections_per_ip,
         handshake_timeout: config.limits.tls_handshake_timeout,
         proxies: config.listen.proxies.clone(),
     }

@@ -21,6 +21,7 @@ const CONFIGURATION: &str = r#"
 [limits]
 connections = 1000000
 connections_per_ip = 1000000
+beginning_connections_per_ip = 1000000
 mailbox_entries = 10000000
 mailbox_bytes = "64 GiB"
 queue_envelopes = 10000000

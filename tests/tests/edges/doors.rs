@@ -154,16 +154,41 @@ async fn an_address_has_so_many_connections_and_no_more() {
 }
 
 #[tokio::test]
+async fn so_many_of_an_address_are_beginning_and_no_more() {
+    let limits = "[limits]\nbeginning_connections_per_ip = 2\n";
+    let cluster = Cluster::builder([ALPHA]).configure(move |_| limits.into()).start().await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let mut kept = Vec::new();
+    // Each makes room for the next as soon as it is answered what it asked for.
+    for _ in 0..4 {
+        let mut stream = alpha.tls("http/1.1").await;
+        stream.write_all(&head("GET /.well-known/postrider", &[])).await.unwrap();
+        assert_eq!(Answer::read(&mut stream).await.unwrap().status, 200);
+        kept.push(stream);
+    }
+    let _silent = alpha.tcp().await;
+    let mut refused = alpha.tls("http/1.1").await;
+    refused.write_all(&head("GET /v1/mailbox/devices", &[])).await.unwrap();
+    assert_eq!(Answer::read(&mut refused).await.unwrap().status, 401, "which is nothing yet");
+    let mut over = alpha.tcp().await;
+    assert_eq!(until_end(&mut over).await, b"", "two that have come to nothing are enough");
+    let elsewhere = alpha.clone().from([127, 0, 0, 9].into());
+    assert_eq!(elsewhere.call("GET /.well-known/postrider", &[], b"").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_thousand_half_open_connections_keep_no_peer_out() {
     const HELD: usize = 1000;
     allow_descriptors(3 * HELD);
     let patient = "[limits]\ntls_handshake_timeout = \"2 min\"\n";
     let cluster = Cluster::builder([ALPHA, BETA]).configure(move |_| patient.into()).start().await.unwrap();
     let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(BETA).await.unwrap());
-    let beta = Target::of(&cluster, BETA).await.from([127, 0, 0, 9].into());
+    let beta = Target::of(&cluster, BETA).await;
     let mut held = Vec::new();
     for n in 0..HELD {
-        let mut stream = beta.tcp().await;
+        // As many from each address as there may be.
+        let address = u8::try_from(9 + n / 64).unwrap();
+        let mut stream = beta.clone().from([127, 0, 0, address].into()).tcp().await;
         if n % 2 == 0 {
             stream.write_all(&[0x16, 3, 1, 2, 0, 1, 0, 1]).await.unwrap();
         }

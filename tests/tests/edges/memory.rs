@@ -23,9 +23,11 @@ fn resident(process: u32) -> u64 {
 
 #[tokio::test]
 async fn bodies_take_memory_as_they_come_and_within_the_budget() {
+    let limits =
+        "[limits]\nbody_timeout = \"8 s\"\nheader_timeout = \"60 s\"\nbeginning_connections_per_ip = 400\n";
     let cluster = Cluster::builder([ALPHA])
         .processes(postrider())
-        .configure(|_| "[limits]\nbody_timeout = \"8 s\"\nheader_timeout = \"60 s\"\n".into())
+        .configure(move |_| limits.into())
         .start()
         .await
         .unwrap();
