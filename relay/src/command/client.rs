@@ -4,6 +4,8 @@
 
 mod devices;
 mod files;
+mod problem;
+mod receive;
 mod show;
 
 use std::fs;
@@ -14,16 +16,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use postrider_client::{
-    AttachmentError, CardError, ContactCard, Delivery, Entry, Error, Identity, IdentityError, Invite, KeyPin,
-    Opened, Proxy, Relay, SealError, SealOptions, Session, SubmitResult, TrackingState, Trust,
-    max_message_bytes, seal_with,
+    ContactCard, Error, Identity, IdentityError, Invite, KeyPin, Proxy, Relay, SealOptions, SubmitResult,
+    TrackingState, Trust, max_message_bytes, seal_with,
 };
 use postrider_common::clock::{Clock, SystemClock};
 use postrider_common::wire::control::BindingStatement;
-use postrider_common::{Binding, Domain, EntryId, FailureClass, TrackingId};
+use postrider_common::{Binding, Domain, TrackingId};
 
-use crate::exit::Exit;
 use devices::DevicesCommand;
+pub use problem::ClientCommandError;
+use receive::{fetch, follow};
 
 /// The longest pause between two questions about a queued message.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -183,60 +185,6 @@ struct RelayArgs {
     proxy: Option<Proxy>,
 }
 
-/// Why a command failed, as one sentence.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClientCommandError {
-    /// The identity file.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// A file or stream of ours could not be read.
-    #[error("cannot read {what}: {source}")]
-    Input {
-        /// Which.
-        what: String,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The output went nowhere. What was not printed was not acknowledged.
-    #[error("cannot write the output: {0}")]
-    Output(#[source] io::Error),
-    /// The file given as a card is none.
-    #[error("{}: {source}", .path.display())]
-    Card {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: CardError,
-    },
-    /// The message cannot be sent.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// A file that goes or comes along.
-    #[error(transparent)]
-    Attachment(#[from] AttachmentError),
-    /// The relay, or the way there.
-    #[error("{error}{retry}", error = .0, retry = show::retry(.0.retry_after()))]
-    Relay(#[from] Error),
-    /// The relay did not take the message.
-    #[error("the relay did not take the message: {reason}{}", show::retry(*.retry_after))]
-    Refused {
-        /// Why not.
-        reason: FailureClass,
-        /// When trying again makes sense, if ever.
-        retry_after: Option<Duration>,
-    },
-    /// The name of a device is too long.
-    #[error("a device's name has at most 228 bytes")]
-    LongName,
-    /// The message never reached its destination.
-    #[error("the message was not delivered: {reason}")]
-    NotDelivered {
-        /// Why not.
-        reason: String,
-    },
-}
-
 /// Does what the command says. `input` is where a message comes from that is not among the arguments, `out` is for
 /// what people and scripts read. `receive --follow` runs until it is dropped.
 pub async fn run(
@@ -265,23 +213,6 @@ pub fn run_to_end(
         .build()
         .map_err(|source| ClientCommandError::Input { what: "the network".into(), source })?;
     runtime.block_on(run(command, input, out))
-}
-
-impl ClientCommandError {
-    /// What the process exits with.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Identity(_) | Self::Card { .. } | Self::Seal(_) | Self::LongName => Exit::Data,
-            Self::Input { .. } | Self::Output(_) => Exit::Io,
-            Self::Attachment(AttachmentError::File { .. }) => Exit::Io,
-            Self::Attachment(error) if error.is_retryable() => Exit::TemporaryFailure,
-            Self::Attachment(AttachmentError::Relay(_)) => Exit::Unavailable,
-            Self::Attachment(_) => Exit::Data,
-            Self::Relay(error) if error.is_retryable() => Exit::TemporaryFailure,
-            Self::Refused { retry_after: Some(_), .. } => Exit::TemporaryFailure,
-            Self::Relay(_) | Self::Refused { .. } | Self::NotDelivered { .. } => Exit::Unavailable,
-        }
-    }
 }
 
 impl KeygenArgs {
@@ -432,79 +363,6 @@ impl RelayArgs {
         }
         builder.build()
     }
-}
-
-/// Prints everything that waits. What does not open stays where it is: another app of the user's may know how.
-async fn fetch(
-    session: &Session,
-    save: Option<&Path>,
-    out: &mut (dyn Write + Send),
-) -> Result<(), ClientCommandError> {
-    let mut after = None;
-    loop {
-        let entries = session.entries(after, Duration::ZERO).await?;
-        // A relay that answered with what was there before would keep us here for ever.
-        let Some(last) = entries.last().map(|entry| entry.id).filter(|last| Some(*last) > after) else {
-            return Ok(());
-        };
-        let mut printed = Vec::new();
-        for entry in &entries {
-            printed.extend(take_entry(session, entry, save, out).await?);
-        }
-        session.acknowledge(&printed).await?;
-        after = Some(last);
-    }
-}
-
-async fn follow(
-    session: &Session,
-    save: Option<&Path>,
-    out: &mut (dyn Write + Send),
-) -> Result<(), ClientCommandError> {
-    let mut receiver = session.receive();
-    loop {
-        match receiver.next().await? {
-            Delivery::Entry(entry) => {
-                if let Some(id) = take_entry(session, &entry, save, out).await? {
-                    receiver.acknowledge(&[id]).await?;
-                }
-            }
-            Delivery::Ephemeral(envelope) => {
-                print(out, &show::opened(&session.identity().open(&envelope)))?;
-            }
-        }
-    }
-}
-
-/// Prints an entry, and saves what comes along. The answer is what to acknowledge: nothing, if it did not open, or has
-/// files that are not saved.
-async fn take_entry(
-    session: &Session,
-    entry: &Entry,
-    save: Option<&Path>,
-    out: &mut (dyn Write + Send),
-) -> Result<Option<EntryId>, ClientCommandError> {
-    let Some(opened) = print_entry(session.identity(), entry, out)? else { return Ok(None) };
-    for file in &opened.files {
-        let line = match save {
-            Some(directory) => files::save(session.relay(), file, directory).await?,
-            None => files::left(file),
-        };
-        print(out, &line)?;
-    }
-    let is_taken = opened.files.is_empty() || save.is_some();
-    Ok(is_taken.then_some(entry.id))
-}
-
-/// Prints an entry, and hands out what was in it, if it opens.
-fn print_entry(
-    identity: &Identity,
-    entry: &Entry,
-    out: &mut (dyn Write + Send),
-) -> Result<Option<Opened>, ClientCommandError> {
-    let opened = identity.open(&entry.envelope);
-    print(out, &show::opened(&opened))?;
-    Ok(opened.ok())
 }
 
 /// Asks until the message is at its destination or never will be.

@@ -6,15 +6,17 @@
 //! version 2 as well, and an item version 3, which has what version 2 has, if anything. A store in which a record has another version
 //! is damaged: what a later release writes is told by the store's format number, which is checked when it is opened.
 
+mod meaning;
+
 use bytes::Bytes;
 use postrider_common::wire::{decode_record, encode_record};
-use postrider_common::{AttachmentId, Binding, MailboxId};
-use postrider_common::{DeviceId, Domain, Envelope, FailureClass, Timestamp, TrackingId};
+use postrider_common::{AttachmentId, DeviceId, Domain, Envelope, Timestamp, TrackingId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
 
-use super::{Backoff, Met, Onward, StoreError, Tracking, TrackingEnd};
+use super::{Onward, StoreError};
+pub(crate) use meaning::class_of;
 
 /// The format that this version writes and reads. No release had another one.
 pub(crate) const FORMAT: u32 = 3;
@@ -400,106 +402,6 @@ pub(crate) fn assemble(pieces: &[Bytes]) -> Result<Envelope, StoreError> {
 
 fn unknown(version: u8) -> StoreError {
     StoreError::Damaged(format!("a record has the unknown version {version}"))
-}
-
-/// A slug that this version does not know was written by a later one; it is taken for a passing trouble.
-pub(crate) fn class_of(slug: &str) -> FailureClass {
-    slug.parse().unwrap_or(FailureClass::Unavailable)
-}
-
-impl From<Backoff> for BackoffRecord {
-    fn from(backoff: Backoff) -> Self {
-        Self {
-            failing_since: backoff.failing_since,
-            failures: backoff.failures,
-            class: backoff.class.slug().into(),
-            class_since: backoff.class_since,
-            detail: backoff.detail,
-            next_attempt: backoff.next_attempt,
-        }
-    }
-}
-
-impl From<BackoffRecord> for Backoff {
-    fn from(record: BackoffRecord) -> Self {
-        Self {
-            failing_since: record.failing_since,
-            failures: record.failures,
-            class: class_of(&record.class),
-            class_since: record.class_since,
-            detail: record.detail,
-            next_attempt: record.next_attempt,
-        }
-    }
-}
-
-impl From<MetRecord> for Met {
-    fn from(record: MetRecord) -> Self {
-        Self {
-            class: class_of(&record.class),
-            detail: record.detail,
-            first: record.first,
-            last: record.last,
-            times: record.times,
-        }
-    }
-}
-
-impl From<TrackingEnd> for EndRecord {
-    fn from(end: TrackingEnd) -> Self {
-        match end {
-            TrackingEnd::Stored => Self::Stored,
-            TrackingEnd::Failed(class) => Self::Failed(class.slug().into()),
-            TrackingEnd::Expired => Self::Expired,
-        }
-    }
-}
-
-impl EndRecord {
-    /// How it ended, unless it goes on elsewhere.
-    pub(crate) fn end(&self) -> Option<TrackingEnd> {
-        match self {
-            Self::Stored => Some(TrackingEnd::Stored),
-            Self::Failed(class) => Some(TrackingEnd::Failed(class_of(class))),
-            Self::Expired => Some(TrackingEnd::Expired),
-            Self::Moved(_) => None,
-        }
-    }
-}
-
-impl From<&Binding> for BindingRecord {
-    fn from(binding: &Binding) -> Self {
-        Self {
-            domain: binding.domain().clone(),
-            serial: binding.serial(),
-            signature: ByteArray::new(*binding.signature()),
-        }
-    }
-}
-
-impl BindingRecord {
-    /// The statement, as the mailbox's it is under.
-    pub(crate) fn of(&self, mailbox: &MailboxId) -> Binding {
-        Binding::verified_before(*mailbox, self.domain.clone(), self.serial, self.signature.into_array())
-    }
-
-    /// Whether its signature is right.
-    pub(crate) fn is_signed_by(&self, mailbox: &MailboxId) -> bool {
-        Binding::verify(*mailbox, self.domain.clone(), self.serial, self.signature.into_array()).is_ok()
-    }
-}
-
-impl From<TrackingRecord> for Tracking {
-    fn from(record: TrackingRecord) -> Self {
-        Self {
-            destination: record.destination,
-            queued_at: record.queued_at,
-            attempts: record.attempts,
-            reason: record.reason.as_deref().map(class_of),
-            not_before: record.not_before,
-            end: record.end.and_then(|(end, at)| Some((end.end()?, at))),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! What can be seen without a relay.
 
 use clap::{CommandFactory, Parser};
-use postrider_client::{TrackingStatus, seal};
+use postrider_client::{Entry, Opened, TrackingStatus, seal};
+use postrider_common::EntryId;
 
+use super::receive::print_entry;
 use super::*;
 
 #[derive(Debug, Parser)]
