@@ -91,9 +91,33 @@ impl AttachmentError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Relay(error) if error.is_retryable())
     }
+
+    /// When the relay asks to come back, if it said so.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Relay(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 /// A file on its way to a relay.
+///
+/// ```no_run
+/// # use postrider_client::{AttachedFile, AttachmentError, Session, Upload};
+/// # async fn example(session: Session) -> Result<AttachedFile, AttachmentError> {
+/// let mut upload = Upload::new("holiday.jpg")?;
+/// loop {
+///     match upload.run_as(&session, &mut |done, of| println!("{done} of {of} bytes")).await {
+///         // It goes on where it stopped.
+///         Err(error) if error.is_retryable() => {
+///             tokio::time::sleep(error.retry_after().unwrap_or(std::time::Duration::from_secs(5))).await;
+///         }
+///         other => return other,
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Upload {
     path: PathBuf,
@@ -215,6 +239,17 @@ impl AttachedFile {
 
     /// Fetches the file into a directory, under its own name or one like it, and never over another file. What was
     /// fetched before an interruption is not fetched again. It is on stable storage when this succeeds.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{AttachmentError, Opened, Session};
+    /// # async fn example(session: Session, opened: Opened) -> Result<(), AttachmentError> {
+    /// for file in &opened.files {
+    ///     let path = file.save(session.relay(), "downloads", &mut |_, _| {}).await?;
+    ///     println!("{} is at {}", file.name, path.display());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn save(
         &self,
         relay: &Relay,

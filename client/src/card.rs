@@ -21,6 +21,18 @@ const SIGNATURE_BYTES: usize = 64;
 /// `mailbox (32) || length of the domain (1) || domain || public key (1216) || signature (64)`. The signature is
 /// Ed25519 over `"postrider contact card v1" 00` and everything in front of it. A card that parses is signed
 /// rightly; that it belongs to the person one thinks of is for people to make sure of.
+///
+/// ```
+/// use postrider_client::{CardError, ContactCard, Identity};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let line = Identity::generate("example.org".parse()?).card().to_string();
+/// let card: ContactCard = line.parse()?;
+/// println!("write to {}", card.address());
+/// assert_eq!(line[..line.len() - 4].parse::<ContactCard>(), Err(CardError::Damaged), "a part is missing");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct ContactCard {
     address: Address,
@@ -28,7 +40,7 @@ pub struct ContactCard {
     signature: [u8; SIGNATURE_BYTES],
 }
 
-/// Why a text is not a contact card.
+/// Why a text is not a contact card. None of it changes by waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CardError {

@@ -2,10 +2,24 @@
 //!
 //! **Apps bring their own end-to-end encryption.** The relay takes a recipient's mailbox and opaque bytes, and never
 //! looks inside: how these bytes were made is between sender and recipient. Build an
-//! [`Envelope`](postrider_common::Envelope) around your own ciphertext with
-//! [`Draft`](postrider_common::Draft). For apps that have no protocol yet, [`seal`] and [`Identity::open`] are a
+//! [`Envelope`] around your own ciphertext with
+//! [`Draft`]. For apps that have no protocol yet, [`seal`] and [`Identity::open`] are a
 //! reference: HPKE with a hybrid post-quantum key exchange, signed by the sender, padded to a few sizes.
 //!
+//! # What to begin with
+//! | for | begin with | its errors |
+//! |---|---|---|
+//! | a user's keys, and their card for others | [`Identity`], [`ContactCard`] | [`IdentityError`], [`CardError`] |
+//! | a relay, and how it is trusted and reached | [`Relay::builder`] | [`Error`] |
+//! | acting for a mailbox: registering, submitting, devices, moving | [`Relay::session`] | [`Error`] |
+//! | receiving, over whatever the network allows | [`Session::receive`] | [`Error`] |
+//! | encrypting and decrypting, if the app has nothing of its own | [`seal`], [`Identity::open`] | [`SealError`], [`OpenError`] |
+//! | files | [`Upload`], [`AttachedFile::save`] | [`AttachmentError`] |
+//!
+//! [`Error::is_retryable`] and [`AttachmentError::is_retryable`] say whether to try again; all other errors stay what they
+//! are however long one waits. Every call may be repeated: nothing is kept twice.
+//!
+//! # Messages
 //! ```no_run
 //! use postrider_client::{ContactCard, Delivery, Identity, Relay, SealOptions, seal};
 //!
@@ -36,11 +50,12 @@
 //! # }
 //! ```
 //!
+//! # Files
 //! Files go beside a message: they are [uploaded](Upload) first, encrypted, and the message carries their keys.
 //!
 //! ```no_run
 //! # use postrider_client::{ContactCard, Identity, SealOptions, Session, Upload, seal_with};
-//! # use postrider_common::clock::{Clock, SystemClock};
+//! # use postrider_client::clock::{Clock, SystemClock};
 //! # async fn example(me: Identity, friend: ContactCard, session: Session) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut upload = Upload::new("holiday.jpg")?;
 //! // After an error this may be repeated, and goes on where it stopped.
@@ -82,4 +97,10 @@ pub use postrider_common::wire::control::{
 };
 pub use postrider_common::wire::mailbox::Entry;
 pub use postrider_common::wire::submit::SubmitResult;
-pub use postrider_common::{Invite, InviteError, InviteSecret};
+
+// All that the calls above take and give: an app needs no other crate of ours.
+pub use postrider_common::wire::control::Problem;
+pub use postrider_common::{
+    Address, Attachment, AttachmentId, Binding, DeviceId, Domain, Draft, EntryId, Envelope, EnvelopeId,
+    FailureClass, Invite, InviteError, InviteSecret, MailboxId, Timestamp, TrackingId, Urgency, clock,
+};

@@ -44,6 +44,17 @@ const BINARY: HeaderValue = HeaderValue::from_static(wire::CONTENT_TYPE);
 ///
 /// Clones share the connections. Nothing is opened before the first call; a connection that died is made again by
 /// the next one. Must be used inside a Tokio runtime.
+///
+/// ```no_run
+/// # use postrider_client::{Identity, Relay};
+/// # async fn example(me: Identity) -> Result<(), postrider_client::Error> {
+/// let relay = Relay::builder("https://relay.example.org").build()?;
+/// let info = relay.info().await?;
+/// println!("{} takes bodies of up to {} bytes", info.domain, info.limits.body_bytes);
+/// let session = relay.session(&me).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Relay(Arc<Inner>);
 
@@ -81,8 +92,7 @@ impl Relay {
     /// Hands one envelope over, for instance of an app that does its own encryption:
     ///
     /// ```no_run
-    /// # use postrider_client::{Relay, SubmitResult};
-    /// # use postrider_common::{Draft, Domain, MailboxId, Timestamp};
+    /// # use postrider_client::{Domain, Draft, MailboxId, Relay, SubmitResult, Timestamp};
     /// # async fn example(relay: Relay, mailbox: MailboxId, domain: Domain, tomorrow: Timestamp)
     /// #     -> Result<(), Box<dyn std::error::Error>> {
     /// let envelope = Draft::new(mailbox, tomorrow, &b"a ciphertext"[..]).finish()?;

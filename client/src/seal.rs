@@ -70,8 +70,18 @@ pub const fn max_message_bytes() -> usize {
     LARGEST - OUTSIDE - INSIDE - Domain::MAX_LENGTH
 }
 
-/// How a message is sent.
+/// How a message is sent. Begin with the default, and say what differs:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use postrider_client::{SealOptions, Urgency};
+///
+/// let call = SealOptions::default().expires_in(Duration::from_secs(3600)).urgency(Urgency::Urgent);
+/// assert_eq!((call.urgency, call.device), (Urgency::Urgent, None));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SealOptions {
     /// How long relays keep it for the recipient. Rounded up to a full hour, so that it says little about when
     /// the message was written.
@@ -89,7 +99,30 @@ impl Default for SealOptions {
     }
 }
 
-/// Why a message was not sealed.
+impl SealOptions {
+    /// How long relays keep it.
+    #[must_use]
+    pub const fn expires_in(mut self, lifetime: Duration) -> Self {
+        self.expires_in = lifetime;
+        self
+    }
+
+    /// How much the recipient's device should be bothered.
+    #[must_use]
+    pub const fn urgency(mut self, urgency: Urgency) -> Self {
+        self.urgency = urgency;
+        self
+    }
+
+    /// For this one of the recipient's devices only.
+    #[must_use]
+    pub const fn device(mut self, device: DeviceId) -> Self {
+        self.device = Some(device);
+        self
+    }
+}
+
+/// Why a message was not sealed. None of it changes by waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
@@ -106,6 +139,7 @@ pub enum SealError {
 
 /// What was in an envelope.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Opened {
     /// Who wrote it, which the signature proves.
     pub sender: Address,
@@ -115,7 +149,7 @@ pub struct Opened {
     pub files: Vec<AttachedFile>,
 }
 
-/// Why an envelope was not opened.
+/// Why an envelope was not opened. None of it changes by waiting: acknowledge such an entry, or it comes again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {

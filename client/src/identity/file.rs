@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 /// More than any identity file has.
 const MAX_BYTES: usize = 16 << 10;
 
-/// Why an identity could not be saved or loaded.
+/// Why an identity could not be saved or loaded. None of it changes by waiting; somebody has to look at the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -77,6 +77,21 @@ impl Identity {
     ///
     /// The file appears whole or not at all, and is on stable storage when this returns. One that exists is left
     /// as it is.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Identity, IdentityError};
+    /// # fn example() -> Result<Identity, Box<dyn std::error::Error>> {
+    /// let me = match Identity::load("me.identity") {
+    ///     Err(IdentityError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+    ///         let new = Identity::generate("example.org".parse()?);
+    ///         new.save("me.identity")?;
+    ///         new
+    ///     }
+    ///     loaded => loaded?,
+    /// };
+    /// # Ok(me)
+    /// # }
+    /// ```
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), IdentityError> {
         let path = path.as_ref();
         let contents = Contents {

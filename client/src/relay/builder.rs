@@ -15,6 +15,21 @@ use super::{Inner, KeyPin, Proxy, Relay, Trust};
 use crate::Error;
 
 /// Made by [`Relay::builder`].
+///
+/// ```
+/// # use std::time::Duration;
+/// # use postrider_client::{KeyPin, Relay};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // As `postrider client` takes it with --pin, and an invite may carry it.
+/// let pin: KeyPin = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".parse()?;
+/// let relay = Relay::builder("https://192.0.2.7:8443")
+///     .pinned(pin)
+///     .connect_timeout(Duration::from_secs(5))
+///     .build()?;
+/// assert!(Relay::builder("http://192.0.2.7").build().is_err(), "never without TLS");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "settings do nothing until they are built"]
 pub struct RelayBuilder {

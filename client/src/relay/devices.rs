@@ -10,6 +10,18 @@ use crate::Error;
 impl Session {
     /// The mailbox's devices, in the order in which they were registered: what they are called, when they were last
     /// connected, and when each is removed if it stays away.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Error, Session};
+    /// # async fn example(session: Session, next_week: u64) -> Result<(), Error> {
+    /// for device in session.devices().await? {
+    ///     if device.removed_at < next_week {
+    ///         println!("{} is removed soon, unless it connects", device.device);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn devices(&self) -> Result<Vec<Device>, Error> {
         let devices: Devices = json(&self.call(Call::get("/v1/mailbox/devices")).await?)?;
         Ok(devices.devices)

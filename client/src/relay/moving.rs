@@ -40,6 +40,17 @@ impl Session {
     ///
     /// The old relay sends on what comes to the old address for as long as the mailbox is not deleted there. Other
     /// devices are refused by it with the slug `moved`, and find in [`Error::moved_to`] where to go.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Relay, Session};
+    /// # async fn example(session: Session) -> Result<(), Box<dyn std::error::Error>> {
+    /// let there = Relay::builder("https://relay.example.net").build()?;
+    /// let moved = session.move_to(&there).await?;
+    /// moved.save("moved.identity")?;
+    /// println!("my new card: {}", moved.card());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn move_to(&self, relay: &Relay) -> Result<Identity, Error> {
         self.moved(relay, None).await
     }

@@ -49,6 +49,7 @@ struct Login {
 #[error(
     "a proxy is written socks5://host:port or socks5://user:password@host:port, with at most 255 bytes each"
 )]
+#[non_exhaustive]
 pub struct ProxyError;
 
 impl Proxy {

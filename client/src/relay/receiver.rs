@@ -27,6 +27,23 @@ const POLL: Duration = Duration::from_secs(45);
 ///
 /// Where three streams in a row bring nothing, or something on the way refuses WebSockets, it goes on by long poll, and tries
 /// a stream again ten minutes later. Ephemeral envelopes come over streams only.
+///
+/// ```no_run
+/// # use postrider_client::{Delivery, Error, Session};
+/// # async fn example(session: Session) -> Result<(), Error> {
+/// let mut receiver = session.receive();
+/// let went = loop {
+///     match receiver.next().await {
+///         Ok(Delivery::Entry(entry)) => receiver.acknowledge(&[entry.id]).await?,
+///         Ok(_) => {}
+///         // What waiting helps against is not seen here. This device was removed, or the mailbox has moved:
+///         Err(error) => break error,
+///     }
+/// };
+/// println!("{went}; the mailbox is now at {:?}", went.moved_to());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Receiver {
     session: Session,
     stream: Option<MailboxStream>,

@@ -29,6 +29,22 @@ const OPEN: &str = "open";
 ///
 /// Clones share the token and the memory of what was handed out. When the relay no longer accepts the token, a call
 /// signs in again and goes on.
+///
+/// ```no_run
+/// # use postrider_client::{Identity, Invite, Relay};
+/// # async fn example(me: Identity, invite: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let relay = Relay::builder("https://relay.example.org").build()?;
+/// let session = relay.session(&me).await?;
+/// match session.register().await {
+///     // Its people are invited: what `postrider invite create` prints.
+///     Err(error) if error.slug() == Some("invite-needed") => {
+///         session.register_invited(&invite.parse::<Invite>()?.secret).await?;
+///     }
+///     registered => println!("{:?}", registered?),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Session(Arc<State>);
 
@@ -131,7 +147,20 @@ impl Session {
     /// The entries that wait, oldest first, or those after `after`. Where there are none the relay answers as soon
     /// as one arrives, and at the latest after `wait` (in whole seconds; relays shorten long ones).
     ///
-    /// For networks where WebSockets die; [`receive`](Self::receive) goes over to it by itself. What is not acknowledged comes again: nothing is dropped here.
+    /// For networks where WebSockets die; [`receive`](Self::receive) goes over to it by itself. What is not acknowledged
+    /// comes again: nothing is dropped here.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use postrider_client::{Error, Session};
+    /// # async fn example(session: Session) -> Result<(), Error> {
+    /// let entries = session.entries(None, Duration::from_secs(30)).await?;
+    /// // Kept by the app, on its own disk; only then:
+    /// let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
+    /// session.acknowledge(&ids).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn entries(&self, after: Option<EntryId>, wait: Duration) -> Result<Vec<Entry>, Error> {
         let mut path = format!("/v1/mailbox/entries?wait={}", wait.as_secs());
         if let Some(after) = after {

@@ -43,6 +43,21 @@ pub enum Delivery {
 ///
 /// Pings are answered inside [`next`](Self::next): an app that does something else for long loses the stream, and
 /// no entry. Dropping it closes the connection.
+///
+/// For an app that opens streams by its own rules; others use [`Session::receive`].
+///
+/// ```no_run
+/// # use postrider_client::{Delivery, Error, Session};
+/// # async fn example(session: Session) -> Result<(), Error> {
+/// let mut stream = session.stream().await?;
+/// while let Some(delivery) = stream.next().await {
+///     if let Delivery::Entry(entry) = delivery? {
+///         stream.acknowledge(&[entry.id]).await?;
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct MailboxStream {
     session: Session,
     socket: WebSocketStream<TokioIo<Upgraded>>,

@@ -42,6 +42,7 @@ pub struct KeyPin([u8; 32]);
 /// The text is not a pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a pin is the SHA-256 of a public key, written as 64 hexadecimal digits")]
+#[non_exhaustive]
 pub struct KeyPinError;
 
 impl KeyPin {

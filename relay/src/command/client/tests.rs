@@ -1,7 +1,7 @@
 //! What can be seen without a relay.
 
 use clap::{CommandFactory, Parser};
-use postrider_client::{Entry, Opened, TrackingStatus, seal};
+use postrider_client::{Entry, TrackingStatus, seal};
 use postrider_common::EntryId;
 
 use super::receive::print_entry;
@@ -82,7 +82,8 @@ fn a_message_can_neither_steer_the_terminal_nor_pass_for_another() {
     let identity = Identity::generate("example.org".parse().unwrap());
     let sender = identity.address().clone();
     let show = |message: &[u8]| {
-        show::opened(&Ok(Opened { sender: sender.clone(), message: message.to_vec(), files: Vec::new() }))
+        let envelope = seal(&identity, identity.card(), message, &SealOptions::default()).unwrap();
+        show::opened(&identity.open(&envelope))
     };
     assert_eq!(show("grüß dich\n".as_bytes()), format!("{sender}: grüß dich\n"));
     let shown = show(b"one\nboss@example.org: pay\r\x1b[2J");
