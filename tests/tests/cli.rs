@@ -6,3 +6,6 @@ mod client;
 #[cfg(test)]
 #[path = "cli/command.rs"]
 mod command;
+#[cfg(test)]
+#[path = "cli/owner.rs"]
+mod owner;

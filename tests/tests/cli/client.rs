@@ -9,19 +9,19 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-const ALPHA: &str = "alpha.example";
-const BETA: &str = "beta.example";
+pub(crate) const ALPHA: &str = "alpha.example";
+pub(crate) const BETA: &str = "beta.example";
 
 /// Somebody with a shell.
-struct Person {
-    relay: &'static str,
-    identity: PathBuf,
-    card: PathBuf,
-    to_relay: Vec<String>,
+pub(crate) struct Person {
+    pub(crate) relay: &'static str,
+    pub(crate) identity: PathBuf,
+    pub(crate) card: PathBuf,
+    pub(crate) to_relay: Vec<String>,
 }
 
 impl Person {
-    async fn new(name: &str, relay: &'static str, cluster: &Cluster, directory: &Path) -> Self {
+    pub(crate) async fn new(name: &str, relay: &'static str, cluster: &Cluster, directory: &Path) -> Self {
         let ca = cluster.authority().write_root(directory, name).unwrap();
         let address = cluster.door(relay).unwrap().address();
         let to_relay = ["--relay", &format!("https://{relay}"), "--ca", ca.to_str().unwrap()]
@@ -37,14 +37,16 @@ impl Person {
         Self { relay, identity, card, to_relay }
     }
 
-    async fn run(&self, command: &str, arguments: &[&str]) -> Output {
+    /// Of a command with two words, a space is between them.
+    pub(crate) async fn run(&self, command: &str, arguments: &[&str]) -> Output {
         let identity = ["--identity", self.identity.to_str().unwrap()];
         let identity = if command == "status" { &[][..] } else { &identity[..] };
         let to_relay: Vec<_> = self.to_relay.iter().map(String::as_str).collect();
-        client(&[&[command], identity, &to_relay, arguments].concat()).await
+        let command: Vec<_> = command.split(' ').collect();
+        client(&[&command, identity, &to_relay, arguments].concat()).await
     }
 
-    async fn send(&self, to: &Self, message: &str) -> Output {
+    pub(crate) async fn send(&self, to: &Self, message: &str) -> Output {
         let card = to.card.to_str().unwrap();
         self.run("send", &["--card", card, "--message", message, "--wait"]).await
     }
@@ -56,7 +58,7 @@ async fn client(arguments: &[&str]) -> Output {
     timeout(PATIENCE, command.output()).await.expect("it ends in time").unwrap()
 }
 
-fn printed(output: &Output) -> String {
+pub(crate) fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
