@@ -327,3 +327,37 @@ async fn what_is_doomed_is_deleted_at_the_next_start() {
     open.close().await;
     assert_eq!(bench.disk.census().get(&'O'), None);
 }
+
+/// Frames without data, of which there may be any number, are not kept until the chunk's next piece is written.
+#[tokio::test]
+async fn frames_of_nothing_are_not_held() {
+    const FRAMES: usize = 3;
+    struct Nothing(#[expect(dead_code, reason = "counts who holds it")] Arc<()>);
+    impl AsRef<[u8]> for Nothing {
+        fn as_ref(&self) -> &[u8] {
+            &[]
+        }
+    }
+    let bench = Bench::new();
+    let open = bench.open().await;
+    let id = open.attachments.reserve(4, 4).await.unwrap().attachment.id;
+    let (send, mut receive) = mpsc::channel::<Bytes>(FRAMES + 1);
+    let body = StreamBody::new(futures_util::stream::poll_fn(move |context| {
+        receive.poll_recv(context).map(|data| data.map(|data| Ok::<_, std::io::Error>(Frame::data(data))))
+    }));
+    let held = Arc::new(());
+    for _ in 0..FRAMES {
+        send.send(Bytes::from_owner(Nothing(Arc::clone(&held)))).await.unwrap();
+    }
+    let chunk = Chunk { number: 0, digest: sha256(b"abcd") };
+    let mut receiving = Box::pin(open.attachments.receive(id, chunk, None, body));
+    while send.capacity() <= FRAMES {
+        assert!(futures_util::poll!(&mut receiving).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(Arc::strong_count(&held), 1, "all were taken and none is held");
+    send.send(Bytes::from_static(b"abcd")).await.unwrap();
+    drop(send);
+    assert_eq!(receiving.await, Ok(()));
+    open.close().await;
+}

@@ -224,3 +224,29 @@ async fn a_device_has_one_stream_and_a_deleted_mailbox_none() {
     let answer = alpha.call_as(&owner, "GET /v1/mailbox/stream", &HANDSHAKE, b"").await;
     answer.assert_problem("deleted", 404, "no-such-mailbox");
 }
+
+#[tokio::test]
+async fn a_device_that_pings_without_end_is_disconnected() {
+    let cluster = Cluster::start([ALPHA]).await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let owner = Owner::registered(&alpha).await;
+    let mut socket = open(&alpha, &owner).await;
+    let mut answered = 0;
+    let pinging = async {
+        // The relay may close before all of them are sent.
+        while socket.send(Message::Ping(vec![7].into())).await.is_ok() {
+            match next(&mut socket).await {
+                Some(Message::Pong(_)) => answered += 1,
+                other => return other,
+            }
+        }
+        next(&mut socket).await
+    };
+    match timeout(PATIENCE, pinging).await.expect("an end") {
+        Some(Message::Close(Some(frame))) => {
+            assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::Policy, "too many pings"));
+        }
+        other => panic!("a close frame was expected, not {other:?}"),
+    }
+    assert!(answered >= 50, "a few are answered, not only {answered}");
+}
