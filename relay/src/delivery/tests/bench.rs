@@ -6,10 +6,14 @@ use postrider_common::clock::{Clock, ManualClock};
 use postrider_common::random::SystemRandom;
 use postrider_common::{Draft, FailureClass, MailboxId, Timestamp, TrackingId};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use super::super::*;
 use crate::queue::shows_in_greeting;
 use crate::store::{Backoff, Enqueued, StoreLimits, Tracking, TrackingEnd, in_memory};
+
+/// Ends a test that waits in vain.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
@@ -143,13 +147,16 @@ impl Bench {
 
     /// Waits until the store has what is wanted. It says nothing of settled items, so it is asked again.
     pub(super) async fn tracked(&self, id: TrackingId, wanted: impl Fn(&Tracking) -> bool) -> Tracking {
-        loop {
-            let tracking = self.store.tracking(id).await.unwrap().unwrap();
-            if wanted(&tracking) {
-                return tracking;
+        let asking = async {
+            loop {
+                let tracking = self.store.tracking(id).await.unwrap().unwrap();
+                if wanted(&tracking) {
+                    return tracking;
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
-        }
+        };
+        timeout(PATIENCE, asking).await.expect("it comes to that")
     }
 
     /// Waits until nothing waits for a destination.
