@@ -211,14 +211,13 @@ impl Api {
             async move {
                 let request = RequestBody::of(request, &activity);
                 let mut response = router::respond(&api.0, request, &client).await;
-                if activity.is_unread() {
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    activity.release();
+                } else if activity.is_unread() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 if response.status().as_u16() < 300 {
                     drop(beginning.lock().unwrap_or_else(PoisonError::into_inner).take());
-                }
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    activity.release();
                 }
                 Ok::<_, Infallible>(match response.body().size_hint().lower() {
                     0..=SHORT => response,

@@ -29,6 +29,7 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// What a stream hands out.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Delivery {
     /// An entry of the mailbox. It comes again, on a later session, until it is acknowledged.
     Entry(Entry),

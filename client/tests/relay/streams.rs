@@ -187,7 +187,7 @@ async fn a_receiver_goes_on_over_broken_streams_after_a_pause() {
 async fn received(receiver: &mut Receiver) -> u64 {
     match receiver.next().await.unwrap() {
         Delivery::Entry(entry) => entry.id.0,
-        Delivery::Ephemeral(_) => panic!("an entry was expected"),
+        other => panic!("an entry was expected, not {other:?}"),
     }
 }
 

@@ -88,7 +88,7 @@ fn note(
             ids.push(entry.id);
             Ok(())
         }
-        Some(Ok(Delivery::Ephemeral(_))) => Err(BenchError::Books("nobody sent ephemeral envelopes".into())),
+        Some(Ok(_)) => Err(BenchError::Books("nobody sent anything but entries".into())),
         Some(Err(error)) => Err(error.into()),
         None => Err(BenchError::Generator("the relay has closed a stream".into())),
     }

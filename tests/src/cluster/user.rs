@@ -98,14 +98,17 @@ impl User {
 
     /// Waits for the next message, opens it and acknowledges it.
     pub async fn receive(&self) -> Result<Received, ClusterError> {
-        let delivery = self.next().await?;
-        let envelope = match &delivery {
-            Delivery::Entry(entry) => &entry.envelope,
-            Delivery::Ephemeral(envelope) => envelope,
+        let (envelope, id) = loop {
+            match self.next().await? {
+                Delivery::Entry(entry) => break (entry.envelope, Some(entry.id)),
+                Delivery::Ephemeral(envelope) => break (envelope, None),
+                // Anything else is no message.
+                _ => {}
+            }
         };
-        let opened = self.identity.open(envelope)?;
-        if let Delivery::Entry(entry) = &delivery {
-            self.acknowledge(entry.id).await?;
+        let opened = self.identity.open(&envelope)?;
+        if let Some(id) = id {
+            self.acknowledge(id).await?;
         }
         Ok(Received { sender: opened.sender, message: opened.message })
     }

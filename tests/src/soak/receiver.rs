@@ -98,7 +98,7 @@ impl Receiver {
         loop {
             let next = match timeout_at(until, stream.next()).await {
                 Ok(Some(Ok(Delivery::Entry(entry)))) => Some(entry),
-                Ok(Some(Ok(Delivery::Ephemeral(_)))) => continue,
+                Ok(Some(Ok(_))) => continue,
                 Ok(Some(Err(error))) => return Err(error),
                 Ok(None) | Err(_) => None,
             };

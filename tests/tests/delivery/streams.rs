@@ -14,7 +14,7 @@ const WINDOW: usize = 256;
 async fn next_entry(stream: &mut MailboxStream) -> (EntryId, String) {
     match stream.next().await.unwrap().unwrap() {
         Delivery::Entry(entry) => (entry.id, text(&entry.envelope)),
-        Delivery::Ephemeral(_) => panic!("an entry is expected"),
+        other => panic!("an entry is expected, not {other:?}"),
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) async fn follow(
             Delivery::Ephemeral(envelope) => {
                 print(out, &show::opened(&session.identity().open(&envelope)))?;
             }
+            // Of a kind that this command has nothing to say about.
+            _ => {}
         }
     }
 }

@@ -32,8 +32,8 @@ pub(super) async fn talk(
         books.taken(1);
         let entry = match stream.next().await {
             Some(Ok(Delivery::Entry(entry))) => entry,
-            Some(Ok(Delivery::Ephemeral(_))) => {
-                return Err(BenchError::Books("nobody sent ephemeral envelopes".into()));
+            Some(Ok(_)) => {
+                return Err(BenchError::Books("nobody sent anything but entries".into()));
             }
             Some(Err(error)) => return Err(error.into()),
             None => {
