@@ -107,6 +107,7 @@ impl Base {
     fn with(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         std::fs::create_dir_all(directory).map_err(of_io)?;
         await_previous_handle(&directory.join("db"))?;
+        delete_unfinished_snapshots(directory).map_err(of_io)?;
         let tree = sled::Config::new()
             .path(directory)
             .segment_size(SEGMENT_BYTES)
@@ -407,4 +408,17 @@ fn of_sled(error: &sled::Error) -> StoreError {
             StoreError::Io(error.to_string())
         }
     }
+}
+/// sled writes a snapshot whenever it opens, under a name that it takes for a finished one's if it died meanwhile or the
+/// disk was full: it would then find its log damaged, which it is not. Without a snapshot it reads that.
+fn delete_unfinished_snapshots(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }

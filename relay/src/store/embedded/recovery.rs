@@ -33,10 +33,11 @@ pub(super) fn open(path: &Path, options: &Options, progress: &dyn Progress) -> R
         Some(name) => name,
         None => create(path, &directory, options)?,
     };
+    let base = open_base(&path.join(&name), options.cache_bytes, progress)?;
+    // Only now: if `CURRENT` is wrong, one of them is the store.
     for other in bases(path)?.into_iter().filter(|other| *other != name) {
         fs::remove_dir_all(path.join(other)).map_err(of_io)?;
     }
-    let base = open_base(&path.join(name), options.cache_bytes, progress)?;
     let mut tables = Tables {
         active: Memtable::default(),
         frozen: None,
@@ -120,10 +121,16 @@ fn create(path: &Path, journal: &Path, options: &Options) -> Result<String, Stor
     if path.join("db").exists() {
         return Err(StoreError::Damaged("it was written by a version before the first release".into()));
     }
-    for (number, found) in segment::list(journal)? {
-        if Segment::open(&found, number)?.frame(FIRST_FRAME, None)?.is_some() {
+    let segments = segment::list(journal)?;
+    for (number, found) in &segments {
+        // A store that was used may have all it knows in its base, and nothing in its journal, but then that has gone on.
+        let was_used = *number > Position::START.segment
+            || Segment::open(found, *number)?.frame(FIRST_FRAME, None)?.is_some();
+        if was_used {
             return Err(StoreError::Damaged("CURRENT is missing".into()));
         }
+    }
+    for (_, found) in segments {
         fs::remove_file(found).map_err(of_io)?;
     }
     for unfinished in bases(path)? {

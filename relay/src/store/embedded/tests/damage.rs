@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
-use crate::store::embedded::segment::FIRST_FRAME;
+use crate::store::embedded::segment::{FIRST_FRAME, Segment};
 
 /// Nothing is moved into the base, so that everything is in the journal.
 const JOURNAL_ONLY: Sizes = Sizes {
@@ -149,6 +149,47 @@ fn a_damaged_or_missing_file_is_refused() {
     refused(&|copy| fs::write(copy.path().join("CURRENT"), "../elsewhere").unwrap());
     refused(&|copy| fs::write(copy.path().join("CURRENT"), "base-7").unwrap());
     assert_eq!(open(written.copy().path(), small).map(drop), Ok(()));
+}
+
+#[test]
+fn what_is_refused_for_a_wrong_or_missing_current_is_still_there() {
+    let written = Written::new(JOURNAL_ONLY);
+    let current = fs::read_to_string(written.directory.path().join("CURRENT")).unwrap();
+    for wrong in [Some("base-7"), Some("base-0"), Some("base-1\n"), None] {
+        let copy = written.copy();
+        let file = copy.path().join("CURRENT");
+        match wrong {
+            Some(name) => fs::write(&file, name).unwrap(),
+            None => {
+                fs::remove_file(&file).unwrap();
+                // As after everything has gone into the base.
+                fs::remove_file(&segments(&copy)[0]).unwrap();
+                drop(Segment::create(&copy.path().join("journal"), 9, 1000).unwrap());
+            }
+        }
+        let refused = open(copy.path(), JOURNAL_ONLY).map(drop);
+        assert!(matches!(refused, Err(StoreError::Damaged(_))), "{wrong:?}: {refused:?}");
+        assert!(copy.path().join(&current).join("db").exists(), "{wrong:?}");
+        if wrong.is_some() {
+            fs::write(&file, &current).unwrap();
+            let kv = open(copy.path(), JOURNAL_ONLY).unwrap();
+            assert_eq!(kv.get(&[0, 0]).unwrap(), Some(Bytes::from(vec![0; 300])), "{wrong:?}");
+        }
+    }
+}
+
+/// As a crash or a full disk leaves it while the base is opened.
+#[test]
+fn an_unfinished_snapshot_keeps_no_store_closed() {
+    let written = Written::new(JOURNAL_ONLY);
+    let current = fs::read_to_string(written.directory.path().join("CURRENT")).unwrap();
+    for left in [&b""[..], b"\0\0\0\0", &[7; 4096]] {
+        let copy = written.copy();
+        let base = copy.path().join(&current);
+        fs::write(base.join("snap.7FFFFFFFFFFFFFFF.generating"), left).unwrap();
+        let kv = open(copy.path(), JOURNAL_ONLY).unwrap();
+        assert_eq!(kv.get(&[0, 0]).unwrap(), Some(Bytes::from(vec![0; 300])));
+    }
 }
 
 #[test]
