@@ -71,6 +71,10 @@ fn explain(
         Error::UnknownIssuer => {
             untrusted(Expected::Issuers(roots.subjects.to_vec()), unknown_issuer(case, roots))
         }
+        // Who makes one for itself often makes it an authority's.
+        Error::CaUsedAsEndEntity if case.presented().is_some_and(|leaf| leaf.is_self_issued) => {
+            untrusted(Expected::Issuers(roots.subjects.to_vec()), unknown_issuer(case, roots))
+        }
         Error::EmptyEkuExtension | Error::RequiredEkuNotFoundContext(_) => untrusted(
             Expected::Usages(usages.to_vec()),
             format!("the certificate presented for {claimed} {otherwise}"),

@@ -10,8 +10,8 @@ use postrider_federation::{Evidence, Expected, Identity, Pin, Trust, TrustMode, 
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 
 use crate::support::{
-    Authority, Caller, Certificate, NOW, Relay, Table, allow, client, domain, envelope, identity, peer,
-    pinned, problem,
+    Authority, Caller, Certificate, NOW, Relay, Table, allow, client, domain, envelope, identity,
+    own_authority, peer, pinned, problem,
 };
 
 /// Whose certificate is looked at: the other side's trust is a pin that fits.
@@ -68,7 +68,7 @@ const SELF_SIGNED: Verdict = Some((
     "a certificate for NAME issued by CN=Our CA was expected, but a self-signed one was presented",
 ));
 
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 12] = [
     Row { kind: "right", make: |world, name| world.ours.identity(name), private_ca: GOOD, webpki: GOOD },
     Row {
         kind: "expired",
@@ -131,6 +131,12 @@ const ROWS: [Row; 11] = [
         webpki: NO_INTERMEDIATE,
     },
     Row { kind: "self-signed", make: |_, name| identity(name), private_ca: SELF_SIGNED, webpki: SELF_SIGNED },
+    Row {
+        kind: "self-signed, as an authority's",
+        make: |_, name| own_authority(name),
+        private_ca: SELF_SIGNED,
+        webpki: SELF_SIGNED,
+    },
 ];
 
 fn dated(world: &World, name: &str, years: (i32, i32)) -> Arc<Identity> {

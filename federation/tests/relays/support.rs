@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use postrider_common::{Domain, Draft, Envelope, Failure, MailboxId, Timestamp};
 use postrider_federation::discovery::{Answer, Proof, SrvRecord, Target, Tlsa};
 use postrider_federation::{Direction, Identity, Peer, PeerLimits, Pin, Policy, PolicyMode, Resolve, Trust};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use tokio::sync::Semaphore;
 
 pub(crate) use authority::{Authority, Certificate};
@@ -31,6 +32,16 @@ pub(crate) fn identity(name: &str) -> Arc<Identity> {
     let domain = domain(name);
     let pems = Identity::generate(&domain, NOW).unwrap();
     let identity = Identity::from_pem(&domain, pems.certificate_pem.as_bytes(), pems.key_pem.as_bytes());
+    Arc::new(identity.unwrap())
+}
+
+/// Whose certificate is self-signed, and an authority's: as `openssl req -x509` makes it.
+pub(crate) fn own_authority(name: &str) -> Arc<Identity> {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = params.self_signed(&key).unwrap().pem();
+    let identity = Identity::from_pem(&domain(name), pem.as_bytes(), key.serialize_pem().as_bytes());
     Arc::new(identity.unwrap())
 }
 
