@@ -203,6 +203,8 @@ impl Session {
     ///             receiver.acknowledge(&[entry.id]).await?;
     ///         }
     ///         Delivery::Ephemeral(envelope) => println!("somebody is typing: {} bytes", envelope.body().len()),
+    ///         // Of a kind that this app does not know.
+    ///         _ => {}
     ///     }
     /// }
     /// # }

@@ -10,8 +10,9 @@ use postrider::admin::documents::{AcmeStatus, Reloaded, Status};
 use postrider_client::{Relay, Trust};
 use postrider_common::clock::Clock;
 use postrider_tests::clock::StandingClock;
-use postrider_tests::cluster::Cluster;
+use postrider_tests::cluster::{Cluster, PATIENCE};
 use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::check::shown;
@@ -122,6 +123,17 @@ impl Bench {
         self.cluster.restart(ALPHA).await.unwrap();
         self.server.lead_to(self.cluster.address(ALPHA).await.unwrap());
         self.settle().await;
+    }
+
+    /// Waits until the server was asked for something so many times, and no more.
+    pub(crate) async fn until_asked(&self, what: &str, times: usize) {
+        let asking = async {
+            while self.server.asked(what) < times {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, asking).await.expect("it is asked");
+        assert_eq!(self.server.asked(what), times);
     }
 
     pub(crate) async fn logged(&self, text: &str) {
