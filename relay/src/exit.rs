@@ -4,6 +4,8 @@
 use std::io;
 use std::process::{ExitCode, Termination};
 
+use crate::store::StoreError;
+
 /// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -34,6 +36,14 @@ impl Exit {
     /// The code itself.
     pub const fn code(self) -> u8 {
         self as u8
+    }
+
+    /// For a store that could not be opened or read.
+    pub const fn for_store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Damaged(_) | StoreError::TooNew { .. } => Self::Data,
+            _ => Self::Io,
+        }
     }
 
     /// For a file that could not be written.

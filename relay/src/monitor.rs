@@ -86,6 +86,9 @@ impl Monitor {
     pub(crate) fn complete(&self, parts: Parts) {
         // Called once.
         let _ = self.0.parts.set(parts);
+        if let Some(obstacle) = self.obstacle() {
+            tracing::warn!("the relay is not ready: {obstacle}");
+        }
     }
 
     /// Serves until `own` is told to stop.

@@ -19,6 +19,7 @@ mod check;
 mod devices;
 mod embedded;
 mod engine;
+mod envelopes;
 mod expiry;
 mod filter;
 mod group;
@@ -64,12 +65,13 @@ pub use attachments::Pinned;
 pub use check::{Flaw, Found, Place, Report, Totals};
 pub use embedded::{Sizes, check, open, open_with};
 pub use engine::Options;
+pub use envelopes::Unreadable;
 pub use history::MET_ENTRIES;
 pub use memory::MemoryDisk;
 pub use progress::{Progress, Step};
 pub use quarantine::QUARANTINE_ITEMS;
 pub use statistics::Statistics;
-pub use transfer::{Moved, TransferError, export, import};
+pub use transfer::{Moved, TransferError, Unreadables, export, import};
 pub use types::{
     Abandoned, AttachmentLimits, AttachmentState, Backoff, Change, Chunk, Destination, DeviceState, Doomed,
     Enqueued, Expiry, Fetched, FileId, Invited, ItemId, LeaseId, Leased, MailboxState, Met, Offered, Onward,

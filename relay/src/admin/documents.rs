@@ -49,6 +49,9 @@ pub struct StoreStatus {
     pub disk_free: Option<u64>,
     /// Below so many no new envelopes are taken.
     pub reserve: u64,
+    /// Envelopes that could not be read since the relay was started, as far as they were asked for.
+    #[serde(default)]
+    pub unreadable: usize,
 }
 
 /// All that waits for other relays.
@@ -319,6 +322,9 @@ pub struct Item {
     pub due_at: Option<u64>,
     /// Whether it is on its way at this moment.
     pub under_way: bool,
+    /// Whether this relay's disk did not give it back when it was its turn.
+    #[serde(default)]
+    pub unreadable: bool,
     /// The envelope as it goes over the wire, in base64. Only in `GET /v1/queue/{domain}/envelopes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envelope: Option<String>,
@@ -432,6 +438,9 @@ pub struct Why {
     /// Since when an administrator holds its destination back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_since: Option<u64>,
+    /// Whether this relay's disk did not give it back when it was its turn.
+    #[serde(default)]
+    pub unreadable: bool,
     /// What was met while it waited, in the order of time: answers for this envelope, and failures of its destination.
     pub attempts: Vec<Met>,
 }

@@ -179,6 +179,7 @@ fn item(queued: &Queued, envelope: Option<&Envelope>) -> Item {
         attempts: queued.attempts,
         due_at: queued.not_before.map(Timestamp::as_secs),
         under_way: queued.leased,
+        unreadable: queued.unreadable,
         envelope: envelope.map(|envelope| BASE64.encode(envelope.encoded())),
     }
 }

@@ -34,6 +34,7 @@ pub(super) async fn status(parts: &Parts) -> Status {
         bytes: overview.store_bytes.ok(),
         disk_free: overview.disk_free.ok(),
         reserve: overview.reserve,
+        unreadable: overview.unreadable,
     };
     if let Ok(queue) = overview.queue {
         status.queue = Some(QueueStatus {

@@ -45,6 +45,7 @@ fn account(
         Some(_) => of_end,
     };
     let next = backoff.map(|backoff| backoff.next_attempt).max(tracking.not_before);
+    let next = next.filter(|_| !tracking.is_unreadable);
     // What was met before it came, or after it had gone, was met with others.
     let concerns = |met: &store::Met| {
         met.last >= tracking.queued_at && ended_at.is_none_or(|ended: Timestamp| met.first <= ended)
@@ -65,6 +66,7 @@ fn account(
         reason: reason.map(|class| class.slug().into()),
         whose_end: reason.map(end),
         next_attempt_at: next.filter(|_| ended_at.is_none() && paused.is_none()).map(Timestamp::as_secs),
+        unreadable: tracking.is_unreadable,
         paused_since: paused.map(Timestamp::as_secs),
         attempts: attempts.into_iter().map(met).collect::<Vec<Met>>(),
     }
@@ -90,6 +92,7 @@ mod tests {
             attempts: 2,
             reason: Some(FailureClass::MailboxFull),
             not_before: Some(at(150)),
+            is_unreadable: false,
             end,
         };
         let backoff = store::Backoff {

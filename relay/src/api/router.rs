@@ -290,6 +290,7 @@ mod tests {
             attempts: 1,
             reason: Some(FailureClass::MailboxFull),
             not_before: Some(Timestamp::from_secs(130)),
+            is_unreadable: false,
             end: None,
         }
     }

@@ -52,8 +52,10 @@ impl ServeError {
             Self::Config(_) | Self::Start(StartError::Configuration(_)) => Exit::Config,
             Self::System { .. } | Self::Run(RunError::Task(_)) => Exit::Software,
             Self::Start(StartError::Bind { .. }) | Self::Run(RunError::DrainTimeout(_)) => Exit::Unavailable,
-            Self::Start(StartError::DataDir { .. } | StartError::Store { .. })
-            | Self::Run(RunError::Store(_)) => Exit::Io,
+            Self::Start(StartError::Store { error, .. }) | Self::Run(RunError::Store(error)) => {
+                Exit::for_store(error)
+            }
+            Self::Start(StartError::DataDir { .. }) => Exit::Io,
         }
     }
 }

@@ -56,6 +56,7 @@ fn shown(style: Style, status: &Status) -> String {
         ),
         ("store", store.bytes.map(size)),
         ("disk", disk),
+        ("damage", (store.unreadable > 0).then(|| style.paint(Tone::Bad, &damage(store.unreadable)))),
         ("queue", queue_line.or(Some(style.paint(Tone::Bad, "cannot be read")))),
         ("network", status.local_fault.then(|| style.paint(Tone::Bad, fault))),
         (
@@ -84,6 +85,13 @@ fn shown(style: Style, status: &Status) -> String {
         text.push_str(&failing(style, &status.failing));
     }
     text
+}
+
+fn damage(unreadable: usize) -> String {
+    let envelopes = counted(unreadable as u64, "envelope");
+    format!(
+        "{envelopes} cannot be read from the disk and stay where they are: see the log, and `postrider store check`"
+    )
 }
 
 fn line(style: Style, certificate: &Certificate) -> String {
@@ -141,7 +149,12 @@ mod tests {
             time: 1_800_000_000,
             started_at: 1_800_000_000 - 90_000,
             obstacle: None,
-            store: StoreStatus { bytes: Some(1536), disk_free: Some(5 << 30), reserve: 256 << 20 },
+            store: StoreStatus {
+                bytes: Some(1536),
+                disk_free: Some(5 << 30),
+                reserve: 256 << 20,
+                unreadable: 0,
+            },
             queue: Some(QueueStatus { destinations: 2, failing: 1, paused: 0, envelopes: 7, bytes: 2048 }),
             failing: Vec::new(),
             local_fault: false,

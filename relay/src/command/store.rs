@@ -20,7 +20,7 @@ use crate::store::{StoreError, TransferError};
 /// What to do with a store.
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
-    /// Verify every file and every record, and report what is wrong.
+    /// Verify every file and every record, those of attachments too, and report what is wrong.
     ///
     /// Nothing is changed, repaired or deleted; what the last crash left is only mentioned. The relay has to be stopped.
     /// A part of the store, its base, cannot be read without writing, so a copy of it is made and deleted again: about
@@ -64,6 +64,10 @@ pub struct ExportArgs {
     place: Place,
     #[command(flatten)]
     scratch: Scratch,
+    /// Go on where an envelope or an attachment cannot be read, and tell at the end how many were left out. Exit code 65
+    /// then; the file is whole all the same.
+    #[arg(long)]
+    leave_out_unreadable: bool,
     /// The file to write, which must not exist; `-` for standard output.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -112,6 +116,16 @@ pub enum StoreCommandError {
         /// How many.
         kinds: usize,
     },
+    /// All but this was exported.
+    #[error("{}: parts of envelopes were left out: {unreadable}; attachments: {missing}", path.display())]
+    LeftOut {
+        /// Where the store is.
+        path: PathBuf,
+        /// How many parts of envelopes.
+        unreadable: u64,
+        /// How many attachments.
+        missing: u64,
+    },
     /// It could not be written into a file, or read from one.
     #[error("{}: {error}", file.display())]
     Transfer {
@@ -137,18 +151,23 @@ pub enum StoreCommandError {
 }
 
 impl StoreCommandError {
+    /// It is told of the store if that is what failed, and of the file otherwise.
+    fn of(error: TransferError, store: &Path, file: &Path) -> Self {
+        match error {
+            TransferError::Store(error) => Self::Store { path: store.to_owned(), error },
+            error => Self::Transfer { file: file.to_owned(), error },
+        }
+    }
+
     /// What the process exits with.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Config(errors) => errors.exit(),
             Self::NoStore(_) => Exit::Unavailable,
-            Self::Problems { .. } => Exit::Data,
+            Self::Problems { .. } | Self::LeftOut { .. } => Exit::Data,
             Self::Terminal => Exit::Usage,
             Self::Store { error, .. } | Self::Transfer { error: TransferError::Store(error), .. } => {
-                match error {
-                    StoreError::Damaged(_) | StoreError::TooNew { .. } => Exit::Data,
-                    _ => Exit::Io,
-                }
+                Exit::for_store(error)
             }
             Self::Transfer { error, .. } => match error {
                 TransferError::Exists(_) => Exit::CannotCreate,

@@ -9,6 +9,8 @@ use super::queue::{AdminCommandError, Asked, block_on, met};
 use super::show::{Style, Tone, facts, time};
 use crate::admin::documents::Why;
 
+const DAMAGE: &str = "this relay's disk does not give it back; it stays in the queue until its time is over";
+
 /// For `why`.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
@@ -43,9 +45,11 @@ fn shown(style: Style, why: &Why) -> String {
         ("reason", why.reason.as_ref().map(|reason| format!("{reason} (to be mended: {end})"))),
         ("paused since", why.paused_since.map(time)),
         ("next attempt", why.next_attempt_at.map(time)),
+        ("damage", why.unreadable.then(|| style.paint(Tone::Bad, DAMAGE))),
     ]);
     shown.push('\n');
     match why.attempts.as_slice() {
+        [] if why.unreadable => {}
         [] => shown.push_str("Nothing went wrong on its way so far.\n"),
         attempts => shown.push_str(&met(style, attempts)),
     }

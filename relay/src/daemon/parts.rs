@@ -55,6 +55,10 @@ pub(super) async fn open_store(
         .recursive(true)
         .mode(0o700)
         .create(&path)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::other("it is to be a directory, and is not"),
+            _ => error,
+        })
         .map_err(|error| StartError::DataDir { path: path.clone(), error })?;
     let (told, place, supervisor) = (Told::new(Arc::clone(clock)), path.clone(), supervisor.clone());
     // Elsewhere, since it may take a while, in which others are to be told so.

@@ -122,6 +122,8 @@ metrics! {
     DISK_RESERVE = "postrider_disk_reserve_bytes", Gauge, [];
     /// 1 if the store takes no more writes since one has failed.
     STORE_FAILED = "postrider_store_failed", Gauge, [];
+    /// Envelopes that the disk did not give back since the relay was started, as far as they were asked for, up to a thousand.
+    UNREADABLE = "postrider_store_unreadable_envelopes", Gauge, [];
 
     /// 1 if DNSSEC could be checked when that was tried last, 0 if not. Absent where it was never tried.
     DNSSEC = "postrider_dnssec_validating", Gauge, [];

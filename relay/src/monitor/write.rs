@@ -8,7 +8,7 @@ use super::catalogue::{
     CONNECTIONS_REFUSED, DELIVERED, DELIVERY_FAILURES, DEVICES, DISK_FREE, DISK_RESERVE, DNSSEC, EXPIRED,
     FAILED, FAILING_SINCE, FAILURES, FLUSH, FORWARDED, GROUP, LOCAL_FAULT, Metric, NEXT_ATTEMPT, PAUSED,
     PEER_CERTIFICATE, QUEUE_BYTES, QUEUE_DESTINATIONS, QUEUE_ENVELOPES, QUEUE_FAILING, QUEUE_OLDEST, QUEUED,
-    READY, REFUSED, RELOADS, START_TIME, STORE_BYTES, STORE_FAILED, STORED,
+    READY, REFUSED, RELOADS, START_TIME, STORE_BYTES, STORE_FAILED, STORED, UNREADABLE,
 };
 use super::overview::{Overview, QueueOverview};
 use super::page::Page;
@@ -161,6 +161,7 @@ fn store(page: &mut Page, parts: &Parts, overview: &Overview) {
     }
     page.single(&DISK_RESERVE, overview.reserve);
     page.single(&STORE_FAILED, u8::from(statistics.failure().is_some()));
+    page.single(&UNREADABLE, overview.unreadable);
 }
 
 impl super::page::Samples<'_> {

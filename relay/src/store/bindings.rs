@@ -143,25 +143,30 @@ impl<K: Kv> View<K> {
         let is_held = self.mailbox_record(mailbox)?.is_some_and(|record| record.has_moved());
         let prefix = keys::bodies_of(mailbox);
         let end = keys::end_of(&prefix);
-        let mut start = is_held.then_some(prefix);
-        let mut pieces: Vec<bytes::Bytes> = Vec::new();
-        let mut current = None;
-        while let Some(from) = start {
-            let page = self.range(&from, &end, PAGE)?;
-            for (key, value) in page.pairs {
-                let entry = keys::entry_of_body(&key)?;
-                if let Some(before) = current.filter(|before| *before != entry)
-                    && !take_held(&mut held, &mut bytes, before, &mut pieces, window)?
-                {
+        let mut next = is_held.then_some(prefix);
+        while let Some(from) = next {
+            let page = self.kv().keys(&from, &end, PAGE)?;
+            let mut seen = 0;
+            next = None;
+            for pieces in page.chunk_by(|one, other| keys::body_of(one) == keys::body_of(other)) {
+                let body = keys::body_of(&pieces[0]);
+                seen += pieces.len();
+                if seen == PAGE {
+                    // It may have more of them.
+                    next = Some(Key::from_slice(body));
+                    break;
+                }
+                let Some(envelope) =
+                    self.envelope_in(body, u16::try_from(pieces.len()).unwrap_or(u16::MAX))?
+                else {
+                    continue;
+                };
+                bytes = bytes.saturating_add(envelope.encoded().len());
+                if !held.is_empty() && (held.len() >= window.count || bytes > window.bytes) {
                     return Ok(held);
                 }
-                current = Some(entry);
-                pieces.push(value);
+                held.push(Entry { id: EntryId(keys::last_number(body)?), envelope });
             }
-            start = page.next;
-        }
-        if let Some(last) = current {
-            take_held(&mut held, &mut bytes, last, &mut pieces, window)?;
         }
         Ok(held)
     }
@@ -205,21 +210,4 @@ impl MailboxRecord {
     pub(super) fn has_moved(&self) -> bool {
         self.binding.as_ref().is_some_and(|binding| !binding.is_here)
     }
-}
-
-/// Takes the envelope in `pieces`; whether it did not have to stay for want of room.
-fn take_held(
-    held: &mut Vec<Entry>,
-    bytes: &mut usize,
-    id: EntryId,
-    pieces: &mut Vec<bytes::Bytes>,
-    window: Window,
-) -> Result<bool, StoreError> {
-    let envelope = records::assemble(&std::mem::take(pieces))?;
-    *bytes = bytes.saturating_add(envelope.encoded().len());
-    if !held.is_empty() && (held.len() >= window.count || *bytes > window.bytes) {
-        return Ok(false);
-    }
-    held.push(Entry { id, envelope });
-    Ok(true)
 }

@@ -18,21 +18,23 @@ use super::kv::Key;
 use super::pairs::{Cursor, Pairs};
 use super::records::{self, FloorRecord, MarkRecord, Record};
 use super::{Progress, Step, StoreError, keys};
+use crate::attachments::Files;
 
 pub use report::{Flaw, Found, Place, Report, Totals};
 
 /// A pair whose value could be read, or not: then that was reported.
 type Seen = (Key, Option<Bytes>);
 
-/// Checks all records; `about_bytes` of keys and values are expected. An error means that keys cannot be read, and that
+/// Checks all records, and the files of attachments that they name; `about_bytes` of keys and values are expected. An error means that keys cannot be read, and that
 /// some records were not looked at.
 pub(crate) fn records(
     pairs: &dyn Pairs,
+    files: Option<&Files>,
     about_bytes: u64,
     progress: &dyn Progress,
     report: &mut Report,
 ) -> Result<(), StoreError> {
-    let mut checker = Checker { pairs, report, progress, about_bytes };
+    let mut checker = Checker { pairs, files, report, progress, about_bytes, attachment_bytes: 0 };
     checker.settings()?;
     checker.unknown_kinds()?;
     checker.mailboxes()?;
@@ -46,9 +48,13 @@ pub(crate) fn records(
 /// What a check carries along.
 struct Checker<'a> {
     pairs: &'a dyn Pairs,
+    /// Where the attachments are.
+    files: Option<&'a Files>,
     report: &'a mut Report,
     progress: &'a dyn Progress,
     about_bytes: u64,
+    /// Of attachments' chunks that were read.
+    attachment_bytes: u64,
 }
 
 impl<'a> Checker<'a> {

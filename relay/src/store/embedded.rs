@@ -158,6 +158,10 @@ impl Kv for EmbeddedKv {
         self.shared.range(start, end, limit)
     }
 
+    fn keys(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Key>, StoreError> {
+        self.shared.keys(start, end, limit)
+    }
+
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         self.shared.await_room()?;
         lock(&self.pending).extend(batch);

@@ -109,11 +109,11 @@ impl<K: Kv> Engine<K> {
             random,
             refused: None,
         };
-        let view = Arc::new(View::new(kv));
+        let statistics = Arc::new(Statistics::default());
+        let view = Arc::new(View::new(kv, Arc::clone(&statistics)));
         let slot = Arc::new(RwLock::new(Some(Arc::clone(&view))));
         let leases = Arc::new(Mutex::new(Leases::default()));
         let changes = broadcast::Sender::new(WATCHED_CHANGES);
-        let statistics = Arc::new(Statistics::default());
         let writer = Writer {
             view,
             slot: Arc::clone(&slot),

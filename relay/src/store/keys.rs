@@ -375,10 +375,24 @@ pub(crate) fn of_device(key: &[u8]) -> Result<(MailboxId, DeviceId), StoreError>
     mailbox.map(MailboxId::from_bytes).zip(device).ok_or_else(damaged)
 }
 
-/// Whose body a piece is of.
-pub(crate) fn entry_of_body(key: &[u8]) -> Result<EntryId, StoreError> {
-    let entry = key.get(33..41).and_then(|bytes| bytes.try_into().ok());
-    entry.map(u64::from_be_bytes).map(EntryId).ok_or_else(damaged)
+/// Where envelopes with such bodies wait, in words.
+pub(crate) fn place_of_body(body: &[u8]) -> String {
+    match body.split_first() {
+        Some((b'B', _)) => "in a mailbox".into(),
+        Some((b'k', _)) => "in quarantine".into(),
+        Some((b'P', rest)) => {
+            let domain = rest.split(|byte| *byte == 0).next().map(domain_in);
+            domain
+                .and_then(Result::ok)
+                .map_or_else(|| "in the queue".into(), |domain| format!("for {domain}"))
+        }
+        _ => "somewhere".into(),
+    }
+}
+
+/// The body that a piece is of.
+pub(crate) fn body_of(piece: &[u8]) -> &[u8] {
+    &piece[..piece.len().saturating_sub(size_of::<u16>())]
 }
 
 pub(crate) fn of_holding(key: &[u8]) -> Result<MailboxId, StoreError> {

@@ -41,6 +41,11 @@ pub(crate) trait Kv: fmt::Debug + Send + Sync + 'static {
     /// The first `limit` pairs with `start <= key < end`, ascending.
     fn range(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError>;
 
+    /// The same without the values, which may be such as cannot be read.
+    fn keys(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Key>, StoreError> {
+        Ok(self.range(start, end, limit)?.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// Begins to write a batch. After a crash all of it is there or nothing.
     fn apply(&self, batch: Batch) -> Result<(), StoreError>;
 

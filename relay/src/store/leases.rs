@@ -5,18 +5,19 @@
 //! what it may take, however many items are in flight. Nothing is loaded when a store is opened: the places begin
 //! at the beginning, and each item is passed at most once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_common::{Domain, Timestamp, backoff};
+use postrider_common::{Domain, Timestamp, TrackingId, backoff};
 
 use super::keys;
 use super::kv::{Key, Kv};
 use super::queue::lock;
 use super::records::{self, ItemRecord};
-use super::{ItemId, LeaseId, Leased, StoreError, Window};
+use super::view::View;
+use super::{ItemId, LeaseId, Leased, StoreError, Window, envelopes};
 
 /// How many keys are looked at together.
 const PAGE: usize = 64;
@@ -58,6 +59,8 @@ struct Line {
     /// Those of them, and of those before `fresh` and `delayed`, that have attachments: they are leased one by one, and
     /// delay no others.
     laden: BTreeSet<ItemId>,
+    /// Such as could not be read. They are tried again after a restart, and end like others.
+    unreadable: BTreeMap<ItemId, TrackingId>,
     leased: HashMap<ItemId, Held>,
     /// The same by their end.
     ends: BTreeSet<(Timestamp, ItemId)>,
@@ -75,45 +78,71 @@ struct Held {
 /// The envelopes are read when the lock is free again: the writer and all other destinations need it too.
 pub(crate) fn lease<K: Kv>(
     leases: &Mutex<Leases>,
-    kv: &K,
+    view: &View<K>,
     domain: &Domain,
     window: Window,
     now: Timestamp,
     until: Timestamp,
 ) -> Result<Vec<Leased>, StoreError> {
     loop {
-        let (lease, items) = lock(leases).take(kv, domain, window, now, until)?;
-        let read = items.iter().map(|(item, record)| read(kv, domain, *item, lease, record));
-        match read.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>() {
+        let (lease, items) = lock(leases).take(view.kv(), domain, window, now, until)?;
+        let mut leased = Vec::with_capacity(items.len());
+        let mut bad = None;
+        for (item, record) in &items {
+            match read(view.kv(), domain, *item, lease, record) {
+                Ok(one) => leased.extend(one),
+                Err(error) => {
+                    bad = Some(((*item, record.tracking), error));
+                    break;
+                }
+            }
+        }
+        match bad {
             // Whatever was taken has ended meanwhile. There may be others.
-            Ok(leased) if leased.is_empty() && !items.is_empty() => {}
-            Ok(leased) => return Ok(leased),
-            Err(error) => {
+            None if leased.is_empty() && !items.is_empty() => {}
+            None => return Ok(leased),
+            Some((item, error)) => {
                 lock(leases).give_back(domain, lease, items.iter().map(|(item, _)| *item));
-                return Err(error);
+                set_aside(leases, view, domain, item, error)?;
             }
         }
     }
 }
 
+/// Hands out an item no more that cannot be read. What concerns all of the store is an error.
+fn set_aside<K: Kv>(
+    leases: &Mutex<Leases>,
+    view: &View<K>,
+    domain: &Domain,
+    (item, tracking): (ItemId, TrackingId),
+    error: StoreError,
+) -> Result<(), StoreError> {
+    if !envelopes::is_of_one(&error) {
+        return Err(error);
+    }
+    view.unreadable().note(&keys::item_body(domain, item), &error);
+    lock(leases).set_aside(domain, item, tracking);
+    Ok(())
+}
+
 /// Takes one item with attachments of those that [`lease`] has passed over.
 pub(crate) fn lease_laden<K: Kv>(
     leases: &Mutex<Leases>,
-    kv: &K,
+    view: &View<K>,
     domain: &Domain,
     until: Timestamp,
 ) -> Result<Option<Leased>, StoreError> {
     loop {
-        let Some((lease, item, record)) = lock(leases).take_laden(kv, domain, until)? else {
+        let Some((lease, item, record)) = lock(leases).take_laden(view.kv(), domain, until)? else {
             return Ok(None);
         };
-        match read(kv, domain, item, lease, &record) {
+        match read(view.kv(), domain, item, lease, &record) {
             // It has ended meanwhile.
             Ok(None) => {}
             Ok(leased) => return Ok(leased),
             Err(error) => {
                 lock(leases).give_back(domain, lease, std::iter::once(item));
-                return Err(error);
+                set_aside(leases, view, domain, (item, record.tracking), error)?;
             }
         }
     }
@@ -128,17 +157,14 @@ fn read<K: Kv>(
     record: &ItemRecord,
 ) -> Result<Option<Leased>, StoreError> {
     let body = keys::item_body(domain, item);
-    let pieces = (0..records::pieces(record.bytes)?)
-        .map(|piece| kv.get(&keys::piece(&body, piece)))
-        .collect::<Result<Option<Vec<_>>, _>>()?;
-    let Some(pieces) = pieces else {
+    let Some(envelope) = envelopes::read(kv, &body, record.bytes)? else {
         return match kv.get(&keys::item(domain, item))? {
             None => Ok(None),
             Some(_) => Err(StoreError::Damaged("a queued envelope lacks a part".into())),
         };
     };
     let ItemRecord { tracking, attempts, onward, .. } = *record;
-    Ok(Some(Leased { item, lease, tracking, envelope: records::assemble(&pieces)?, attempts, onward }))
+    Ok(Some(Leased { item, lease, tracking, envelope, attempts, onward }))
 }
 
 impl Leases {
@@ -229,6 +255,17 @@ impl Leases {
         });
     }
 
+    /// Keeps what was given back from being handed out again.
+    fn set_aside(&mut self, domain: &Domain, item: ItemId, tracking: TrackingId) {
+        self.with(domain, |line| {
+            // Whoever took it since meets the same.
+            line.end(item);
+            line.returned.remove(&item);
+            line.laden.remove(&item);
+            line.unreadable.insert(item, tracking);
+        });
+    }
+
     /// Hands out nothing from now on.
     pub(crate) fn refuse(&mut self, error: StoreError) {
         self.refused = Some(error);
@@ -244,6 +281,16 @@ impl Leases {
         Some(self.lines.get(domain)?.leased.get(&item)?.until)
     }
 
+    /// Whether the item could not be read.
+    pub(crate) fn is_unreadable(&self, domain: &Domain, item: ItemId) -> bool {
+        self.lines.get(domain).is_some_and(|line| line.unreadable.contains_key(&item))
+    }
+
+    /// The same by what it is tracked by.
+    pub(crate) fn is_unreadable_as(&self, domain: &Domain, id: TrackingId) -> bool {
+        self.lines.get(domain).is_some_and(|line| line.unreadable.values().any(|tracking| *tracking == id))
+    }
+
     /// Whether the item has attachments and waits to be given out by itself.
     pub(crate) fn is_passed_over(&self, domain: &Domain, item: ItemId) -> bool {
         self.lines.get(domain).is_some_and(|line| line.laden.contains(&item))
@@ -257,6 +304,7 @@ impl Leases {
                     line.end(*item);
                     line.returned.remove(item);
                     line.laden.remove(item);
+                    line.unreadable.remove(item);
                 });
             }
             Effect::Delayed(domain, item, not_before) => {
@@ -301,6 +349,7 @@ impl Line {
             delayed: keys::delayed_of(domain),
             returned: BTreeSet::new(),
             laden: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
             leased: HashMap::new(),
             ends: BTreeSet::new(),
         }
@@ -345,7 +394,10 @@ impl Line {
     }
 
     fn is_known(&self, item: ItemId) -> bool {
-        self.leased.contains_key(&item) || self.returned.contains(&item) || self.laden.contains(&item)
+        self.leased.contains_key(&item)
+            || self.returned.contains(&item)
+            || self.laden.contains(&item)
+            || self.unreadable.contains_key(&item)
     }
 
     /// Takes what is due of its own, then what came back, then what has never been taken.

@@ -360,26 +360,22 @@ impl<K: Kv> View<K> {
                     return Ok(fetched);
                 }
                 let id = EntryId(keys::last_number(key)?);
-                // One whose body is gone was acknowledged while we looked.
-                if let Some(envelope) = self.envelope(&keys::body(mailbox, id), record.bytes)? {
-                    fetched.entries.push(Entry { id, envelope });
-                    bytes = with;
+                let body = keys::body(mailbox, id);
+                match self.envelope(&body, record.bytes)? {
+                    Some(envelope) => {
+                        fetched.entries.push(Entry { id, envelope });
+                        bytes = with;
+                    }
+                    // It was acknowledged while we looked, or it is unreadable.
+                    None if self.get(key)?.is_none() => {}
+                    None => {
+                        self.unreadable().note(&body, &StoreError::Damaged("a part of it is missing".into()))
+                    }
                 }
             }
             start = page.next;
         }
         Ok(fetched)
-    }
-
-    fn envelope(&self, body: &[u8], bytes: u32) -> Result<Option<Envelope>, StoreError> {
-        let mut pieces = Vec::new();
-        for piece in 0..records::pieces(bytes)? {
-            match self.get(&keys::piece(body, piece))? {
-                Some(piece) => pieces.push(piece),
-                None => return Ok(None),
-            }
-        }
-        records::assemble(&pieces).map(Some)
     }
 }
 

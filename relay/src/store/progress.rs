@@ -17,7 +17,9 @@ pub enum Step {
     Blocks,
     /// Checking the records. Bytes of keys and values; how many there are is known only about.
     Records,
-    /// Writing records into a file. Bytes as above.
+    /// Checking the files of attachments. Bytes of chunks; how many there will be is not known.
+    Attachments,
+    /// Writing records into a file. Bytes as for `Records`.
     Exporting,
     /// Reading them back into a store. Bytes of the file, if it is one.
     Importing,
@@ -48,6 +50,7 @@ impl fmt::Display for Step {
             Self::Frames => "checking the journal",
             Self::Blocks => "checking the base",
             Self::Records => "checking the records",
+            Self::Attachments => "checking attachments",
             Self::Exporting => "exporting",
             Self::Importing => "importing",
         })

@@ -62,17 +62,10 @@ impl<K: Kv> View<K> {
             let item = ItemId(keys::last_number(key)?);
             let record: QuarantineRecord = records::decode(value)?;
             let body = keys::quarantined_body(domain, item);
-            let pieces = (0..records::pieces(record.bytes)?)
-                .map(|piece| self.get(&keys::piece(&body, piece)))
-                .collect::<Result<Option<Vec<_>>, _>>()?;
-            // Its pieces are gone before its record is: it has left quarantine since.
-            let Some(pieces) = pieces else { continue };
-            quarantined.push(Quarantined {
-                item,
-                envelope: records::assemble(&pieces)?,
-                class: records::class_of(&record.class),
-                at: record.at,
-            });
+            // Its pieces are gone before its record is: it has left quarantine since, if it is not unreadable.
+            let Some(envelope) = self.envelope(&body, record.bytes)? else { continue };
+            let class = records::class_of(&record.class);
+            quarantined.push(Quarantined { item, envelope, class, at: record.at });
         }
         Ok(quarantined)
     }

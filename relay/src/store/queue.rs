@@ -355,7 +355,11 @@ impl<K: Kv> Group<'_, K> {
 
 impl<K: Kv> View<K> {
     /// What became of an envelope, also where it went on from there.
-    pub(crate) fn tracking(&self, id: &TrackingId) -> Result<Option<Tracking>, StoreError> {
+    pub(crate) fn tracking(
+        &self,
+        id: &TrackingId,
+        leases: &Mutex<Leases>,
+    ) -> Result<Option<Tracking>, StoreError> {
         let (mut next, mut told) = (*id, None::<Tracking>);
         for _ in 0..MOST_MOVES {
             let Some(bytes) = self.get(&keys::tracking(&next))? else { break };
@@ -364,7 +368,8 @@ impl<K: Kv> View<K> {
                 Some((EndRecord::Moved(to), _)) => Some(*to),
                 _ => None,
             };
-            let here = Tracking::from(record);
+            let mut here = Tracking::from(record);
+            here.is_unreadable = lock(leases).is_unreadable_as(&here.destination, next);
             told = Some(match told {
                 None => here,
                 Some(before) => Tracking {
@@ -430,7 +435,8 @@ impl<K: Kv> View<K> {
             for (key, _) in &page.pairs {
                 let item = ItemId(keys::last_number(key)?);
                 let leases = lock(leases);
-                if leases.until(domain, item).is_none() && !leases.is_passed_over(domain, item) {
+                let is_taken = leases.until(domain, item).is_some() || leases.is_passed_over(domain, item);
+                if !is_taken && !leases.is_unreadable(domain, item) {
                     return keys::due_of_delayed(key).map(Some);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::StoreError;
+use super::{StoreError, Unreadable};
 use crate::count::Histogram;
 
 /// From a tenth of a millisecond to ten seconds, in nanoseconds.
@@ -26,13 +26,15 @@ const FLUSHES: &[u64] = &[
 /// Operations.
 const GROUPS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
-/// What the writer has measured since the store was opened.
+/// What was measured and met since the store was opened.
 #[derive(Debug)]
 pub struct Statistics {
     /// How long it took to make a group durable, in nanoseconds.
     pub flushes: Histogram,
     /// How many operations a group had.
     pub groups: Histogram,
+    /// What could not be read.
+    pub unreadable: Unreadable,
     failure: OnceLock<StoreError>,
 }
 
@@ -50,6 +52,11 @@ impl Statistics {
 
 impl Default for Statistics {
     fn default() -> Self {
-        Self { flushes: Histogram::new(FLUSHES), groups: Histogram::new(GROUPS), failure: OnceLock::new() }
+        Self {
+            flushes: Histogram::new(FLUSHES),
+            groups: Histogram::new(GROUPS),
+            unreadable: Unreadable::default(),
+            failure: OnceLock::new(),
+        }
     }
 }

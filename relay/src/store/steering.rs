@@ -116,12 +116,9 @@ impl<K: Kv> View<K> {
                     return Ok(taken);
                 }
                 let body = keys::item_body(domain, queued.item);
-                let pieces = (0..records::pieces(queued.bytes)?)
-                    .map(|piece| self.get(&keys::piece(&body, piece)))
-                    .collect::<Result<Option<Vec<_>>, _>>()?;
-                // Its pieces are gone before its record is: it has left the queue since.
-                if let Some(pieces) = pieces {
-                    taken.push((queued, records::assemble(&pieces)?));
+                // Its pieces are gone before its record is: it has left the queue since, if it is not unreadable.
+                if let Some(envelope) = self.envelope(&body, queued.bytes)? {
+                    taken.push((queued, envelope));
                 }
             }
             next = page.next;
@@ -146,6 +143,7 @@ fn shown(
 ) -> Result<Queued, StoreError> {
     let item = ItemId(keys::last_number(key)?);
     let record: ItemRecord = records::decode(value)?;
+    let leases = lock(leases);
     Ok(Queued {
         item,
         tracking: record.tracking,
@@ -153,6 +151,7 @@ fn shown(
         bytes: record.bytes,
         attempts: record.attempts,
         not_before: record.not_before,
-        leased: lock(leases).is_leased(domain, item, now),
+        leased: leases.is_leased(domain, item, now),
+        unreadable: leases.is_unreadable(domain, item),
     })
 }

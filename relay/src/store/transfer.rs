@@ -28,6 +28,8 @@ use format::{Chunk, Reader, Writer};
 
 /// What an import that has not ended adds to the name of the store's directory.
 const UNFINISHED: &str = "import";
+/// The directory of attachments, beside the store's.
+pub(super) const ATTACHMENTS: &str = "attachments";
 /// Bytes of records that share a flush.
 const FLUSHED_TOGETHER: u64 = 4 << 20;
 
@@ -40,8 +42,19 @@ pub struct Moved {
     pub bytes: u64,
     /// Attachments whose files are among them, in pieces.
     pub attachments: u64,
-    /// Attachments with chunks and without a file: it was deleted, or the store came without it.
+    /// Attachments with chunks and without a file, and such as cannot be read: left out, where that was asked for.
     pub missing: u64,
+    /// Parts of envelopes that cannot be read: left out, where that was asked for.
+    pub unreadable: u64,
+}
+
+/// What an export does with what it cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadables {
+    /// It fails.
+    Refuse,
+    /// It goes on without, and counts it.
+    LeaveOut,
 }
 
 /// An export or an import failed. A store that was there is as it was.
@@ -99,10 +112,19 @@ pub fn export(
     path: &Path,
     scratch: &Path,
     out: impl Write,
+    unreadables: Unreadables,
     progress: &dyn Progress,
 ) -> Result<Moved, TransferError> {
     let offline = Offline::open(path, scratch, progress)?;
-    write(&offline, &Files::at(&attachments(path)), out, offline.about_bytes(), progress)
+    let source = Source { pairs: &offline, files: &Files::at(&attachments(path)), unreadables };
+    write(&source, out, offline.about_bytes(), progress)
+}
+
+/// What is exported, and how.
+struct Source<'a> {
+    pairs: &'a dyn Pairs,
+    files: &'a Files,
+    unreadables: Unreadables,
 }
 
 /// Makes a store in the directory `path`, and attachments beside it, where there must be neither, out of what [`export`]
@@ -184,17 +206,17 @@ fn beside(path: &Path) -> PathBuf {
 
 /// Where the attachments of a store are.
 fn attachments(path: &Path) -> PathBuf {
-    path.with_file_name("attachments")
+    path.with_file_name(ATTACHMENTS)
 }
 
 /// Writes all pairs of any engine, and the files of the attachments that are among them.
 fn write(
-    pairs: &dyn Pairs,
-    attachments: &Files,
+    source: &Source<'_>,
     out: impl Write,
     about_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<Moved, TransferError> {
+    let Source { pairs, files, unreadables } = *source;
     let missing = || StoreError::Damaged("it does not say which format it has".into());
     let format = pairs.get(keys::FORMAT)?.ok_or_else(missing)?;
     let format = records::decode_format(&format)?;
@@ -204,9 +226,15 @@ fn write(
     let mut writer = Writer::new(out, format)?;
     // No kind is as high.
     let mut cursor = Cursor::new(pairs, Key::new(), Key::from_slice(&[u8::MAX]));
-    let (mut wanted, mut of) = (Vec::new(), about_bytes);
+    let (mut wanted, mut of, mut unreadable) = (Vec::new(), about_bytes, 0);
     while let Some((key, value)) = cursor.next()? {
-        let value = value?;
+        let value = match value {
+            Err(StoreError::Damaged(_) | StoreError::Io(_)) if unreadables == Unreadables::LeaveOut => {
+                unreadable += 1;
+                continue;
+            }
+            value => value?,
+        };
         if key.first() == Some(&keys::ATTACHMENTS) {
             let record = records::decode::<AttachmentRecord>(&value)?;
             if record.bytes > 0 {
@@ -218,8 +246,8 @@ fn write(
         progress.at(Step::Exporting, moved.bytes, of.max(moved.bytes));
     }
     let told = |moved: Moved| progress.at(Step::Exporting, moved.bytes, of.max(moved.bytes));
-    let (attachments, missing) = files::write(attachments, wanted, &mut writer, told)?;
-    Ok(Moved { attachments, missing, ..writer.finish()? })
+    let (attachments, missing) = files::write(files, unreadables, wanted, &mut writer, told)?;
+    Ok(Moved { attachments, missing, unreadable, ..writer.finish()? })
 }
 
 /// Reads everything into an engine that has nothing yet, and files that are made for it.

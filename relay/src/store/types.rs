@@ -298,6 +298,8 @@ pub struct Queued {
     pub not_before: Option<Timestamp>,
     /// Whether it is under way.
     pub leased: bool,
+    /// Whether it could not be read when it was its turn. It is tried again when the store is opened again.
+    pub unreadable: bool,
 }
 
 /// Failures of one kind in a row, or answers: the same class in the same words.
@@ -328,6 +330,8 @@ pub struct Tracking {
     pub reason: Option<FailureClass>,
     /// When it is due again, if the destination asked for a later time.
     pub not_before: Option<Timestamp>,
+    /// Whether it could not be read when it was its turn.
+    pub is_unreadable: bool,
     /// How and when it ended, once it has.
     pub end: Option<(TrackingEnd, Timestamp)>,
 }

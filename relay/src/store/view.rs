@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use postrider_common::Envelope;
 
-use super::StoreError;
-use super::keys;
 use super::kv::{Key, Kv};
+use super::{Statistics, StoreError, Unreadable, envelopes, keys};
 
 /// The durable state of a key-value store.
 #[derive(Debug)]
 pub(crate) struct View<K> {
     kv: Arc<K>,
+    statistics: Arc<Statistics>,
 }
 
 /// A part of a range.
@@ -23,13 +24,27 @@ pub(crate) struct Page {
 }
 
 impl<K: Kv> View<K> {
-    pub(crate) fn new(kv: Arc<K>) -> Self {
-        Self { kv }
+    pub(crate) const fn new(kv: Arc<K>, statistics: Arc<Statistics>) -> Self {
+        Self { kv, statistics }
     }
 
     /// What the view is of.
     pub(crate) fn kv(&self) -> &K {
         &self.kv
+    }
+
+    /// The envelope of `bytes` bytes under `body`, if it is there and can be read.
+    pub(crate) fn envelope(&self, body: &[u8], bytes: u32) -> Result<Option<Envelope>, StoreError> {
+        self.unreadable().leave_out(body, envelopes::read(self.kv(), body, bytes))
+    }
+
+    /// The same by the number of its pieces.
+    pub(crate) fn envelope_in(&self, body: &[u8], pieces: u16) -> Result<Option<Envelope>, StoreError> {
+        self.unreadable().leave_out(body, envelopes::assemble(self.kv(), body, pieces))
+    }
+
+    pub(crate) fn unreadable(&self) -> &Unreadable {
+        &self.statistics.unreadable
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

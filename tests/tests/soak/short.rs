@@ -1,4 +1,4 @@
-//! A few seconds with a known seed, and with a new one, which is printed; the first without changes of keys.
+//! Twenty seconds: half of them with a known seed and without changes of keys, and twice five with new seeds, which are printed.
 
 use std::time::Duration;
 
@@ -8,8 +8,9 @@ use postrider_tests::soak::{self, Options};
 
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_arrives_twice() {
-    for (seed, rotations) in [(20_260_101, 0), (u64::from_be_bytes(random_bytes()), 3)] {
-        let duration = Duration::from_secs(5);
+    let new = || u64::from_be_bytes(random_bytes());
+    for (seed, rotations, seconds) in [(20_260_101, 0, 10), (new(), 3, 5), (new(), 3, 5)] {
+        let duration = Duration::from_secs(seconds);
         let (relays, senders, kills, cuts, suspensions, moves) = (3, 1, 3, 4, 2, 2);
         let options = Options { relays, senders, duration, kills, cuts, rotations, suspensions, moves, seed };
         println!("seed {seed}");

@@ -82,10 +82,11 @@ pub(super) fn details(style: Style, details: &DestinationDetails) -> String {
 }
 
 fn item(item: &Item) -> Vec<Cell> {
-    let state = match (item.under_way, item.due_at) {
-        (true, _) => Cell::new("under way").toned(Tone::Good),
-        (false, Some(due)) => Cell::new(format!("due {}", time(due))).toned(Tone::Odd),
-        (false, None) => Cell::new("waiting"),
+    let state = match item.due_at {
+        _ if item.unreadable => Cell::new("unreadable").toned(Tone::Bad),
+        _ if item.under_way => Cell::new("under way").toned(Tone::Good),
+        Some(due) => Cell::new(format!("due {}", time(due))).toned(Tone::Odd),
+        None => Cell::new("waiting"),
     };
     vec![
         Cell::new(item.item.as_str()),

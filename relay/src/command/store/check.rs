@@ -36,6 +36,7 @@ fn text(path: &Path, report: &Report, in_full: bool, out: &mut dyn Write) -> io:
     writeln!(out, "  tracking      {}", totals.tracking)?;
     writeln!(out, "  quarantined   {}", totals.quarantined)?;
     writeln!(out, "  marks         {}", totals.marks)?;
+    writeln!(out, "  attachments   {}, {} bytes", totals.attachments, totals.attachment_bytes)?;
     for note in &report.notes {
         writeln!(out, "note: {note}")?;
     }

@@ -52,6 +52,8 @@ pub enum Flaw {
     StrayIndex,
     /// A queued envelope and what is told of it do not agree.
     WrongTracking,
+    /// A part of an attachment is not in its file, or not as it was brought.
+    Attachment,
 }
 
 impl Flaw {
@@ -78,6 +80,7 @@ impl Flaw {
             Self::NotIndexed => "not-indexed",
             Self::StrayIndex => "stray-index",
             Self::WrongTracking => "wrong-tracking",
+            Self::Attachment => "attachment",
         }
     }
 
@@ -106,6 +109,7 @@ impl Flaw {
             Self::NotIndexed => "records are missing in an index by time and would not end",
             Self::StrayIndex => "entries of indexes name what does not exist",
             Self::WrongTracking => "queued envelopes and what is told of them do not agree",
+            Self::Attachment => "parts of attachments are not in their files, or not as they were brought",
         }
     }
 }
@@ -201,6 +205,10 @@ pub struct Totals {
     pub quarantined: u64,
     /// Marks of what was taken.
     pub marks: u64,
+    /// Attachments, whole or not.
+    pub attachments: u64,
+    /// Bytes of their chunks.
+    pub attachment_bytes: u64,
 }
 
 /// The result of a check.

@@ -4,8 +4,9 @@ use std::sync::{Arc, RwLock};
 use postrider_common::{EntryId, Timestamp};
 
 use super::*;
+use crate::store::FileId;
 use crate::store::memory::MemoryKv;
-use crate::store::records::{EntryRecord, MailboxRecord, RemainingRecord};
+use crate::store::records::{AttachmentRecord, EntryRecord, MailboxRecord, RemainingRecord};
 use crate::store::tests::filled::{self, DEVICES, MAILBOXES};
 
 type Map = BTreeMap<Key, Bytes>;
@@ -17,7 +18,7 @@ async fn filled() -> Map {
 fn check(map: &Map) -> Report {
     let kv = MemoryKv::new(Arc::new(RwLock::new(map.clone())));
     let mut report = Report::default();
-    records(&kv, 0, &(), &mut report).unwrap();
+    records(&kv, None, 0, &(), &mut report).unwrap();
     report
 }
 
@@ -224,4 +225,39 @@ async fn no_key_is_refused_that_the_store_makes() {
     for (key, _) in filled::content().await {
         assert_eq!(keys::owner(&key).is_some(), key[0] != b'!', "{}", String::from_utf8_lossy(&key));
     }
+}
+
+#[tokio::test]
+async fn the_files_of_attachments_are_checked() {
+    use sha2::{Digest, Sha256};
+    use std::os::unix::fs::FileExt;
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::open(&directory.path().join("attachments")).unwrap();
+    let mut map = filled().await;
+    // What the first attachment's file should have: four bytes, and two.
+    let key = map.range(Key::from_slice(b"A")..Key::from_slice(b"B")).next().unwrap().0.clone();
+    let id = keys::of_attachment(&key).unwrap();
+    let record: AttachmentRecord = records::decode(&map[&key]).unwrap();
+    assert_eq!((record.length, record.chunk_length, record.present), (6, 4, 2));
+    map.retain(|key, _| key[0] != b'A' || keys::of_attachment(key) == Ok(id));
+    for (number, chunk) in [(0, &b"abcd"[..]), (1, b"ef")] {
+        let digest: [u8; 32] = Sha256::digest(chunk).into();
+        map.insert(keys::chunk(&id, number), records::encode(&digest));
+    }
+    let found = || {
+        let kv = MemoryKv::new(Arc::new(RwLock::new(map.clone())));
+        let mut report = Report::default();
+        records(&kv, Some(&files), 0, &(), &mut report).unwrap();
+        let found = report.flaws().find(|(flaw, _)| *flaw == Flaw::Attachment);
+        found.map(|(_, found)| found.places.iter().map(|place| place.show(false)).collect::<Vec<_>>())
+    };
+    let path = files.path(FileId(record.file)).display().to_string();
+    assert_eq!(found(), Some(vec![path.clone()]), "the file is missing");
+    let file = files.writable(FileId(record.file)).unwrap();
+    file.write_all_at(b"abcdef", 0).unwrap();
+    assert_eq!(found(), None);
+    file.write_all_at(b"x", 5).unwrap();
+    assert_eq!(found(), Some(vec![format!("{path}, chunk 1")]));
+    file.set_len(3).unwrap();
+    assert_eq!(found(), Some(vec![format!("{path}, chunk 0"), format!("{path}, chunk 1")]));
 }

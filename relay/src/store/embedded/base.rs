@@ -85,7 +85,7 @@ impl Base {
         let state = State { bytes: 1, live: BTreeMap::new() };
         Self::put_state(&mut batch, position, &state);
         *lock(&base.state) = state;
-        base.tree.apply_batch(batch).map_err(|error| of_sled(&error))?;
+        base.tree.apply_batch(batch).map_err(|error| base.failed(&error))?;
         base.flush()?;
         sync_directory(directory).map_err(of_io)?;
         Ok(base)
@@ -93,11 +93,11 @@ impl Base {
 
     pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         if !directory.is_dir() {
-            return Err(StoreError::Damaged("the directory that CURRENT names is missing".into()));
+            return Err(is_missing(directory));
         }
         let base = Self::with(directory, cache_bytes)?;
-        let found = base.tree.get(STATE).map_err(|error| of_sled(&error))?;
-        let found = found.ok_or_else(|| StoreError::Damaged("the base does not say what it has".into()))?;
+        let found = base.tree.get(STATE).map_err(|error| base.failed(&error))?;
+        let found = found.ok_or_else(|| base.damaged("it does not say what it has"))?;
         let StateRecord { segment, offset, sequence, bytes, live } = records::decode(&found)?;
         *lock(&base.position) = Position { segment, offset, sequence };
         *lock(&base.state) = State { bytes, live: live.into_iter().collect() };
@@ -115,7 +115,7 @@ impl Base {
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None)
             .open()
-            .map_err(|error| of_sled(&error))?;
+            .map_err(|error| of_sled(directory, &error))?;
         let log = File::open(directory.join("db")).map_err(of_io)?;
         Ok(Self {
             tree,
@@ -162,7 +162,7 @@ impl Base {
         let mut pairs: Vec<(Key, Slot)> = Vec::new();
         let (bound, _) = self.block_of(start)?;
         for block in self.tree.range(bound..) {
-            let (_, block) = block.map_err(|error| of_sled(&error))?;
+            let (_, block) = block.map_err(|error| self.failed(&error))?;
             let mut entries = Entries::new(&block);
             while let Some((key, slot)) = entries.next()? {
                 if key >= end || pairs.len() >= limit {
@@ -192,7 +192,7 @@ impl Base {
                     break;
                 };
                 let (bound, block) = self.block_of(key)?;
-                let next = self.tree.get_gt(&bound).map_err(|error| of_sled(&error))?;
+                let next = self.tree.get_gt(&bound).map_err(|error| self.failed(&error))?;
                 let end = next.as_ref().map(|(next, _)| &next[1..]);
                 let Some(merged) = merge(&block, &mut changes, end, &mut state)? else {
                     continue;
@@ -213,7 +213,7 @@ impl Base {
                 }
             }
             Self::put_state(&mut batch, position, &state);
-            self.tree.apply_batch(batch).map_err(|error| of_sled(&error))?;
+            self.tree.apply_batch(batch).map_err(|error| self.failed(&error))?;
             *lock(&self.state) = state;
         }
         Ok(true)
@@ -225,7 +225,7 @@ impl Base {
         self.flush()?;
         let mut batch = sled::Batch::default();
         Self::put_state(&mut batch, position, &self.state());
-        self.tree.apply_batch(batch).map_err(|error| of_sled(&error))?;
+        self.tree.apply_batch(batch).map_err(|error| self.failed(&error))?;
         self.flush()?;
         *lock(&self.position) = position;
         Ok(())
@@ -251,20 +251,20 @@ impl Base {
                 builder.push(key, slot)?;
             }
             if blocks >= BATCH_BLOCKS {
-                new.tree.apply_batch(std::mem::take(&mut batch)).map_err(|error| of_sled(&error))?;
+                new.tree.apply_batch(std::mem::take(&mut batch)).map_err(|error| new.failed(&error))?;
                 blocks = 0;
                 if stop() {
                     return Ok(false);
                 }
             }
-            found = self.tree.get_gt(&place).map_err(|error| of_sled(&error))?;
+            found = self.tree.get_gt(&place).map_err(|error| self.failed(&error))?;
         }
         let last = builder.finish();
         state.bytes += (bound.len() + last.len()) as u64;
         batch.insert(bound, last);
         let position = self.position();
         Self::put_state(&mut batch, position, &state);
-        new.tree.apply_batch(batch).map_err(|error| of_sled(&error))?;
+        new.tree.apply_batch(batch).map_err(|error| new.failed(&error))?;
         new.flush()?;
         *lock(&new.position) = position;
         *lock(&new.state) = state;
@@ -275,7 +275,7 @@ impl Base {
     /// Shows every block in order, under the key that sled has it under.
     pub(super) fn each_block(&self, mut show: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
         for block in self.tree.range([BLOCK]..) {
-            let (bound, block) = block.map_err(|error| of_sled(&error))?;
+            let (bound, block) = block.map_err(|error| self.failed(&error))?;
             show(&bound, &block);
         }
         Ok(())
@@ -294,9 +294,17 @@ impl Base {
     /// The block in which `key` is, if it is anywhere, and the key that sled has it under.
     fn block_of(&self, key: &[u8]) -> Result<(sled::IVec, sled::IVec), StoreError> {
         let found = self.tree.range(..=block_key(key)).next_back();
-        let found = found.transpose().map_err(|error| of_sled(&error))?;
+        let found = found.transpose().map_err(|error| self.failed(&error))?;
         let found = found.filter(|(bound, _)| bound.first() == Some(&BLOCK));
-        found.ok_or_else(|| StoreError::Damaged("the base's first block is missing".into()))
+        found.ok_or_else(|| self.damaged("its first block is missing"))
+    }
+
+    fn failed(&self, error: &sled::Error) -> StoreError {
+        of_sled(&self.directory, error)
+    }
+
+    fn damaged(&self, what: &str) -> StoreError {
+        damaged(&self.directory, what)
     }
 
     fn put_state(batch: &mut sled::Batch, position: Position, state: &State) {
@@ -307,7 +315,7 @@ impl Base {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.tree.flush().map_err(|error| of_sled(&error))?;
+        self.tree.flush().map_err(|error| self.failed(&error))?;
         self.log.sync_data().map_err(of_io)
     }
 }
@@ -399,16 +407,32 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn of_sled(error: &sled::Error) -> StoreError {
+/// `CURRENT` names a directory that is not there.
+pub(super) fn is_missing(directory: &Path) -> StoreError {
+    damaged(directory, "CURRENT names it, and it is not there")
+}
+
+fn damaged(directory: &Path, what: &str) -> StoreError {
+    StoreError::Damaged(format!("{}: {what}", name_of(directory)))
+}
+
+/// The name of a base, as it is in the store's directory.
+fn name_of(directory: &Path) -> String {
+    directory.file_name().unwrap_or(directory.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn of_sled(directory: &Path, error: &sled::Error) -> StoreError {
     match error {
+        // What sled adds to that says nothing to anybody who does not know its code.
         sled::Error::Corruption { .. } | sled::Error::CollectionNotFound(_) => {
-            StoreError::Damaged(error.to_string())
+            damaged(directory, "a part of the base is not what was written")
         }
         sled::Error::Io(_) | sled::Error::Unsupported(_) | sled::Error::ReportableBug(_) => {
-            StoreError::Io(error.to_string())
+            StoreError::Io(format!("{}: {error}", name_of(directory)))
         }
     }
 }
+
 /// sled writes a snapshot whenever it opens, under a name that it takes for a finished one's if it died meanwhile or the
 /// disk was full: it would then find its log damaged, which it is not. Without a snapshot it reads that.
 fn delete_unfinished_snapshots(directory: &Path) -> io::Result<()> {

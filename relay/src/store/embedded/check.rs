@@ -10,8 +10,10 @@ use super::memtable::Location;
 use super::offline::{self, Offline};
 use super::segment::{self, FIRST_FRAME, Listed, Segment};
 use super::{of_io, recovery};
+use crate::attachments::Files;
 use crate::store::check::{self, Flaw, Place, Report};
 use crate::store::kv::Key;
+use crate::store::transfer::ATTACHMENTS;
 use crate::store::{Progress, Step, StoreError};
 
 /// Checks the store in the directory `path`, of which nothing is changed, not even the times of its files.
@@ -23,6 +25,14 @@ pub fn check(path: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Rep
     let mut report = Report::default();
     unfinished(path, &mut report)?;
     let tail = journal(path, progress, &mut report)?;
+    if recovery::current(path).is_ok_and(|name| name.is_none())
+        && recovery::was_never_used(path, true).is_ok()
+    {
+        report
+            .notes
+            .push("a store was begun here and never finished: the next start makes an empty one".into());
+        return Ok(report);
+    }
     let opened = match Offline::open_held(path, scratch, lock, progress) {
         Err(StoreError::Damaged(what)) => {
             report.add(Flaw::Opening, Place::Text(what));
@@ -30,14 +40,15 @@ pub fn check(path: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Rep
         }
         opened => Some(opened?),
     };
-    if let Some(tail) = tail {
-        tail.judge(opened.as_ref(), &mut report)?;
-    }
     let Some(offline) = opened else {
         return Ok(report);
     };
+    if let Some(tail) = tail {
+        tail.judge(&offline, &mut report)?;
+    }
+    let files = Files::at(&path.with_file_name(ATTACHMENTS));
     let checked = base(&offline, progress, &mut report)
-        .and_then(|()| check::records(&offline, offline.about_bytes(), progress, &mut report));
+        .and_then(|()| check::records(&offline, Some(&files), offline.about_bytes(), progress, &mut report));
     match checked {
         Err(StoreError::Damaged(what)) => {
             report.add(Flaw::Block, Place::Text(what));
@@ -55,6 +66,10 @@ fn unfinished(path: &Path, report: &mut Report) -> Result<(), StoreError> {
         Err(StoreError::Damaged(_)) => return Ok(()),
         current => current?,
     };
+    if current.as_ref().is_some_and(|name| !path.join(name).is_dir()) {
+        // Then one of the others may be the store.
+        return Ok(());
+    }
     let mut count = recovery::bases(path)?.iter().filter(|name| Some(*name) != current.as_ref()).count();
     for directory in [path.to_owned(), path.join(recovery::JOURNAL)] {
         for entry in fs::read_dir(directory).map_err(of_io)? {
@@ -76,10 +91,10 @@ struct Tail {
 
 impl Tail {
     /// What the newest segment ends with is room, or what a crash has cut off; unless the base has it already.
-    fn judge(&self, offline: Option<&Offline>, report: &mut Report) -> Result<(), StoreError> {
+    fn judge(&self, offline: &Offline, report: &mut Report) -> Result<(), StoreError> {
         let (number, byte) = (self.segment.number(), self.end);
-        let mut segments = offline.into_iter().flat_map(Offline::segments);
-        let known = segments.find(|segment| segment.number() == number).map(|segment| segment.end());
+        let known =
+            offline.segments().find(|segment| segment.number() == number).map(|segment| segment.end());
         if known.is_some_and(|known| known > byte) {
             report.add(Flaw::Frame, Place::Segment { number, byte });
         } else if !self.segment.is_room(byte)? {

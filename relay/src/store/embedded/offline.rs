@@ -64,11 +64,14 @@ impl Offline {
         lock: Option<File>,
         progress: &dyn Progress,
     ) -> Result<Self, StoreError> {
-        let missing = || StoreError::Damaged("CURRENT is missing: it was never finished".into());
-        let name = recovery::current(path)?.ok_or_else(missing)?;
+        let missing = || StoreError::Damaged("CURRENT is missing: the store was never finished".into());
+        let Some(name) = recovery::current(path)? else {
+            recovery::was_never_used(path, true)?;
+            return Err(missing());
+        };
         let base = path.join(name);
         if !base.is_dir() {
-            return Err(StoreError::Damaged("the directory that CURRENT names is missing".into()));
+            return Err(base::is_missing(&base));
         }
         let scratch = copied(&base, scratch, progress)?;
         let base = recovery::open_base(scratch.path(), CACHE_BYTES, progress)?;

@@ -25,13 +25,17 @@ const BASE: &str = "base-";
 pub(super) fn open(path: &Path, options: &Options, progress: &dyn Progress) -> Result<Shared, StoreError> {
     let sizes = options.sizes;
     let directory = path.join(JOURNAL);
+    let has_journal = directory.exists();
     fs::create_dir_all(&directory).map_err(of_io)?;
     let lock = File::create(path.join(LOCK)).map_err(of_io)?;
     hold(&lock)?;
     sync_directory(path).map_err(of_io)?;
     let name = match current(path)? {
         Some(name) => name,
-        None => create(path, &directory, options)?,
+        None => {
+            was_never_used(path, has_journal)?;
+            create(path, &directory, options)?
+        }
     };
     let base = open_base(&path.join(&name), options.cache_bytes, progress)?;
     // Only now: if `CURRENT` is wrong, one of them is the store.
@@ -108,37 +112,47 @@ pub(super) fn next_base(path: &Path) -> Result<String, StoreError> {
 
 /// Which base `CURRENT` names, if it is there.
 pub(super) fn current(path: &Path) -> Result<Option<String>, StoreError> {
-    match fs::read_to_string(path.join(CURRENT)) {
-        Ok(name) if name.starts_with(BASE) && !name.contains('/') => Ok(Some(name)),
+    match fs::read(path.join(CURRENT)).map(String::from_utf8) {
+        Ok(Ok(name)) if name.starts_with(BASE) && !name.contains('/') => Ok(Some(name)),
         Ok(_) => Err(StoreError::Damaged("CURRENT names no base".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(of_io(error)),
     }
 }
 
-/// Makes an empty store. That `CURRENT` is there says that it is whole.
-fn create(path: &Path, journal: &Path, options: &Options) -> Result<String, StoreError> {
+/// That without `CURRENT` there is nothing in `path` but what a creation has left that did not end; otherwise it is damage.
+///
+/// A base without a segment is no such thing, since [`create`] makes the segment first. Nor is a segment that has a frame, or
+/// that is not the first: a store that was used may have all it knows in its base.
+pub(super) fn was_never_used(path: &Path, has_journal: bool) -> Result<(), StoreError> {
     if path.join("db").exists() {
         return Err(StoreError::Damaged("it was written by a version before the first release".into()));
     }
-    let segments = segment::list(journal)?;
+    let segments = if has_journal { segment::look(&path.join(JOURNAL))?.segments } else { Vec::new() };
+    if segments.is_empty() && path.exists() && !bases(path)?.is_empty() {
+        return Err(StoreError::Damaged("CURRENT is missing, and so is the journal".into()));
+    }
     for (number, found) in &segments {
-        // A store that was used may have all it knows in its base, and nothing in its journal, but then that has gone on.
         let was_used = *number > Position::START.segment
-            || Segment::open(found, *number)?.frame(FIRST_FRAME, None)?.is_some();
+            || Segment::open_to_read(found, *number)?.frame(FIRST_FRAME, None)?.is_some();
         if was_used {
             return Err(StoreError::Damaged("CURRENT is missing".into()));
         }
     }
-    for (_, found) in segments {
-        fs::remove_file(found).map_err(of_io)?;
-    }
+    Ok(())
+}
+
+/// Makes an empty store. That `CURRENT` is there says that it is whole.
+fn create(path: &Path, journal: &Path, options: &Options) -> Result<String, StoreError> {
     for unfinished in bases(path)? {
         fs::remove_dir_all(path.join(unfinished)).map_err(of_io)?;
     }
+    for (_, found) in segment::list(journal)? {
+        fs::remove_file(found).map_err(of_io)?;
+    }
     let name = next_base(path)?;
-    drop(Base::create(&path.join(&name), options.cache_bytes, Position::START)?);
     drop(Segment::create(journal, Position::START.segment, options.sizes.segment_bytes)?);
+    drop(Base::create(&path.join(&name), options.cache_bytes, Position::START)?);
     point_to(path, &name)?;
     Ok(name)
 }

@@ -137,7 +137,18 @@ impl Shared {
         self.range_over(Base::range, start, end, limit)
     }
 
-    /// The same with `older` to read the base, which may change meanwhile.
+    /// The same without the values: those in the journal are not read.
+    pub(super) fn keys(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<Key>, StoreError> {
+        self.found_over(
+            Base::range,
+            start,
+            end,
+            limit,
+            |key, slot| Ok((slot != Slot::Removed).then_some(key)),
+        )
+    }
+
+    /// The first pairs, with `older` to read the base, which may change meanwhile.
     pub(super) fn range_over(
         &self,
         older: impl Fn(&Base, &[u8], &[u8], usize) -> Result<Vec<(Key, Slot)>, StoreError>,
@@ -145,9 +156,28 @@ impl Shared {
         end: &[u8],
         limit: usize,
     ) -> Result<Vec<(Key, Bytes)>, StoreError> {
-        let mut pairs = Vec::new();
+        self.found_over(older, start, end, limit, |key, slot| {
+            let value = match slot {
+                Slot::Removed => None,
+                Slot::Inline(value) => Some(value),
+                Slot::Stored(_) => self.get(&key)?,
+            };
+            Ok(value.map(|value| (key, value)))
+        })
+    }
+
+    /// What `made` makes of the first keys.
+    fn found_over<T>(
+        &self,
+        older: impl Fn(&Base, &[u8], &[u8], usize) -> Result<Vec<(Key, Slot)>, StoreError>,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+        made: impl Fn(Key, Slot) -> Result<Option<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut found = Vec::new();
         let mut from = Key::from_slice(start);
-        while from.as_slice() < end && pairs.len() < limit {
+        while from.as_slice() < end && found.len() < limit {
             let (base, freezes, recent, until) = {
                 let tables = self.tables();
                 let (recent, until) = tables.recent_range(&from, end);
@@ -155,7 +185,7 @@ impl Shared {
             };
             let mut until = until.unwrap_or_else(|| Key::from_slice(end));
             // So many that enough remain whatever the memtables have removed.
-            let asked = (limit - pairs.len()).saturating_add(recent.len());
+            let asked = (limit - found.len()).saturating_add(recent.len());
             let older = older(&base, &from, &until, asked)?;
             // Of what came after the memtables were looked at, the base may have shown the end and not the beginning. Who
             // goes on behind what was found would never see the rest.
@@ -170,20 +200,13 @@ impl Shared {
             let mut merged: BTreeMap<Key, Slot> = older.into_iter().collect();
             merged.extend(recent.into_iter().take_while(|(key, _)| *key < until));
             for (key, slot) in merged {
-                if pairs.len() >= limit {
+                if found.len() >= limit {
                     break;
                 }
-                let value = match slot {
-                    Slot::Removed => None,
-                    Slot::Inline(value) => Some(value),
-                    Slot::Stored(_) => self.get(&key)?,
-                };
-                if let Some(value) = value {
-                    pairs.push((key, value));
-                }
+                found.extend(made(key, slot)?);
             }
             from = until;
         }
-        Ok(pairs)
+        Ok(found)
     }
 }

@@ -3,6 +3,7 @@
 mod damage;
 mod killed;
 mod offline;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -174,12 +174,12 @@ impl<K: Kv> Store for Engine<K> {
         until: Timestamp,
     ) -> Answer<'_, Vec<Leased>> {
         let leases = Arc::clone(&self.leases);
-        Box::pin(self.read(move |view| leases::lease(&leases, view.kv(), &destination, window, now, until)))
+        Box::pin(self.read(move |view| leases::lease(&leases, view, &destination, window, now, until)))
     }
 
     fn lease_laden(&self, destination: Domain, until: Timestamp) -> Answer<'_, Option<Leased>> {
         let leases = Arc::clone(&self.leases);
-        Box::pin(self.read(move |view| leases::lease_laden(&leases, view.kv(), &destination, until)))
+        Box::pin(self.read(move |view| leases::lease_laden(&leases, view, &destination, until)))
     }
 
     fn prolong(&self, destination: &Domain, item: ItemId, lease: LeaseId, until: Timestamp) {
@@ -326,7 +326,8 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn tracking(&self, id: TrackingId) -> Answer<'_, Option<Tracking>> {
-        Box::pin(self.read(move |view| view.tracking(&id)))
+        let leases = Arc::clone(&self.leases);
+        Box::pin(self.read(move |view| view.tracking(&id, &leases)))
     }
 
     fn quarantined(&self, destination: Domain) -> Answer<'_, Vec<Quarantined>> {

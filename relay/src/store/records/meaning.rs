@@ -101,6 +101,7 @@ impl From<TrackingRecord> for Tracking {
             attempts: record.attempts,
             reason: record.reason.as_deref().map(class_of),
             not_before: record.not_before,
+            is_unreadable: false,
             end: record.end.and_then(|(end, at)| Some((end.end()?, at))),
         }
     }

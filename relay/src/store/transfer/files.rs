@@ -4,11 +4,11 @@
 //! The pieces of a file follow one another without a gap, so that the keys ascend as they do everywhere in an export.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::format::Writer;
-use super::{Moved, TransferError};
+use super::{Moved, TransferError, Unreadables};
 use crate::attachments::Files;
 use crate::store::kv::Key;
 use crate::store::{FileId, StoreError};
@@ -21,6 +21,7 @@ const PIECE_BYTES: u64 = 256 << 10;
 /// Adds files to an export, in the order of their names. How many there are, and how many of those that are wanted are not.
 pub(super) fn write(
     files: &Files,
+    unreadables: Unreadables,
     mut wanted: Vec<FileId>,
     writer: &mut Writer<impl Write>,
     mut told: impl FnMut(Moved),
@@ -30,7 +31,7 @@ pub(super) fn write(
     for file in wanted {
         let failed = |error| unusable(&files.path(file), &error);
         let mut content = match files.readable(file) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(_) if unreadables == Unreadables::LeaveOut => {
                 missing += 1;
                 continue;
             }

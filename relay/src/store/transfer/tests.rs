@@ -35,7 +35,7 @@ fn content(n: u8, bytes: usize) -> Vec<u8> {
 
 fn exported(data: &TempDir) -> Vec<u8> {
     let mut file = Vec::new();
-    export(&data.path().join("store"), &std::env::temp_dir(), &mut file, &()).unwrap();
+    export(&data.path().join("store"), &std::env::temp_dir(), &mut file, Unreadables::Refuse, &()).unwrap();
     file
 }
 
@@ -68,7 +68,8 @@ async fn a_store_is_the_same_after_a_journey_through_another_engine() {
     let mut again = Vec::new();
     let kv = MemoryKv::new(std::sync::Arc::clone(&content));
     let files = Files::at(&data.path().join("attachments"));
-    let moved = write(&kv, &files, &mut again, 0, &()).unwrap();
+    let source = Source { pairs: &kv, files: &files, unreadables: Unreadables::Refuse };
+    let moved = write(&source, &mut again, 0, &()).unwrap();
     assert!(again == file, "the same records are the same bytes");
     // The one file is two pieces.
     assert_eq!(moved.records, filled::pairs(&content).len() as u64 + 3);
@@ -114,7 +115,8 @@ async fn an_export_changes_nothing_and_waits_for_no_relay() {
     let data = filled().await;
     let before = in_memory(&exported(&data)).unwrap();
     let store = opened(&data);
-    let refused = export(&data.path().join("store"), &std::env::temp_dir(), io::sink(), &());
+    let refused =
+        export(&data.path().join("store"), &std::env::temp_dir(), io::sink(), Unreadables::Refuse, &());
     assert!(matches!(refused, Err(TransferError::Store(StoreError::InUse))), "{refused:?}");
     store.close().await.unwrap();
     assert_eq!(filled::pairs(&in_memory(&exported(&data)).unwrap()), filled::pairs(&before));
@@ -247,7 +249,11 @@ async fn attachments_are_not_mixed_with_what_is_there_and_may_be_missing() {
     assert_eq!(names(&to), ["attachments".to_owned()].into());
 
     fs::remove_dir_all(from.path().join("attachments")).unwrap();
-    let moved = export(&from.path().join("store"), &std::env::temp_dir(), io::sink(), &()).unwrap();
+    let export =
+        |unreadables| export(&from.path().join("store"), &std::env::temp_dir(), io::sink(), unreadables, &());
+    let refused = export(Unreadables::Refuse).unwrap_err().to_string();
+    assert!(refused.contains("attachments/"), "{refused}");
+    let moved = export(Unreadables::LeaveOut).unwrap();
     assert_eq!((moved.attachments, moved.missing), (0, 2));
 }
 
@@ -280,7 +286,8 @@ async fn whoever_waits_is_told() {
     }
     let (from, to) = (filled().await, tempfile::tempdir().unwrap());
     let (mut file, heard) = (Vec::new(), Heard::default());
-    export(&from.path().join("store"), &std::env::temp_dir(), &mut file, &heard).unwrap();
+    export(&from.path().join("store"), &std::env::temp_dir(), &mut file, Unreadables::Refuse, &heard)
+        .unwrap();
     let of = file.len() as u64;
     import(&to.path().join("store"), &file[..], of, &heard).unwrap();
     let heard = heard.0.into_inner().unwrap();

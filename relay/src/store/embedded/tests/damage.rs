@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::Report;
 use crate::store::embedded::segment::{FIRST_FRAME, Segment};
 
 /// Nothing is moved into the base, so that everything is in the journal.
@@ -58,8 +59,8 @@ pub(super) fn copy_into(from: &Path, to: &Path) {
     }
 }
 
-pub(super) fn segments(directory: &TempDir) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory.path().join("journal")).unwrap();
+pub(super) fn segments(directory: impl AsRef<Path>) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory.as_ref().join("journal")).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
@@ -148,6 +149,12 @@ fn a_damaged_or_missing_file_is_refused() {
     refused(&|copy| fs::remove_file(copy.path().join("CURRENT")).unwrap());
     refused(&|copy| fs::write(copy.path().join("CURRENT"), "../elsewhere").unwrap());
     refused(&|copy| fs::write(copy.path().join("CURRENT"), "base-7").unwrap());
+    refused(&|copy| fs::write(copy.path().join("CURRENT"), [0xff, 0xfe]).unwrap());
+    refused(&|copy| fs::remove_dir_all(copy.path().join("journal")).unwrap());
+    refused(&|copy| {
+        fs::remove_dir_all(copy.path().join("journal")).unwrap();
+        fs::remove_file(copy.path().join("CURRENT")).unwrap();
+    });
     assert_eq!(open(written.copy().path(), small).map(drop), Ok(()));
 }
 
@@ -176,6 +183,49 @@ fn what_is_refused_for_a_wrong_or_missing_current_is_still_there() {
             assert_eq!(kv.get(&[0, 0]).unwrap(), Some(Bytes::from(vec![0; 300])), "{wrong:?}");
         }
     }
+}
+
+/// Whatever a creation had made when the process died, the next one makes an empty store.
+#[test]
+fn a_creation_that_died_is_made_again() {
+    let whole = tempfile::tempdir().unwrap();
+    drop(open(whole.path(), JOURNAL_ONLY).unwrap());
+    for step in 0..4 {
+        let copy = tempfile::tempdir().unwrap();
+        copy_into(whole.path(), copy.path());
+        fs::remove_file(copy.path().join("CURRENT")).unwrap();
+        if step < 3 {
+            fs::remove_dir_all(copy.path().join("base-1")).unwrap();
+        }
+        if step == 2 {
+            fs::create_dir(copy.path().join("base-1")).unwrap();
+            fs::write(copy.path().join("base-1/db"), "half a base").unwrap();
+        }
+        if step < 1 {
+            fs::remove_dir_all(copy.path().join("journal")).unwrap();
+        }
+        let report = super::super::check(copy.path(), &std::env::temp_dir(), &());
+        assert!(step < 1 || report.as_ref().is_ok_and(Report::is_clean), "{step}: {report:?}");
+        let kv = open(copy.path(), JOURNAL_ONLY).unwrap();
+        write(&kv, vec![(b"key", Some(Bytes::from_static(b"value")))]);
+        drop(kv);
+        let kv = open(copy.path(), JOURNAL_ONLY).unwrap();
+        assert_eq!(kv.get(b"key").unwrap(), Some(Bytes::from_static(b"value")), "{step}");
+    }
+}
+
+/// What it would say of a base that `CURRENT` should name is not so.
+#[test]
+fn a_check_takes_no_base_for_left_over_where_current_is_wrong() {
+    let written = Written::new(JOURNAL_ONLY);
+    let check = || super::super::check(written.directory.path(), &std::env::temp_dir(), &()).unwrap();
+    assert_eq!(check().notes, Vec::<String>::new());
+    fs::write(written.directory.path().join("CURRENT"), "base-7").unwrap();
+    let report = check();
+    assert!(!report.is_clean());
+    assert_eq!(report.notes, Vec::<String>::new());
+    let (_, found) = report.flaws().next().unwrap();
+    assert_eq!(found.places[0].show(false), "base-7: CURRENT names it, and it is not there");
 }
 
 /// As a crash or a full disk leaves it while the base is opened.

@@ -1,0 +1,151 @@
+//! Envelopes whose bytes are not as they were written, among others.
+
+use ed25519_dalek::SigningKey;
+use postrider_common::{Binding, DeviceId, Domain, Envelope, FailureClass};
+
+use super::damage::{change, flip, segments};
+use super::*;
+use crate::store::{Enqueued, TransferError, Unreadables, Verdict, export, import};
+
+const ALL: Window = Window { count: 100, bytes: 1 << 20 };
+const DAY: Duration = Duration::from_secs(86_400);
+const BODY: usize = 2048;
+
+fn envelope(to: MailboxId, fill: u8) -> Envelope {
+    Draft::new(to, NOW + DAY, vec![fill; BODY]).finish().unwrap()
+}
+
+/// Changes a byte in the body of so many bytes `fill`, wherever it is in the journal.
+fn damage(store: &Path, fill: u8) {
+    let mut found = 0;
+    for path in segments(store) {
+        let content = fs::read(&path).unwrap();
+        if let Some(at) = content.windows(BODY).position(|window| window.iter().all(|byte| *byte == fill)) {
+            change(&path, |file| flip(file, at as u64 + 7));
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1);
+}
+
+fn opened(store: &Path, interval: Duration) -> (Arc<EmbeddedKv>, Engine<EmbeddedKv>) {
+    let sizes = Sizes { interval, ..Sizes::default() };
+    let kv = Arc::new(open(store, sizes).unwrap());
+    (Arc::clone(&kv), Engine::open(kv, &options(sizes), &Supervisor::new()).unwrap())
+}
+
+#[tokio::test]
+async fn an_unreadable_envelope_keeps_no_others_from_a_device() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, store) = opened(directory.path(), DAY);
+    store.register(MAILBOX, DEVICE, NOW).await.unwrap();
+    store.deposit((1..=4).map(|fill| envelope(MAILBOX, fill)).collect(), NOW).await.unwrap();
+    damage(directory.path(), 1);
+    damage(directory.path(), 3);
+
+    let fills = async |window| {
+        let (mut after, mut fills) = (None, Vec::new());
+        loop {
+            let fetched = store.fetch(MAILBOX, DEVICE, after, window, NOW).await.unwrap();
+            after = fetched.entries.last().map(|entry| entry.id);
+            fills.extend(fetched.entries.iter().map(|entry| entry.envelope.body()[0]));
+            if !fetched.more {
+                return fills;
+            }
+        }
+    };
+    assert_eq!(fills(ALL).await, [2, 4]);
+    assert_eq!(fills(Window { count: 1, ..ALL }).await, [2, 4]);
+    assert_eq!(store.statistics().unreadable.count(), 2);
+
+    // They count until their time is over, and are gone then.
+    assert_eq!(store.mailbox(MAILBOX).await.unwrap().unwrap().entries, 4);
+    store.expire(NOW + 2 * DAY, 100).await.unwrap();
+    assert_eq!(store.mailbox(MAILBOX).await.unwrap().unwrap().entries, 0);
+}
+
+#[tokio::test]
+async fn an_unreadable_envelope_keeps_no_others_from_going() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, store) = opened(directory.path(), DAY);
+    let to: Domain = "b.example".parse().unwrap();
+    let envelopes = (1..=4).map(|fill| envelope(MAILBOX, fill)).collect();
+    let enqueued = store.enqueue(to.clone(), envelopes, NOW).await.unwrap();
+    let Enqueued::Queued(second) = enqueued[1] else { unreachable!("{enqueued:?}") };
+    damage(directory.path(), 2);
+
+    // Also where it is all that there was room for, there is something to be sent.
+    let mut fills = Vec::new();
+    for _ in 0..3 {
+        let leased = store.lease(to.clone(), Window { count: 1, ..ALL }, NOW, NOW + DAY).await.unwrap();
+        fills.extend(leased.iter().map(|leased| leased.envelope.body()[0]));
+        let ends = leased.iter().map(|leased| leased.end(Verdict::Delivered)).collect();
+        store.settle(to.clone(), ends, NOW).await.unwrap();
+    }
+    assert_eq!(fills, [1, 3, 4]);
+    assert_eq!(store.lease(to.clone(), ALL, NOW, NOW + DAY).await, Ok(vec![]));
+    assert_eq!(store.statistics().unreadable.count(), 1);
+
+    // It is there to be seen, and to be given up.
+    let queued = store.queued(to.clone(), None, 10, NOW).await.unwrap();
+    assert_eq!((queued.len(), queued[0].unreadable, queued[0].leased), (1, true, false));
+    assert!(store.tracking(second).await.unwrap().unwrap().is_unreadable);
+    assert_eq!(store.queued_envelopes(to.clone(), None, ALL, NOW).await, Ok(vec![]));
+    assert_eq!(store.discard(to.clone(), vec![queued[0].item], NOW).await, Ok(1));
+    let told = store.tracking(second).await.unwrap().unwrap();
+    assert!(!told.is_unreadable, "{told:?}");
+    assert!(
+        matches!(told.end, Some((crate::store::TrackingEnd::Failed(FailureClass::Dropped), _))),
+        "{told:?}"
+    );
+    assert_eq!(store.destination(to).await, Ok(None));
+}
+
+#[tokio::test]
+async fn an_unreadable_envelope_keeps_no_others_from_moving() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, store) = opened(directory.path(), DAY);
+    let owner = SigningKey::from_bytes(&[5; 32]);
+    let mailbox = MailboxId::from_bytes(owner.verifying_key().to_bytes());
+    store.register(mailbox, DeviceId::from_bytes([2; 32]), NOW).await.unwrap();
+    store.deposit((1..=4).map(|fill| envelope(mailbox, fill)).collect(), NOW).await.unwrap();
+    damage(directory.path(), 2);
+    let binding = Binding::sign(&owner, "b.example".parse().unwrap(), 7);
+    store.put_binding(binding, false).await.unwrap();
+
+    let held = store.held(mailbox, ALL).await.unwrap();
+    let fills: Vec<_> = held.iter().map(|entry| entry.envelope.body()[0]).collect();
+    assert_eq!(fills, [1, 3, 4]);
+    store.release_held(mailbox, 7, held).await.unwrap();
+    assert_eq!(store.held(mailbox, ALL).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_left_out_of_an_export_if_that_is_asked_for() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (from, to) = (from.path().join("store"), to.path().join("store"));
+    let (kv, store) = opened(&from, Duration::from_millis(1));
+    store.register(MAILBOX, DEVICE, NOW).await.unwrap();
+    store.deposit((1..=3).map(|fill| envelope(MAILBOX, fill)).collect(), NOW).await.unwrap();
+    // What the base has not is read at every start, which would refuse it.
+    await_checkpoints(&kv, || {
+        let tables = kv.shared.tables();
+        tables.frozen.is_none() && tables.unapplied == 0
+    });
+    store.close().await.unwrap();
+    drop((kv, store));
+    damage(&from, 2);
+
+    let export = |out: &mut Vec<u8>, unreadables| export(&from, &std::env::temp_dir(), out, unreadables, &());
+    let refused = export(&mut Vec::new(), Unreadables::Refuse);
+    assert!(matches!(refused, Err(TransferError::Store(StoreError::Damaged(_)))), "{refused:?}");
+    let mut file = Vec::new();
+    assert_eq!(export(&mut file, Unreadables::LeaveOut).unwrap().unreadable, 1);
+    import(&to, &file[..], 0, &()).unwrap();
+
+    let (_, store) = opened(&to, DAY);
+    let found = store.fetch(MAILBOX, DEVICE, None, ALL, NOW).await.unwrap();
+    let fills: Vec<_> = found.entries.iter().map(|entry| entry.envelope.body()[0]).collect();
+    assert_eq!(fills, [1, 3]);
+    assert_eq!(store.statistics().unreadable.count(), 1, "that one is missing is told");
+}

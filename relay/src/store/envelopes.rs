@@ -1,0 +1,68 @@
+//! Envelopes, read from their pieces. Those that the disk does not give back as they were written are told and left out:
+//! their neighbours go on. They stay where they are until their time is over, for a disk that can be read again.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use postrider_common::Envelope;
+
+use super::kv::{Key, Kv};
+use super::{StoreError, keys, records};
+
+/// How many are told one by one.
+const TOLD: usize = 1000;
+
+/// The envelopes that could not be read since the store was opened, as far as somebody has asked for them.
+#[derive(Debug, Default)]
+pub struct Unreadable(Mutex<BTreeSet<Key>>);
+
+impl Unreadable {
+    /// How many there are, up to a thousand.
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Leaves out what is under `body` if it cannot be read. What concerns all of the store stays an error.
+    pub(crate) fn leave_out(
+        &self,
+        body: &[u8],
+        read: Result<Option<Envelope>, StoreError>,
+    ) -> Result<Option<Envelope>, StoreError> {
+        match read {
+            Err(error) if is_of_one(&error) => {
+                self.note(body, &error);
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
+    /// Tells it, the first time.
+    pub(crate) fn note(&self, body: &[u8], error: &StoreError) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < TOLD && known.insert(Key::from_slice(body)) {
+            tracing::error!(
+                "an envelope cannot be read and is left out, {}: {error}. It stays there until its time is over; \
+                 `postrider store check` tells what else is damaged",
+                keys::place_of_body(body)
+            );
+        }
+    }
+}
+
+/// Whether it may be the fault of the few bytes that were read.
+pub(crate) const fn is_of_one(error: &StoreError) -> bool {
+    matches!(error, StoreError::Damaged(_) | StoreError::Io(_))
+}
+
+/// The envelope of `bytes` bytes whose pieces are under `body`, if all of them are there.
+pub(crate) fn read<K: Kv>(kv: &K, body: &[u8], bytes: u32) -> Result<Option<Envelope>, StoreError> {
+    assemble(kv, body, records::pieces(bytes)?)
+}
+
+/// The same by the number of pieces.
+pub(crate) fn assemble<K: Kv>(kv: &K, body: &[u8], pieces: u16) -> Result<Option<Envelope>, StoreError> {
+    let pieces =
+        (0..pieces).map(|piece| kv.get(&keys::piece(body, piece))).collect::<Result<Option<Vec<_>>, _>>()?;
+    pieces.map(|pieces| records::assemble(&pieces)).transpose()
+}
