@@ -155,7 +155,10 @@ impl Attempt<'_> {
         }
         let answer = self.config.witness.resolver().addresses(&target.host).await?;
         if answer.records.is_empty() {
-            let detail = format!("{} has no address", target.host);
+            let detail = format!(
+                "{}, which {} publishes in its SRV record, has no address: its administrator has to publish one",
+                target.host, self.domain
+            );
             return Err(Failure::new(FailureClass::DiscoveryFailed, detail));
         }
         Ok(self.allowed(target, answer.records, failures))

@@ -92,7 +92,8 @@ fn unknown_issuer(case: &Case<'_>, roots: &CaRoots) -> String {
         Some(leaf) if leaf.is_self_issued => format!("{expected}, but a self-signed one was presented"),
         // Either nobody here knows that issuer, or it is one in between that was to come along.
         Some(leaf) if !leaf.accompanied_by.contains(&leaf.issuer) && !roots.has(&leaf.issuer) => format!(
-            "{expected}, but one issued by {} was presented, without that issuer's own certificate",
+            "{expected}, but one issued by {} was presented, without that issuer's own certificate: it is not an \
+             authority that is trusted here, or an intermediate one whose certificate was left out",
             leaf.issuer
         ),
         Some(leaf) => format!("{expected}, but one issued by {} was presented", leaf.issuer),

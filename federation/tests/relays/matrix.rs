@@ -52,7 +52,8 @@ const EARLY: Verdict = Some((
 const OTHER_CA: Verdict = Some((
     FailureClass::TlsUntrusted,
     "a certificate for NAME issued by CN=Our CA was expected, but one issued by CN=Their CA was presented, without \
-     that issuer's own certificate",
+     that issuer's own certificate: it is not an authority that is trusted here, or an intermediate one whose \
+     certificate was left out",
 ));
 const NOT_FOR_SERVERS: Verdict = Some((
     FailureClass::TlsUntrusted,
@@ -61,7 +62,8 @@ const NOT_FOR_SERVERS: Verdict = Some((
 const NO_INTERMEDIATE: Verdict = Some((
     FailureClass::TlsUntrusted,
     "a certificate for NAME issued by CN=Our CA was expected, but one issued by CN=Issuing CA was presented, without \
-     that issuer's own certificate",
+     that issuer's own certificate: it is not an authority that is trusted here, or an intermediate one whose \
+     certificate was left out",
 ));
 const SELF_SIGNED: Verdict = Some((
     FailureClass::TlsUntrusted,

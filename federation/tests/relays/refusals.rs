@@ -1,14 +1,16 @@
 //! Who is turned away, by which side, and with which words.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use postrider_common::{Failure, FailureClass};
 use postrider_federation::{Direction, Identity, Networks, Peer, Policy, PolicyMode, Resolve, Trust};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -60,7 +62,7 @@ async fn a_server_that_is_not_the_peer_gets_no_request() {
             &issued,
             ours.trust(),
             FailureClass::TlsUntrusted,
-            "a certificate for b.example issued by CN=Our CA was expected, but one issued by CN=Their CA was presented, without that issuer's own certificate"
+            "a certificate for b.example issued by CN=Our CA was expected, but one issued by CN=Their CA was presented, without that issuer's own certificate: it is not an authority that is trusted here, or an intermediate one whose certificate was left out"
                 .into(),
         ),
         (
@@ -105,7 +107,7 @@ async fn a_caller_that_is_not_the_peer_is_told_why() {
         (
             &issued,
             ours.trust(),
-            "a certificate for a.example issued by CN=Our CA was expected, but one issued by CN=Their CA was presented, without that issuer's own certificate"
+            "a certificate for a.example issued by CN=Our CA was expected, but one issued by CN=Their CA was presented, without that issuer's own certificate: it is not an authority that is trusted here, or an intermediate one whose certificate was left out"
                 .into(),
         ),
         (
@@ -316,6 +318,47 @@ async fn told_by_server(config: rustls::ServerConfig, name: &str, expected: &Ide
     };
     let (outcome, ()) = tokio::join!(calling.client.forward(&destination, &batch), accepting);
     outcome.unwrap_err()
+}
+
+/// What we are told where somebody says these bytes, whatever we say, and then nothing.
+async fn told_by_who_says(bytes: &[u8]) -> (Failure, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (own, b) = (identity("a.example"), identity("b.example"));
+    let policy = allow(&own, [peer("b.example", pinned(&b))]);
+    let table = Table::new([("b.example", address)]);
+    let calling = client(&own, policy, table, |config| config.handshake_timeout = Duration::from_secs(1));
+    let (destination, batch) = (domain("b.example"), [envelope(b"x")]);
+    let answering = async {
+        let mut kept = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            kept.push(stream);
+        }
+    };
+    tokio::select! {
+        outcome = calling.client.forward(&destination, &batch) => (outcome.unwrap_err(), address),
+        () = answering => unreachable!("it has no end"),
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_speak_tls_is_told_with_its_address() {
+    for banner in
+        [&b"SSH-2.0-OpenSSH_10.0\r\n"[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail ESMTP\r\n"]
+    {
+        let (failure, address) = told_by_who_says(banner).await;
+        let detail = format!(
+            "what answers for b.example at {address} does not speak TLS: is there a relay at that port?"
+        );
+        assert_eq!(failure, Failure::new(FailureClass::VersionUnsupported, detail));
+    }
+    let (failure, address) = told_by_who_says(b"").await;
+    let detail = format!(
+        "what accepts connections for b.example at {address} did not finish the TLS handshake within 1 s"
+    );
+    assert_eq!(failure, Failure::new(FailureClass::ConnectFailed, detail));
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ fn an_unknown_issuer_is_named() {
     let (ours, theirs) = (Authority::new("Our CA"), Authority::new("Their CA"));
     let failure = refused(&theirs, Certificate::of("b.example"), &ours.trust());
     let detail = "a certificate for b.example issued by CN=Our CA was expected, but one issued by CN=Their CA was \
-                  presented, without that issuer's own certificate";
+                  presented, without that issuer's own certificate: it is not an authority that is trusted here, or an intermediate one whose certificate was left out";
     assert_eq!(failure, Failure::new(FailureClass::TlsUntrusted, detail));
     let self_signed = identity("b.example");
     let chain = self_signed.certificates();
@@ -100,7 +100,7 @@ fn a_missing_intermediate_is_an_unknown_issuer() {
     chain.truncate(1);
     let failure = judge(&chain, &domain("b.example"), &ca.trust(), NOW).unwrap_err();
     let detail = "a certificate for b.example issued by CN=Our CA was expected, but one issued by CN=Issuing CA was \
-                  presented, without that issuer's own certificate";
+                  presented, without that issuer's own certificate: it is not an authority that is trusted here, or an intermediate one whose certificate was left out";
     assert_eq!(failure, Failure::new(FailureClass::TlsUntrusted, detail));
 }
 

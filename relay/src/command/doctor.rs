@@ -10,6 +10,7 @@ use clap::Args;
 use postrider_common::clock::{SharedClock, SystemClock};
 use postrider_common::supervisor::Supervisor;
 use postrider_common::{Domain, Failure};
+use postrider_federation::Pin;
 use serde_json::json;
 
 use super::show::{Cell, Style, Tone, one_line, table};
@@ -77,7 +78,12 @@ pub fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<(), DoctorError> {
     let found = runtime.map_err(DoctorError::System)?.block_on(async {
         let (clock, supervisor): (SharedClock, _) = (Arc::new(SystemClock), Supervisor::new());
         let client = daemon::outbound(&config, &clock, &supervisor)?;
-        let mut found = Findings::of(&client.examine(&args.domain).await, clock.now());
+        let examination = client.examine(&args.domain).await;
+        let mut found = if args.domain == config.domain {
+            Findings::of_own(&examination, Pin::from_bytes(config.federation.identity.pin), clock.now())
+        } else {
+            Findings::of(&examination, clock.now())
+        };
         if found.is_proven {
             let asked_at = clock.now();
             found.add_hello(client.hello(&args.domain).await, asked_at);
@@ -141,8 +147,10 @@ fn shown(style: Style, found: &Findings) -> String {
     };
     let rows: Vec<_> = found.list.iter().map(row).collect();
     let mut shown = table(style, &["", "STEP", "WHAT"], &rows);
-    if found.obstacle.is_none() {
-        shown.push_str("\nAn envelope would go through.\n");
+    match found.obstacle {
+        None if found.is_own => shown.push_str("\nAn envelope would be delivered here.\n"),
+        None => shown.push_str("\nAn envelope would go through.\n"),
+        Some(_) => {}
     }
     shown
 }

@@ -100,8 +100,14 @@ pub enum PeerCommandError {
         /// What is wrong.
         problems: Vec<Problem>,
     },
+    /// It is no text.
+    #[error("{}: this is no text, and no block that `postrider peer export` has printed", .0.display())]
+    NoText(PathBuf),
     /// It has no peer, or several.
-    #[error("{}: one entry [[federation.peers]] is expected, and {count} are there", file.display())]
+    #[error("{}: {}", file.display(), match count {
+        0 => "no entry [[federation.peers]] is there: was the block copied as a whole?".to_owned(),
+        count => format!("one entry [[federation.peers]] is expected, and {count} are there"),
+    })]
     Count {
         /// Where it was read from.
         file: PathBuf,
@@ -172,9 +178,11 @@ impl PeerCommandError {
         match self {
             Self::Config(errors) => errors.exit(),
             Self::Export(error) => error.exit(),
-            Self::Block { .. } | Self::Count { .. } | Self::Beyond { .. } | Self::Changes { .. } => {
-                Exit::Data
-            }
+            Self::Block { .. }
+            | Self::NoText(_)
+            | Self::Count { .. }
+            | Self::Beyond { .. }
+            | Self::Changes { .. } => Exit::Data,
             Self::NoSuchPeer(_) => Exit::Unavailable,
             Self::Listed { .. } => Exit::CannotCreate,
             Self::File { error, .. } if error.kind() == io::ErrorKind::NotFound => Exit::Unavailable,
@@ -398,14 +406,14 @@ fn find<'a>(config: &'a Config, domain: &Domain) -> Result<&'a PeerConfig, PeerC
 }
 
 fn read(file: &Path, input: &mut dyn Read) -> Result<String, PeerCommandError> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let read = if *file == *Path::new("-") {
-        input.take(BLOCK_BYTES).read_to_string(&mut text)
+        input.take(BLOCK_BYTES).read_to_end(&mut bytes)
     } else {
-        File::open(file).and_then(|opened| opened.take(BLOCK_BYTES).read_to_string(&mut text))
+        File::open(file).and_then(|opened| opened.take(BLOCK_BYTES).read_to_end(&mut bytes))
     };
     read.map_err(|error| failed(file, error))?;
-    Ok(text)
+    String::from_utf8(bytes).map_err(|_| PeerCommandError::NoText(file.to_owned()))
 }
 
 /// Under another name first, so that a relay that reads meanwhile finds the earlier file or the whole new one.

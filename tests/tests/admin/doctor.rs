@@ -11,8 +11,9 @@ use postrider::config::peer_file;
 use postrider_common::clock::{Clock, SystemClock};
 use postrider_tests::authority::{Authority, AuthorityError, Certified, Leaf, Usage, self_signed};
 use postrider_tests::cluster::Cluster;
-use postrider_tests::dns::srv_name;
+use postrider_tests::dns::{Srv, srv_name};
 use postrider_tests::settled::settled;
+use tokio::io::AsyncWriteExt;
 
 use crate::commands::{ALPHA, BETA, ask_anyhow, run, text};
 
@@ -32,10 +33,14 @@ fn good(authority: &Authority, leaf: &Leaf) -> Result<Certified, AuthorityError>
 }
 
 async fn examined(cluster: &Cluster) -> String {
+    examined_of(cluster, BETA).await
+}
+
+async fn examined_of(cluster: &Cluster, domain: &str) -> String {
     let config = cluster.directory(ALPHA).unwrap().join("postrider.toml");
-    let output = run(&["doctor", BETA, "--config", config.to_str().unwrap()]).await;
+    let output = run(&["doctor", domain, "--config", config.to_str().unwrap()]).await;
     let (out, error) = (text(&output.stdout), text(&output.stderr));
-    let json = run(&["doctor", BETA, "--json", "--config", config.to_str().unwrap()]).await;
+    let json = run(&["doctor", domain, "--json", "--config", config.to_str().unwrap()]).await;
     assert_eq!(json.status.code(), output.status.code());
     let document: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(document["passes"].as_bool(), Some(output.status.success()), "{document}");
@@ -59,27 +64,30 @@ async fn each_case_is_told_apart() {
         }),
         ("wrong usage", |authority, leaf| authority.issue(&leaf.clone().usages([Usage::CodeSigning]))),
         ("expired", |authority, leaf| authority.issue(&leaf.clone().expired(SystemClock.now()))),
-        ("no protocol", good),
     ] {
         let cluster = relays(presents).await;
-        if case == "no protocol" {
-            // The link leads to a door that says nothing of ours.
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            cluster.link(ALPHA, BETA).unwrap().set_target(listener.local_addr().unwrap());
-            let closing = async {
-                loop {
-                    drop(listener.accept().await);
-                }
-            };
-            tokio::select! {
-                examined = examined(&cluster) => tell(case, examined),
-                () = closing => {}
-            }
-        } else {
-            tell(case, examined(&cluster).await);
-        }
+        tell(case, examined(&cluster).await);
         cluster.shut_down().await.unwrap();
     }
+
+    let cluster = relays(good).await;
+    for (case, banner) in [("no protocol", ""), ("another protocol", "SSH-2.0-OpenSSH_10.0\r\n")] {
+        // The link leads to a door that says nothing of ours.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        cluster.link(ALPHA, BETA).unwrap().set_target(listener.local_addr().unwrap());
+        let answering = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // Whoever has hung up hears nothing.
+                let _ = stream.write_all(banner.as_bytes()).await;
+            }
+        };
+        tokio::select! {
+            examined = examined(&cluster) => tell(case, examined),
+            () = answering => {}
+        }
+    }
+    cluster.shut_down().await.unwrap();
 
     let cluster = Cluster::start([ALPHA, BETA, "gamma.example"]).await.unwrap();
     let link = cluster.link(ALPHA, BETA).unwrap();
@@ -98,8 +106,19 @@ async fn each_case_is_told_apart() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     records.publish(&BETA.parse().unwrap(), unused).unwrap();
     tell("nobody listens", examined(&cluster).await);
+    records.set_srv(&BETA.parse().unwrap(), &[Srv::new(8443, "nowhere.example")]).unwrap();
+    tell("no address", examined(&cluster).await);
+    records.set_srv(&BETA.parse().unwrap(), &[Srv::new(0, ".")]).unwrap();
+    tell("declined", examined(&cluster).await);
     records.remove(&srv_name(&BETA.parse().unwrap())).unwrap();
     tell("no record", examined(&cluster).await);
+    let own = cluster.address(ALPHA).await.unwrap();
+    records.publish(&ALPHA.parse().unwrap(), own).unwrap();
+    tell("own domain", examined_of(&cluster, ALPHA).await);
+    records.publish(&ALPHA.parse().unwrap(), cluster.address("gamma.example").await.unwrap()).unwrap();
+    tell("own domain, another relay there", examined_of(&cluster, ALPHA).await);
+    records.remove(&srv_name(&ALPHA.parse().unwrap())).unwrap();
+    tell("own domain, no record", examined_of(&cluster, ALPHA).await);
     let (code, _, error) = ask_anyhow(&cluster, &["queue", "list"]).await;
     assert_eq!(code, Some(0), "the relay was not touched: {error}");
     cluster.shut_down().await.unwrap();

@@ -129,7 +129,7 @@ async fn a_block_that_is_none_changes_nothing() {
     let two = format!("{}{}", one(BETA, &pins), one("gamma.example", &pins));
     for (block, code, expected) in [
         ("colour = 3".to_owned(), 65, "colour is unknown"),
-        (String::new(), 65, "and 0 are there"),
+        (String::new(), 65, "was the block copied as a whole?"),
         (two, 65, "and 2 are there"),
         (one(BETA, "pins = [\"0a\"]"), 65, "federation.peers[1].pins"),
         (format!("domain = \"beta.example\"\n{}", one(BETA, &pins)), 65, "does not belong here"),
@@ -140,6 +140,10 @@ async fn a_block_that_is_none_changes_nothing() {
         assert_eq!((is, out.as_str()), (Some(code), ""), "{block}: {error}");
         assert!(error.contains(expected), "{expected}: {error}");
     }
+    let no_text = alpha.config.with_file_name("no-text");
+    fs::write(&no_text, [0xff, 0xfe]).unwrap();
+    let (code, _, error) = alpha.ask(&["peer", "import", no_text.to_str().unwrap()]).await;
+    assert!(code == Some(65) && error.contains("this is no text"), "{code:?} {error}");
     assert!(!alpha.config.with_file_name("data").join("peers.d").exists());
     let (code, _, error) = alpha.ask(&["peer", "remove", BETA]).await;
     assert_eq!((code, error.as_str()), (Some(69), "postrider: beta.example is no peer\n"));

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use postrider_common::{Domain, Failure, FailureClass};
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -22,11 +22,21 @@ pub(super) async fn handshake(
     let name = tls::server_name(domain).ok_or_else(|| {
         Failure::new(FailureClass::DiscoveryFailed, format!("{domain} cannot be asked for by TLS"))
     })?;
+    // What has answered there, or has not.
+    let at = stream.peer_addr().map_or_else(|_| String::new(), |address| format!(" at {address}"));
     let stream = match timeout(patience, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if is_no_tls(&error) => {
+            let detail =
+                format!("what answers for {domain}{at} does not speak TLS: is there a relay at that port?");
+            return Err(Failure::new(FailureClass::VersionUnsupported, detail));
+        }
         Ok(Err(error)) => return Err(handshake_failed(domain, &error)),
         Err(_) => {
-            let detail = format!("{domain} did not finish the TLS handshake in time");
+            let detail = format!(
+                "what accepts connections for {domain}{at} did not finish the TLS handshake within {} s",
+                patience.as_secs()
+            );
             return Err(Failure::new(FailureClass::ConnectFailed, detail));
         }
     };
@@ -76,6 +86,19 @@ pub(super) fn handshake_failed(domain: &Domain, error: &io::Error) -> Failure {
             format!("the TLS handshake with {domain} failed: {error}"),
         ),
     }
+}
+
+/// Whether bytes came that are no record of TLS.
+fn is_no_tls(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(
+        tls,
+        Some(rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType
+                | InvalidMessage::UnknownProtocolVersion
+                | InvalidMessage::MessageTooLarge
+        ))
+    )
 }
 
 /// Whether the peer hung up without a word of TLS.

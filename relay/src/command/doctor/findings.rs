@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_common::{Domain, Failure, FailureClass, Timestamp};
 use postrider_federation::{
-    Evidence, Examination, ExaminedHost, Hello, PROTOCOL_VERSION, Presented, Reached, Tried,
+    Evidence, Examination, ExaminedHost, Hello, PROTOCOL_VERSION, Pin, Presented, Reached, Tried,
 };
 
 /// A certificate that is over so soon is told.
@@ -47,6 +47,8 @@ pub(super) struct Finding {
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     pub(super) list: Vec<Finding>,
+    /// Whether it is this relay's own domain.
+    pub(super) is_own: bool,
     /// Whether somebody proved to be the peer.
     pub(super) is_proven: bool,
     /// What an envelope would meet. Nothing, if it would go through.
@@ -68,13 +70,15 @@ impl Findings {
                 let mut records = srv.records.clone();
                 records.sort_by_key(|record| (record.priority, record.weight, record.target.clone()));
                 let stale = if srv.is_stale { ", out of date" } else { "" };
-                for record in records {
+                // A target `.` says that there is none, which is told below.
+                for record in records.into_iter().filter(|record| record.target != ".") {
                     let (priority, weight) = (record.priority, record.weight);
                     let text = format!(
                         "{}:{}, priority {priority}, weight {weight} (DNSSEC: {}{stale})",
                         record.target, record.port, srv.proof
                     );
-                    found.good("srv", text);
+                    let verdict = if examination.hosts.is_ok() { Verdict::Good } else { Verdict::Odd };
+                    found.list.push(Finding { step: "srv", verdict, text, failure: None });
                 }
             }
         }
@@ -88,6 +92,36 @@ impl Findings {
             let unexplained = || Failure::new(FailureClass::ConnectFailed, "there is nobody to try");
             let farthest = failures.max_by_key(|failure| progress(failure.class));
             found.obstacle = Some(farthest.unwrap_or_else(unexplained));
+        }
+        found
+    }
+
+    /// Of an examination of the own domain of the relay with the key `own`. What others would meet is told, and is in
+    /// nobody's way here.
+    pub(super) fn of_own(examination: &Examination, own: Pin, now: Timestamp) -> Self {
+        let mut found = Self { is_own: true, ..Self::default() };
+        let domain = &examination.domain;
+        let text = format!("{domain} is this relay's own domain: its envelopes are delivered here");
+        found.good("delivery", text);
+        // Whether this relay trusts itself says nothing about others.
+        let others = Self::of(examination, now).list.into_iter();
+        for finding in others.filter(|found| !matches!(found.step, "policy" | "trust")) {
+            match finding.failure {
+                Some(Failure { class, detail, .. }) => found.odd(finding.step, format!("{class}: {detail}")),
+                None => found.list.push(finding),
+            }
+        }
+        let publish = "`postrider dns` prints the records to publish";
+        match keys_of(examination).as_slice() {
+            [] => {
+                found.odd("others", format!("other relays cannot find it by what DNS says here: {publish}"))
+            }
+            keys if keys.iter().all(|key| *key == Some(own)) => {
+                found.good("others", "other relays that ask DNS as this one does find it".into());
+            }
+            _ => {
+                found.odd("others", format!("another key than this relay's is where DNS leads to: {publish}"))
+            }
         }
         found
     }
@@ -189,6 +223,14 @@ impl Findings {
         let text = failure.detail.clone();
         self.list.push(Finding { step, verdict: Verdict::Bad, text, failure: Some(failure) });
     }
+}
+
+/// The keys of all that have presented a certificate.
+fn keys_of(examination: &Examination) -> Vec<Option<Pin>> {
+    let hosts = examination.hosts.iter().flatten();
+    let tried = hosts.filter_map(|host| host.tried.as_ref().ok()).flatten();
+    let reached = tried.filter_map(|tried| tried.reached.as_ref()?.as_ref().ok());
+    reached.filter_map(|reached| Some(reached.presented.as_ref()?.key)).collect()
 }
 
 /// What was presented, next to what is expected. Whether that proves anything is another finding.
