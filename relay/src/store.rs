@@ -16,6 +16,7 @@
 mod attachments;
 mod bindings;
 mod check;
+mod chunks;
 mod devices;
 mod embedded;
 mod engine;

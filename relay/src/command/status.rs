@@ -89,9 +89,7 @@ fn shown(style: Style, status: &Status) -> String {
 
 fn damage(unreadable: usize) -> String {
     let envelopes = counted(unreadable as u64, "envelope");
-    format!(
-        "{envelopes} cannot be read from the disk and stay where they are: see the log, and `postrider store check`"
-    )
+    format!("not readable from the disk: {envelopes}; see the log, and `postrider store check`")
 }
 
 fn line(style: Style, certificate: &Certificate) -> String {

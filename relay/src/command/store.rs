@@ -64,8 +64,9 @@ pub struct ExportArgs {
     place: Place,
     #[command(flatten)]
     scratch: Scratch,
-    /// Go on where an envelope or an attachment cannot be read, and tell at the end how many were left out. Exit code 65
-    /// then; the file is whole all the same.
+    /// Go on where an envelope or an attachment cannot be read, and tell at the end how many were left out.
+    ///
+    /// Exit code 65 then; the file can be imported all the same, and `check` of what that makes tells what is missing.
     #[arg(long)]
     leave_out_unreadable: bool,
     /// The file to write, which must not exist; `-` for standard output.
@@ -117,19 +118,19 @@ pub enum StoreCommandError {
         kinds: usize,
     },
     /// All but this was exported.
-    #[error("{}: parts of envelopes were left out: {unreadable}; attachments: {missing}", path.display())]
+    #[error("{}: left out since they cannot be read: {unreadable} envelopes, {missing} attachments", path.display())]
     LeftOut {
         /// Where the store is.
         path: PathBuf,
-        /// How many parts of envelopes.
+        /// How many envelopes.
         unreadable: u64,
         /// How many attachments.
         missing: u64,
     },
-    /// It could not be written into a file, or read from one.
+    /// It could not be written into a file, or read from one; or not all of it can be read.
     #[error("{}: {error}", file.display())]
     Transfer {
-        /// Which file.
+        /// Which file, or which store.
         file: PathBuf,
         /// Why.
         error: TransferError,
@@ -155,6 +156,7 @@ impl StoreCommandError {
     fn of(error: TransferError, store: &Path, file: &Path) -> Self {
         match error {
             TransferError::Store(error) => Self::Store { path: store.to_owned(), error },
+            error @ TransferError::Unreadable(_) => Self::Transfer { file: store.to_owned(), error },
             error => Self::Transfer { file: file.to_owned(), error },
         }
     }
@@ -171,6 +173,7 @@ impl StoreCommandError {
             }
             Self::Transfer { error, .. } => match error {
                 TransferError::Exists(_) => Exit::CannotCreate,
+                TransferError::Unreadable(error) => Exit::for_store(error),
                 TransferError::Store(_) | TransferError::Write(_) | TransferError::Read(_) => Exit::Io,
                 TransferError::NoExport
                 | TransferError::TooNew { .. }
@@ -208,11 +211,10 @@ impl Place {
     /// The same, if there is a store and all of it may be read.
     fn existing_store(&self) -> Result<PathBuf, StoreCommandError> {
         let store = self.store()?;
-        let journal = store.join("journal");
-        match std::fs::metadata(&journal) {
-            Ok(found) if found.is_dir() => readable(&store).map(|()| store),
+        match std::fs::read_dir(&store).map(|mut found| found.next().is_some()) {
+            Ok(true) => readable(&store).map(|()| store),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Err(StoreCommandError::File { file: journal, error })
+                Err(StoreCommandError::File { file: store, error })
             }
             _ => Err(StoreCommandError::NoStore(store)),
         }

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use postrider_common::limits::MAX_ENVELOPE_BYTES;
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::{Binding, Domain, EntryId, MailboxId, Timestamp};
 
@@ -17,7 +18,9 @@ use super::view::View;
 use super::{Rebound, StoreError, Window};
 
 /// How many keys are looked at together.
-const PAGE: usize = 64;
+const PAGE: usize = 256;
+// An envelope's pieces are fewer, so that a page that begins with one has all of them.
+const _: () = assert!(MAX_ENVELOPE_BYTES.div_ceil(records::PIECE_BYTES) < PAGE);
 
 impl<K: Kv> Group<'_, K> {
     /// The owner of a mailbox says where it is kept: here, or at another relay.

@@ -12,7 +12,8 @@ use super::{StoreError, keys, records};
 /// How many are told one by one.
 const TOLD: usize = 1000;
 
-/// The envelopes that could not be read since the store was opened, as far as somebody has asked for them.
+/// The envelopes that could not be read since the store was opened, as far as somebody has asked for them and their time is
+/// not over.
 #[derive(Debug, Default)]
 pub struct Unreadable(Mutex<BTreeSet<Key>>);
 
@@ -29,12 +30,18 @@ impl Unreadable {
         read: Result<Option<Envelope>, StoreError>,
     ) -> Result<Option<Envelope>, StoreError> {
         match read {
-            Err(error) if is_of_one(&error) => {
+            Err(error @ StoreError::Damaged(_)) => {
                 self.note(body, &error);
                 Ok(None)
             }
             read => read,
         }
+    }
+
+    /// Forgets those that are not there any more.
+    pub(crate) fn forget_gone<K: Kv>(&self, kv: &K) {
+        let is_there = |body: &Key| !matches!(kv.get(&keys::piece(body, 0)), Ok(None));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(is_there);
     }
 
     /// Tells it, the first time.
@@ -48,11 +55,6 @@ impl Unreadable {
             );
         }
     }
-}
-
-/// Whether it may be the fault of the few bytes that were read.
-pub(crate) const fn is_of_one(error: &StoreError) -> bool {
-    matches!(error, StoreError::Damaged(_) | StoreError::Io(_))
 }
 
 /// The envelope of `bytes` bytes whose pieces are under `body`, if all of them are there.

@@ -21,6 +21,8 @@ use super::{ItemId, LeaseId, Leased, StoreError, Window, envelopes};
 
 /// How many keys are looked at together.
 const PAGE: usize = 64;
+/// When an item that could not be read is tried again, if there is a disk that does better by then.
+const UNREAD_FOR: Duration = Duration::from_secs(3600);
 
 /// The leases of every destination.
 #[derive(Debug, Default)]
@@ -59,11 +61,18 @@ struct Line {
     /// Those of them, and of those before `fresh` and `delayed`, that have attachments: they are leased one by one, and
     /// delay no others.
     laden: BTreeSet<ItemId>,
-    /// Such as could not be read. They are tried again after a restart, and end like others.
-    unreadable: BTreeMap<ItemId, TrackingId>,
+    /// Such as could not be read. They are tried again after [`UNREAD_FOR`], or a restart, and end like others.
+    unreadable: BTreeMap<ItemId, Unread>,
     leased: HashMap<ItemId, Held>,
     /// The same by their end.
     ends: BTreeSet<(Timestamp, ItemId)>,
+}
+
+/// An item that could not be read.
+#[derive(Debug, Clone, Copy)]
+struct Unread {
+    tracking: TrackingId,
+    since: Timestamp,
 }
 
 /// By whom an item is held.
@@ -87,41 +96,46 @@ pub(crate) fn lease<K: Kv>(
     loop {
         let (lease, items) = lock(leases).take(view.kv(), domain, window, now, until)?;
         let mut leased = Vec::with_capacity(items.len());
-        let mut bad = None;
+        let mut unreadable = Vec::new();
         for (item, record) in &items {
             match read(view.kv(), domain, *item, lease, record) {
                 Ok(one) => leased.extend(one),
+                Err(error @ StoreError::Damaged(_)) => unreadable.push((*item, record.tracking, error)),
                 Err(error) => {
-                    bad = Some(((*item, record.tracking), error));
-                    break;
+                    lock(leases).give_back(domain, lease, items.iter().map(|(item, _)| *item));
+                    return Err(error);
                 }
             }
         }
-        match bad {
-            // Whatever was taken has ended meanwhile. There may be others.
-            None if leased.is_empty() && !items.is_empty() => {}
-            None => return Ok(leased),
-            Some((item, error)) => {
-                lock(leases).give_back(domain, lease, items.iter().map(|(item, _)| *item));
-                set_aside(leases, view, domain, item, error)?;
+        if unreadable.is_empty() {
+            // Otherwise whatever was taken has ended meanwhile. There may be others.
+            if !leased.is_empty() || items.is_empty() {
+                return Ok(leased);
             }
+            continue;
+        }
+        // There was room for others in their place.
+        lock(leases).give_back(domain, lease, items.iter().map(|(item, _)| *item));
+        for (item, tracking, error) in unreadable {
+            set_aside(leases, view, domain, (item, tracking), &error, now)?;
         }
     }
 }
 
-/// Hands out an item no more that cannot be read. What concerns all of the store is an error.
+/// Hands out an item for some time no more that cannot be read.
 fn set_aside<K: Kv>(
     leases: &Mutex<Leases>,
     view: &View<K>,
     domain: &Domain,
     (item, tracking): (ItemId, TrackingId),
-    error: StoreError,
+    error: &StoreError,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
-    if !envelopes::is_of_one(&error) {
-        return Err(error);
+    // It may have ended since, and not be there for that reason.
+    if view.get(&keys::item(domain, item))?.is_some() {
+        view.unreadable().note(&keys::item_body(domain, item), error);
+        lock(leases).set_aside(domain, item, Unread { tracking, since: now });
     }
-    view.unreadable().note(&keys::item_body(domain, item), &error);
-    lock(leases).set_aside(domain, item, tracking);
     Ok(())
 }
 
@@ -142,7 +156,12 @@ pub(crate) fn lease_laden<K: Kv>(
             Ok(leased) => return Ok(leased),
             Err(error) => {
                 lock(leases).give_back(domain, lease, std::iter::once(item));
-                set_aside(leases, view, domain, (item, record.tracking), error)?;
+                match error {
+                    StoreError::Damaged(_) => {
+                        set_aside(leases, view, domain, (item, record.tracking), &error, until)?;
+                    }
+                    error => return Err(error),
+                }
             }
         }
     }
@@ -256,13 +275,13 @@ impl Leases {
     }
 
     /// Keeps what was given back from being handed out again.
-    fn set_aside(&mut self, domain: &Domain, item: ItemId, tracking: TrackingId) {
+    fn set_aside(&mut self, domain: &Domain, item: ItemId, unread: Unread) {
         self.with(domain, |line| {
             // Whoever took it since meets the same.
             line.end(item);
             line.returned.remove(&item);
             line.laden.remove(&item);
-            line.unreadable.insert(item, tracking);
+            line.unreadable.insert(item, unread);
         });
     }
 
@@ -288,7 +307,9 @@ impl Leases {
 
     /// The same by what it is tracked by.
     pub(crate) fn is_unreadable_as(&self, domain: &Domain, id: TrackingId) -> bool {
-        self.lines.get(domain).is_some_and(|line| line.unreadable.values().any(|tracking| *tracking == id))
+        self.lines
+            .get(domain)
+            .is_some_and(|line| line.unreadable.values().any(|unread| unread.tracking == id))
     }
 
     /// Whether the item has attachments and waits to be given out by itself.
@@ -386,6 +407,8 @@ impl Line {
             self.end(item);
             self.returned.insert(item);
         }
+        let again = self.unreadable.extract_if(.., |_, unread| unread.since + UNREAD_FOR <= now);
+        self.returned.extend(again.map(|(item, _)| item));
     }
 
     /// Ends a lease; whether there was one.

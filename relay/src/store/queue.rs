@@ -369,7 +369,7 @@ impl<K: Kv> View<K> {
                 _ => None,
             };
             let mut here = Tracking::from(record);
-            here.is_unreadable = lock(leases).is_unreadable_as(&here.destination, next);
+            here.is_unreadable = here.end.is_none() && lock(leases).is_unreadable_as(&here.destination, next);
             told = Some(match told {
                 None => here,
                 Some(before) => Tracking {

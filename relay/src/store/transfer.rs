@@ -23,7 +23,7 @@ use super::pairs::{Cursor, Pairs};
 use super::records::{self, AttachmentRecord};
 use super::{FileId, Progress, Step, StoreError, keys};
 use crate::attachments::Files;
-use files::Receiver;
+use files::{Receiver, Wanted};
 use format::{Chunk, Reader, Writer};
 
 /// What an import that has not ended adds to the name of the store's directory.
@@ -42,9 +42,9 @@ pub struct Moved {
     pub bytes: u64,
     /// Attachments whose files are among them, in pieces.
     pub attachments: u64,
-    /// Attachments with chunks and without a file, and such as cannot be read: left out, where that was asked for.
+    /// Attachments whose files are not there, or not as they were brought: left out, where that was asked for.
     pub missing: u64,
-    /// Parts of envelopes that cannot be read: left out, where that was asked for.
+    /// Envelopes that cannot be read: left out, where that was asked for.
     pub unreadable: u64,
 }
 
@@ -63,6 +63,9 @@ pub enum TransferError {
     /// The store that is read or made.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An envelope or an attachment, which an export can leave out.
+    #[error("{0}; all else is exported with --leave-out-unreadable")]
+    Unreadable(#[source] StoreError),
     /// The file cannot be written.
     #[error("the export cannot be written: {0}")]
     Write(#[source] io::Error),
@@ -216,7 +219,7 @@ fn write(
     about_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<Moved, TransferError> {
-    let Source { pairs, files, unreadables } = *source;
+    let Source { pairs, unreadables, .. } = *source;
     let missing = || StoreError::Damaged("it does not say which format it has".into());
     let format = pairs.get(keys::FORMAT)?.ok_or_else(missing)?;
     let format = records::decode_format(&format)?;
@@ -226,27 +229,31 @@ fn write(
     let mut writer = Writer::new(out, format)?;
     // No kind is as high.
     let mut cursor = Cursor::new(pairs, Key::new(), Key::from_slice(&[u8::MAX]));
-    let (mut wanted, mut of, mut unreadable) = (Vec::new(), about_bytes, 0);
+    let (mut wanted, mut of) = (Vec::new(), about_bytes);
+    let (mut unreadable, mut last_unreadable) = (0, None::<Key>);
     while let Some((key, value)) = cursor.next()? {
         let value = match value {
-            Err(StoreError::Damaged(_) | StoreError::Io(_)) if unreadables == Unreadables::LeaveOut => {
-                unreadable += 1;
+            // Pieces of an envelope follow one another.
+            Err(StoreError::Damaged(_)) if unreadables == Unreadables::LeaveOut => {
+                let body = keys::body_of(&key);
+                unreadable += u64::from(last_unreadable.as_deref() != Some(body));
+                last_unreadable = Some(Key::from_slice(body));
                 continue;
             }
-            value => value?,
+            value => value.map_err(TransferError::Unreadable)?,
         };
         if key.first() == Some(&keys::ATTACHMENTS) {
             let record = records::decode::<AttachmentRecord>(&value)?;
             if record.bytes > 0 {
-                wanted.push(FileId(record.file));
                 of += record.bytes;
+                wanted.push(Wanted { file: FileId(record.file), id: keys::of_attachment(&key)?, record });
             }
         }
         let moved = writer.put(&key, &value)?;
         progress.at(Step::Exporting, moved.bytes, of.max(moved.bytes));
     }
     let told = |moved: Moved| progress.at(Step::Exporting, moved.bytes, of.max(moved.bytes));
-    let (attachments, missing) = files::write(files, unreadables, wanted, &mut writer, told)?;
+    let (attachments, missing) = files::write(source, wanted, &mut writer, told)?;
     Ok(Moved { attachments, missing, unreadable, ..writer.finish()? })
 }
 

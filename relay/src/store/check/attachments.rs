@@ -1,21 +1,16 @@
 //! Attachments: that each is needed as often as it counts, has the chunks that it counts, in its file too, and ends.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use postrider_common::{AttachmentId, EntryId, MailboxId};
-use sha2::{Digest, Sha256};
 
 use super::{Checker, Flaw, Place, record};
+use crate::store::chunks::{self, Digests};
 use crate::store::records::{
     AttachedRecord, AttachmentRecord, DoomedRecord, ItemRecord, MailboxAttachedRecord, QuarantineRecord,
 };
 use crate::store::{FileId, ItemId, Step, StoreError, keys};
-
-/// How much of a file is in memory.
-const BUFFER_BYTES: usize = 256 << 10;
 
 /// How often each attachment is needed. Unlike what a mailbox holds, all of that is in memory at once: there are far
 /// fewer attachments than envelopes.
@@ -90,33 +85,26 @@ impl Checker<'_> {
     }
 
     /// Whether the chunks that are there are what was brought.
-    fn file(
-        &mut self,
-        record: &AttachmentRecord,
-        digests: &BTreeMap<u32, [u8; 32]>,
-    ) -> Result<(), StoreError> {
+    fn file(&mut self, record: &AttachmentRecord, digests: &Digests) -> Result<(), StoreError> {
         let totals = &mut self.report.totals;
         totals.attachments += 1;
         totals.attachment_bytes += record.bytes;
         let Some(files) = self.files.filter(|_| !digests.is_empty()) else { return Ok(()) };
-        let path = files.path(FileId(record.file));
-        let is_readable = |error: &io::Error| error.kind() != io::ErrorKind::PermissionDenied;
-        let unusable = |error: io::Error| StoreError::Io(format!("{}: {error}", path.display()));
-        let mut flaws = Vec::new();
-        match files.readable(FileId(record.file)) {
-            Err(error) if is_readable(&error) => flaws.push(path.display().to_string()),
-            Err(error) => return Err(unusable(error)),
-            Ok(file) => {
-                let mut buffer = vec![0; BUFFER_BYTES];
-                for (number, digest) in digests {
-                    if !is_chunk(&file, record, *number, digest, &mut buffer) {
-                        flaws.push(format!("{}, chunk {number}", path.display()));
-                    }
-                    self.attachment_bytes += u64::from(record.chunk_length);
-                    self.progress.at(Step::Attachments, self.attachment_bytes, 0);
-                }
+        let path = files.path(FileId(record.file)).display().to_string();
+        let flaws = match files.readable(FileId(record.file)) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(StoreError::Io(format!("{path}: {error}")));
             }
-        }
+            Err(_) => vec![path],
+            Ok(file) => {
+                let (read, progress) = (&mut self.attachment_bytes, self.progress);
+                let wrong = chunks::wrong(&file, record, digests, |bytes| {
+                    *read += bytes;
+                    progress.at(Step::Attachments, *read, 0);
+                });
+                wrong.into_iter().map(|number| format!("{path}, chunk {number}")).collect()
+            }
+        };
         for place in flaws {
             self.report.add(Flaw::Attachment, Place::Text(place));
         }
@@ -133,10 +121,10 @@ impl Checker<'_> {
             while let Some((key, _)) = self.next_if(&mut chunks, |key| *key < *of_chunks)? {
                 self.flaw(Flaw::WithoutOwner, &key);
             }
-            let mut digests = BTreeMap::new();
+            let mut digests = Digests::new();
             while let Some((key, value)) = self.next_if(&mut chunks, |key| key.starts_with(&of_chunks))? {
-                let number = key.last_chunk().map(|bytes| u32::from_be_bytes(*bytes)).unwrap_or_default();
-                digests.extend(self.decode::<[u8; 32]>(&key, value).map(|digest| (number, digest)));
+                let digest = self.decode::<[u8; 32]>(&key, value);
+                digests.extend(digest.map(|digest| (chunks::number(&key), digest)));
             }
             let present = u32::try_from(digests.len()).unwrap_or(u32::MAX);
             let Some(record) = self.decode::<AttachmentRecord>(&key, value) else { continue };
@@ -162,30 +150,6 @@ impl Checker<'_> {
         }
         Ok(ending)
     }
-}
-
-/// Whether the file has the chunk with this digest.
-fn is_chunk(
-    file: &File,
-    record: &AttachmentRecord,
-    number: u32,
-    digest: &[u8; 32],
-    buffer: &mut [u8],
-) -> bool {
-    let chunk_length = u64::from(record.chunk_length);
-    let mut at = u64::from(number) * chunk_length;
-    let end = record.length.min(at + chunk_length);
-    let mut found = Sha256::new();
-    while at < end {
-        let some = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-        // What cannot be read is not what was brought.
-        if file.read_exact_at(&mut buffer[..some], at).is_err() {
-            return false;
-        }
-        found.update(&buffer[..some]);
-        at += some as u64;
-    }
-    found.finalize().as_slice() == digest
 }
 
 fn count(needed: &mut Needed, attached: AttachedRecord) {

@@ -229,21 +229,13 @@ async fn no_key_is_refused_that_the_store_makes() {
 
 #[tokio::test]
 async fn the_files_of_attachments_are_checked() {
-    use sha2::{Digest, Sha256};
     use std::os::unix::fs::FileExt;
     let directory = tempfile::tempdir().unwrap();
     let files = Files::open(&directory.path().join("attachments")).unwrap();
     let mut map = filled().await;
-    // What the first attachment's file should have: four bytes, and two.
-    let key = map.range(Key::from_slice(b"A")..Key::from_slice(b"B")).next().unwrap().0.clone();
-    let id = keys::of_attachment(&key).unwrap();
-    let record: AttachmentRecord = records::decode(&map[&key]).unwrap();
-    assert_eq!((record.length, record.chunk_length, record.present), (6, 4, 2));
+    let id = filled::attachment(1).id;
     map.retain(|key, _| key[0] != b'A' || keys::of_attachment(key) == Ok(id));
-    for (number, chunk) in [(0, &b"abcd"[..]), (1, b"ef")] {
-        let digest: [u8; 32] = Sha256::digest(chunk).into();
-        map.insert(keys::chunk(&id, number), records::encode(&digest));
-    }
+    let record: AttachmentRecord = records::decode(&map[&keys::attachment(&id)]).unwrap();
     let found = || {
         let kv = MemoryKv::new(Arc::new(RwLock::new(map.clone())));
         let mut report = Report::default();
@@ -254,9 +246,9 @@ async fn the_files_of_attachments_are_checked() {
     let path = files.path(FileId(record.file)).display().to_string();
     assert_eq!(found(), Some(vec![path.clone()]), "the file is missing");
     let file = files.writable(FileId(record.file)).unwrap();
-    file.write_all_at(b"abcdef", 0).unwrap();
+    file.write_all_at(&filled::brought(1, 2), 0).unwrap();
     assert_eq!(found(), None);
-    file.write_all_at(b"x", 5).unwrap();
+    file.write_all_at(b"x", record.length - 1).unwrap();
     assert_eq!(found(), Some(vec![format!("{path}, chunk 1")]));
     file.set_len(3).unwrap();
     assert_eq!(found(), Some(vec![format!("{path}, chunk 0"), format!("{path}, chunk 1")]));

@@ -25,9 +25,7 @@ pub fn check(path: &Path, scratch: &Path, progress: &dyn Progress) -> Result<Rep
     let mut report = Report::default();
     unfinished(path, &mut report)?;
     let tail = journal(path, progress, &mut report)?;
-    if recovery::current(path).is_ok_and(|name| name.is_none())
-        && recovery::was_never_used(path, true).is_ok()
-    {
+    if recovery::current(path).is_ok_and(|name| name.is_none()) && recovery::was_never_used(path).is_ok() {
         report
             .notes
             .push("a store was begun here and never finished: the next start makes an empty one".into());
@@ -66,12 +64,17 @@ fn unfinished(path: &Path, report: &mut Report) -> Result<(), StoreError> {
         Err(StoreError::Damaged(_)) => return Ok(()),
         current => current?,
     };
-    if current.as_ref().is_some_and(|name| !path.join(name).is_dir()) {
+    let is_wrong = match &current {
+        Some(name) => !path.join(name).is_dir(),
+        None => recovery::was_never_used(path).is_err(),
+    };
+    if is_wrong {
         // Then one of the others may be the store.
         return Ok(());
     }
     let mut count = recovery::bases(path)?.iter().filter(|name| Some(*name) != current.as_ref()).count();
-    for directory in [path.to_owned(), path.join(recovery::JOURNAL)] {
+    for directory in [path.to_owned(), path.join(recovery::JOURNAL)].into_iter().filter(|path| path.is_dir())
+    {
         for entry in fs::read_dir(directory).map_err(of_io)? {
             let path = entry.map_err(of_io)?.path();
             count += usize::from(path.extension().is_some_and(|extension| extension == segment::UNFINISHED));
@@ -99,8 +102,8 @@ impl Tail {
             report.add(Flaw::Frame, Place::Segment { number, byte });
         } else if !self.segment.is_room(byte)? {
             report.notes.push(format!(
-                "segment {number:x} ends with a write that was cut off at byte {byte}, as a crash leaves it: it was \
-                 answered to nobody, and the next start cuts it away"
+                "segment {number:x} ends with a write that is not whole, at byte {byte}: a crash leaves one that was \
+                 answered to nobody. The next start cuts it away"
             ));
         }
         Ok(())

@@ -66,15 +66,15 @@ impl Offline {
     ) -> Result<Self, StoreError> {
         let missing = || StoreError::Damaged("CURRENT is missing: the store was never finished".into());
         let Some(name) = recovery::current(path)? else {
-            recovery::was_never_used(path, true)?;
+            recovery::was_never_used(path)?;
             return Err(missing());
         };
-        let base = path.join(name);
+        let base = path.join(&name);
         if !base.is_dir() {
             return Err(base::is_missing(&base));
         }
-        let scratch = copied(&base, scratch, progress)?;
-        let base = recovery::open_base(scratch.path(), CACHE_BYTES, progress)?;
+        let scratch = copied(&base, &name, scratch, progress)?;
+        let base = recovery::open_base(&scratch.path().join(name), CACHE_BYTES, progress)?;
         let segments = segment::look(&path.join(recovery::JOURNAL))?.segments.into_iter();
         let open =
             |(number, path): (u64, PathBuf)| Ok((number, Arc::new(Segment::open_to_read(&path, number)?)));
@@ -176,12 +176,19 @@ impl Drop for Offline {
     fn drop(&mut self) {
         self.tables = None;
         // What sled still writes after its last handle has gone would otherwise outlive the directory.
-        let _ = base::await_previous_handle(&self.scratch.path().join("db"));
+        for base in fs::read_dir(self.scratch.path()).into_iter().flatten().flatten() {
+            let _ = base::await_previous_handle(&base.path().join("db"));
+        }
     }
 }
 
-/// A copy of the files in `directory`, in a new directory in `scratch`.
-fn copied(directory: &Path, scratch: &Path, progress: &dyn Progress) -> Result<TempDir, StoreError> {
+/// A copy of the files in `directory`, under `name` in a new directory in `scratch`.
+fn copied(
+    directory: &Path,
+    name: &str,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<TempDir, StoreError> {
     let named = |error: io::Error| StoreError::Io(format!("{}: {error}", scratch.display()));
     let needed = size(directory).map_err(of_io)?;
     let free = rustix::fs::statvfs(scratch).map_err(|error| named(error.into()))?;
@@ -194,8 +201,9 @@ fn copied(directory: &Path, scratch: &Path, progress: &dyn Progress) -> Result<T
         )));
     }
     let copy = tempfile::Builder::new().prefix("postrider-").tempdir_in(scratch).map_err(named)?;
-    let mut done = 0;
-    copy_into(directory, copy.path(), &mut |bytes| {
+    let (mut done, target) = (0, copy.path().join(name));
+    fs::create_dir(&target).map_err(named)?;
+    copy_into(directory, &target, &mut |bytes| {
         done += bytes;
         progress.at(Step::Copying, done, needed.max(done));
     })

@@ -25,7 +25,6 @@ const BASE: &str = "base-";
 pub(super) fn open(path: &Path, options: &Options, progress: &dyn Progress) -> Result<Shared, StoreError> {
     let sizes = options.sizes;
     let directory = path.join(JOURNAL);
-    let has_journal = directory.exists();
     fs::create_dir_all(&directory).map_err(of_io)?;
     let lock = File::create(path.join(LOCK)).map_err(of_io)?;
     hold(&lock)?;
@@ -33,7 +32,7 @@ pub(super) fn open(path: &Path, options: &Options, progress: &dyn Progress) -> R
     let name = match current(path)? {
         Some(name) => name,
         None => {
-            was_never_used(path, has_journal)?;
+            was_never_used(path)?;
             create(path, &directory, options)?
         }
     };
@@ -52,6 +51,13 @@ pub(super) fn open(path: &Path, options: &Options, progress: &dyn Progress) -> R
     };
     delete_unneeded(&mut tables)?;
     let Replayed { newest, end, next_sequence, bytes } = replay(&mut tables, progress)?;
+    if !newest.is_room(end)? {
+        tracing::warn!(
+            segment = newest.number(),
+            byte = end,
+            "the journal ends with a write that is not whole, which is cut away: a crash leaves one that was answered to nobody"
+        );
+    }
     newest.cut(end)?;
     newest.reserve(sizes.segment_bytes)?;
     let journal = Journal::new(&directory, sizes.segment_bytes, newest, next_sequence, bytes);
@@ -122,19 +128,20 @@ pub(super) fn current(path: &Path) -> Result<Option<String>, StoreError> {
 
 /// That without `CURRENT` there is nothing in `path` but what a creation has left that did not end; otherwise it is damage.
 ///
-/// A base without a segment is no such thing, since [`create`] makes the segment first. Nor is a segment that has a frame, or
-/// that is not the first: a store that was used may have all it knows in its base.
-pub(super) fn was_never_used(path: &Path, has_journal: bool) -> Result<(), StoreError> {
+/// A base without a segment is no such thing, since [`create`] makes the segment first. Nor is a segment in which something
+/// is, or that is not the first: a store that was used may have all it knows in its base.
+pub(super) fn was_never_used(path: &Path) -> Result<(), StoreError> {
     if path.join("db").exists() {
         return Err(StoreError::Damaged("it was written by a version before the first release".into()));
     }
-    let segments = if has_journal { segment::look(&path.join(JOURNAL))?.segments } else { Vec::new() };
-    if segments.is_empty() && path.exists() && !bases(path)?.is_empty() {
+    let segments = segment::look(&path.join(JOURNAL))?.segments;
+    if segments.is_empty() && !bases(path)?.is_empty() {
         return Err(StoreError::Damaged("CURRENT is missing, and so is the journal".into()));
     }
     for (number, found) in &segments {
+        // Whatever has been written there, whole or not.
         let was_used = *number > Position::START.segment
-            || Segment::open_to_read(found, *number)?.frame(FIRST_FRAME, None)?.is_some();
+            || !Segment::open_to_read(found, *number)?.is_room(FIRST_FRAME)?;
         if was_used {
             return Err(StoreError::Damaged("CURRENT is missing".into()));
         }

@@ -29,6 +29,8 @@ const EXTENSION: &str = "journal";
 pub(super) const UNFINISHED: &str = "new";
 /// How much is searched at a time for what follows a broken frame.
 const SEARCHED_BYTES: usize = 1 << 20;
+/// What a disk gives back or not.
+const SECTOR_BYTES: usize = 4096;
 
 /// An open segment. It can be read for as long as somebody has it, deleted or not.
 #[derive(Debug)]
@@ -138,8 +140,8 @@ impl Segment {
         while from < self.end() {
             let some = SEARCHED_BYTES.min(usize::try_from(self.end() - from).unwrap_or(SEARCHED_BYTES));
             let mut bytes = vec![0; some];
-            self.file.read_exact_at(&mut bytes, from).map_err(of_io)?;
-            if bytes.iter().any(|byte| *byte != 0) {
+            // What cannot be read is no room.
+            if self.file.read_exact_at(&mut bytes, from).is_err() || bytes.iter().any(|byte| *byte != 0) {
                 return Ok(false);
             }
             from += some as u64;
@@ -164,7 +166,7 @@ impl Segment {
     /// The value at `location`, which is in this segment.
     pub(super) fn read(&self, location: Location) -> Result<Bytes, StoreError> {
         let mut value = vec![0; location.bytes as usize];
-        self.file.read_exact_at(&mut value, location.offset.into()).map_err(of_io)?;
+        self.read_at(&mut value, location.offset.into())?;
         if crc32fast::hash(&value) == location.checksum {
             return Ok(value.into());
         }
@@ -180,7 +182,7 @@ impl Segment {
         if payload_at > len {
             return Ok(None);
         }
-        self.file.read_exact_at(&mut bytes, offset).map_err(of_io)?;
+        self.read_at(&mut bytes, offset)?;
         let Some(header) = frame::header(&bytes, &self.home.salt) else {
             return Ok(None);
         };
@@ -189,7 +191,7 @@ impl Segment {
             return Ok(None);
         }
         let mut payload = vec![0; header.payload_bytes];
-        self.file.read_exact_at(&mut payload, payload_at).map_err(of_io)?;
+        self.read_at(&mut payload, payload_at)?;
         if !frame::is_whole(&bytes, &payload, &header) {
             return Ok(None);
         }
@@ -211,10 +213,11 @@ impl Segment {
         while from + HEADER_BYTES as u64 <= len {
             let some = SEARCHED_BYTES.min(usize::try_from(len - from).unwrap_or(SEARCHED_BYTES));
             let mut bytes = vec![0; some];
-            self.file.read_exact_at(&mut bytes, from).map_err(of_io)?;
+            self.read_what_there_is(&mut bytes, from);
             if bytes != zeros[..some] {
                 for (at, window) in (from..).zip(bytes.windows(salt.len())) {
-                    if window == salt && self.frame(at, None)?.is_some() {
+                    // One that cannot be read is none that is whole.
+                    if window == salt && matches!(self.frame(at, None), Ok(Some(_))) {
                         return Ok(Some(at));
                     }
                 }
@@ -223,6 +226,27 @@ impl Segment {
             from += (some - (salt.len() - 1).min(some - 1)) as u64;
         }
         Ok(None)
+    }
+
+    /// A place on the disk that cannot be read is damage to what is there, and not a disk that can do nothing.
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> Result<(), StoreError> {
+        self.file.read_exact_at(bytes, at).map_err(|error| {
+            let number = self.number();
+            StoreError::Damaged(format!(
+                "segment {number:x} of the journal cannot be read at byte {at}: {error}"
+            ))
+        })
+    }
+
+    /// The same, with zeros for what cannot be read.
+    fn read_what_there_is(&self, bytes: &mut [u8], from: u64) {
+        if self.file.read_exact_at(bytes, from).is_err() {
+            for (at, some) in (from..).step_by(SECTOR_BYTES).zip(bytes.chunks_mut(SECTOR_BYTES)) {
+                if self.file.read_exact_at(some, at).is_err() {
+                    some.fill(0);
+                }
+            }
+        }
     }
 
     /// Deletes the file.
@@ -250,7 +274,11 @@ pub(super) struct Listed {
 /// The files in a directory, none of which is changed.
 pub(super) fn look(directory: &Path) -> Result<Listed, StoreError> {
     let mut listed = Listed::default();
-    for entry in std::fs::read_dir(directory).map_err(of_io)? {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listed),
+        entries => entries.map_err(of_io)?,
+    };
+    for entry in entries {
         let path = entry.map_err(of_io)?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
         if extension == Some(UNFINISHED) {

@@ -335,7 +335,17 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn expire(&self, now: Timestamp, budget: usize) -> Answer<'_, Expiry> {
-        Box::pin(self.write(Load::ending(budget), move |group| group.expire(now, budget)))
+        Box::pin(async move {
+            let expired = self.write(Load::ending(budget), move |group| group.expire(now, budget)).await?;
+            if self.statistics.unreadable.count() > 0 {
+                self.read(|view| {
+                    view.unreadable().forget_gone(view.kv());
+                    Ok(())
+                })
+                .await?;
+            }
+            Ok(expired)
+        })
     }
 
     fn watch(&self) -> broadcast::Receiver<Change> {

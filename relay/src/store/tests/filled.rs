@@ -10,6 +10,7 @@ use postrider_common::{
     Attachment, AttachmentId, Binding, DeviceId, Domain, Draft, Envelope, FailureClass, InviteId, MailboxId,
     Outcome, Timestamp,
 };
+use sha2::{Digest, Sha256};
 
 use crate::store::kv::Key;
 use crate::store::memory::Content;
@@ -42,8 +43,17 @@ pub(in crate::store) fn envelope(mailbox: MailboxId, fill: u8, bytes: usize) -> 
     draft.finish().unwrap()
 }
 
+/// Two chunks.
 pub(crate) fn attachment(n: u8) -> Attachment {
-    Attachment { id: AttachmentId::from_bytes([n; 32]), length: 6, chunk_length: 4 }
+    Attachment { id: AttachmentId::from_bytes([n; 32]), length: 300_000, chunk_length: 200_000 }
+}
+
+/// What is in the file of an attachment of which so many chunks are there.
+pub(in crate::store) fn brought(n: u8, chunks: usize) -> Vec<u8> {
+    let attachment = attachment(n);
+    let whole = usize::try_from(attachment.length).unwrap();
+    let there = whole.min(chunks * attachment.chunk_length as usize);
+    (0..there).map(|at| n ^ at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect()
 }
 
 pub(in crate::store) fn destination(name: &str) -> Domain {
@@ -115,8 +125,9 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     // One attachment that an entry and an item need, one that is not whole, and one that is to be deleted.
     for (n, chunks) in [(1, 2), (2, 1), (3, 2)] {
         let state = store.reserve_attachment(attachment(n), NOW).await.unwrap().unwrap();
-        for number in 0..chunks {
-            let chunk = Chunk { number, digest: [n; 32] };
+        let brought = brought(n, chunks);
+        for (number, chunk) in (0..).zip(brought.chunks(state.attachment.chunk_length as usize)) {
+            let chunk = Chunk { number, digest: Sha256::digest(chunk).into() };
             assert!(store.put_chunk(state.attachment.id, state.file, chunk, NOW).await.unwrap());
         }
     }

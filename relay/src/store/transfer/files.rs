@@ -4,52 +4,76 @@
 //! The pieces of a file follow one another without a gap, so that the keys ascend as they do everywhere in an export.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use postrider_common::AttachmentId;
 
 use super::format::Writer;
-use super::{Moved, TransferError, Unreadables};
+use super::{Moved, Source, TransferError, Unreadables};
 use crate::attachments::Files;
 use crate::store::kv::Key;
-use crate::store::{FileId, StoreError};
+use crate::store::records::AttachmentRecord;
+use crate::store::{FileId, StoreError, chunks};
 
 /// Above every kind of record in a store.
 const KIND: u8 = u8::MAX;
 /// A few of them make a chunk.
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// Adds files to an export, in the order of their names. How many there are, and how many of those that are wanted are not.
+/// A file, and what is to be in it.
+pub(super) struct Wanted {
+    pub(super) file: FileId,
+    pub(super) id: AttachmentId,
+    pub(super) record: AttachmentRecord,
+}
+
+/// Adds files to an export, in the order of their names. How many there are, and how many were left out since they are not
+/// there, or not as they were brought.
 pub(super) fn write(
-    files: &Files,
-    unreadables: Unreadables,
-    mut wanted: Vec<FileId>,
+    source: &Source<'_>,
+    mut wanted: Vec<Wanted>,
     writer: &mut Writer<impl Write>,
     mut told: impl FnMut(Moved),
 ) -> Result<(u64, u64), TransferError> {
-    wanted.sort_unstable();
+    wanted.sort_unstable_by_key(|wanted| wanted.file);
     let (mut found, mut missing) = (0, 0);
-    for file in wanted {
-        let failed = |error| unusable(&files.path(file), &error);
-        let mut content = match files.readable(file) {
-            Err(_) if unreadables == Unreadables::LeaveOut => {
+    for wanted in wanted {
+        let mut content = match opened(source, &wanted) {
+            Ok(content) => content,
+            Err(_) if source.unreadables == Unreadables::LeaveOut => {
                 missing += 1;
                 continue;
             }
-            opened => opened.map_err(failed)?,
+            Err(error) => return Err(TransferError::Unreadable(error)),
         };
         let (mut at, mut piece) = (0, Vec::new());
         loop {
             piece.clear();
-            (&mut content).take(PIECE_BYTES).read_to_end(&mut piece).map_err(failed)?;
+            let read = (&mut content).take(PIECE_BYTES).read_to_end(&mut piece);
+            let path = || source.files.path(wanted.file);
+            read.map_err(|error| StoreError::Io(format!("{}: {error}", path().display())))?;
             if piece.is_empty() {
                 break;
             }
-            told(writer.put(&key(file, at), &piece)?);
+            told(writer.put(&key(wanted.file, at), &piece)?);
             at += piece.len() as u64;
         }
         found += 1;
     }
     Ok((found, missing))
+}
+
+/// A file that has what it should, read once for that.
+fn opened(source: &Source<'_>, wanted: &Wanted) -> Result<File, StoreError> {
+    let path = source.files.path(wanted.file);
+    let damaged = |what: String| StoreError::Damaged(format!("{}: {what}", path.display()));
+    let file = source.files.readable(wanted.file).map_err(|error| damaged(error.to_string()))?;
+    let digests = chunks::digests(source.pairs, &wanted.id)?;
+    match chunks::wrong(&file, &wanted.record, &digests, |_| {}).first() {
+        None => Ok(file),
+        Some(chunk) => Err(damaged(format!("chunk {chunk} is not what was brought"))),
+    }
 }
 
 /// Makes the files again, in a directory that is made for them.
@@ -120,8 +144,4 @@ fn key(file: FileId, at: u64) -> Key {
 fn parse(key: &[u8]) -> Option<(FileId, u64)> {
     let (file, at) = key.strip_prefix(&[KIND])?.split_first_chunk::<16>()?;
     Some((FileId(*file), u64::from_be_bytes(at.try_into().ok()?)))
-}
-
-fn unusable(path: &Path, error: &io::Error) -> TransferError {
-    StoreError::Io(format!("{}: {error}", path.display())).into()
 }

@@ -20,17 +20,12 @@ async fn filled() -> TempDir {
     let store = open(&data.path().join("store"), &options, &Supervisor::new()).unwrap();
     filled::fill(&*store).await;
     let files = Files::open(&data.path().join("attachments")).unwrap();
-    for (n, bytes) in [(1, 300_000), (2, 5)] {
+    for (n, chunks) in [(1, 2), (2, 1)] {
         let state = store.attachment(filled::attachment(n).id).await.unwrap().unwrap();
-        files.writable(state.file).unwrap().write_all(&content(n, bytes)).unwrap();
+        files.writable(state.file).unwrap().write_all(&filled::brought(n, chunks)).unwrap();
     }
     store.close().await.unwrap();
     data
-}
-
-/// What is in an attachment's file.
-fn content(n: u8, bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|at| n ^ at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect()
 }
 
 fn exported(data: &TempDir) -> Vec<u8> {
@@ -94,10 +89,10 @@ async fn a_store_is_the_same_after_a_journey_through_another_engine() {
             let after = store.fetch(*mailbox, DEVICES[0], None, ALL, NOW).await.unwrap().entries;
             assert_eq!(after.last().unwrap().envelope, another);
         }
-        for (n, bytes) in [(1, 300_000), (2, 5)] {
+        for (n, chunks) in [(1, 2), (2, 1)] {
             let state = store.attachment(filled::attachment(n).id).await.unwrap().unwrap();
             let path = Files::at(&other.path().join("attachments")).path(state.file);
-            assert!(fs::read(&path).unwrap() == self::content(n, bytes), "attachment {n}");
+            assert!(fs::read(&path).unwrap() == filled::brought(n, chunks), "attachment {n}");
         }
         let domain = filled::destination("b.example");
         let found = store.destinations().await.unwrap();
@@ -248,11 +243,17 @@ async fn attachments_are_not_mixed_with_what_is_there_and_may_be_missing() {
     );
     assert_eq!(names(&to), ["attachments".to_owned()].into());
 
-    fs::remove_dir_all(from.path().join("attachments")).unwrap();
     let export =
         |unreadables| export(&from.path().join("store"), &std::env::temp_dir(), io::sink(), unreadables, &());
-    let refused = export(Unreadables::Refuse).unwrap_err().to_string();
-    assert!(refused.contains("attachments/"), "{refused}");
+    // Not as they were brought, and not there.
+    let folders = fs::read_dir(from.path().join("attachments")).unwrap();
+    let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+    let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    fs::write(&files[0], "").unwrap();
+    fs::remove_file(&files[1]).unwrap();
+    let refused = export(Unreadables::Refuse).unwrap_err();
+    assert!(matches!(refused, TransferError::Unreadable(StoreError::Damaged(_))), "{refused:?}");
+    assert!(refused.to_string().contains("attachments/"), "{refused}");
     let moved = export(Unreadables::LeaveOut).unwrap();
     assert_eq!((moved.attachments, moved.missing), (0, 2));
 }

@@ -214,6 +214,18 @@ fn a_creation_that_died_is_made_again() {
     }
 }
 
+/// Also where its first frame is not whole any more.
+#[test]
+fn a_store_without_current_is_not_made_anew_for_a_damaged_frame() {
+    let written = Written::new(JOURNAL_ONLY);
+    fs::remove_file(written.directory.path().join("CURRENT")).unwrap();
+    change(&segments(&written.directory)[0], |file| flip(file, FIRST_FRAME + 28));
+    let report = super::super::check(written.directory.path(), &std::env::temp_dir(), &()).unwrap();
+    assert!(!report.is_clean() && report.notes.is_empty(), "{report:?}");
+    let refused = open(written.directory.path(), JOURNAL_ONLY).map(drop);
+    assert!(matches!(refused, Err(StoreError::Damaged(_))), "{refused:?}");
+}
+
 /// What it would say of a base that `CURRENT` should name is not so.
 #[test]
 fn a_check_takes_no_base_for_left_over_where_current_is_wrong() {

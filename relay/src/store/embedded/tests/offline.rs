@@ -106,7 +106,7 @@ async fn a_check_finds_nothing_in_a_whole_store_and_changes_nothing() {
         let before = everything(path);
         let report = checked(&directory);
         assert_eq!(flaws_of(&report), [], "{report:?}");
-        assert!(report.notes[0].contains("cut off at byte"), "{:?}", report.notes);
+        assert!(report.notes[0].contains("a write that is not whole"), "{:?}", report.notes);
         assert!(everything(path) == before, "bytes and times are as they were");
         // And a relay opens it.
         open(path, sizes).unwrap();

@@ -15,13 +15,14 @@ fn envelope(to: MailboxId, fill: u8) -> Envelope {
     Draft::new(to, NOW + DAY, vec![fill; BODY]).finish().unwrap()
 }
 
-/// Changes a byte in the body of so many bytes `fill`, wherever it is in the journal.
+/// Flips a bit in the body of so many bytes `fill`, wherever it is in the journal; or flips it back.
 fn damage(store: &Path, fill: u8) {
     let mut found = 0;
     for path in segments(store) {
         let content = fs::read(&path).unwrap();
-        if let Some(at) = content.windows(BODY).position(|window| window.iter().all(|byte| *byte == fill)) {
-            change(&path, |file| flip(file, at as u64 + 7));
+        let half = content.windows(BODY / 2).position(|window| window.iter().all(|byte| *byte == fill));
+        if let Some(at) = half {
+            change(&path, |file| flip(file, (at + BODY / 2) as u64 + 7));
             found += 1;
         }
     }
@@ -62,6 +63,7 @@ async fn an_unreadable_envelope_keeps_no_others_from_a_device() {
     assert_eq!(store.mailbox(MAILBOX).await.unwrap().unwrap().entries, 4);
     store.expire(NOW + 2 * DAY, 100).await.unwrap();
     assert_eq!(store.mailbox(MAILBOX).await.unwrap().unwrap().entries, 0);
+    assert_eq!(store.statistics().unreadable.count(), 0);
 }
 
 #[tokio::test]
@@ -86,6 +88,15 @@ async fn an_unreadable_envelope_keeps_no_others_from_going() {
     assert_eq!(store.lease(to.clone(), ALL, NOW, NOW + DAY).await, Ok(vec![]));
     assert_eq!(store.statistics().unreadable.count(), 1);
 
+    // A disk that has come to its senses gives it back, and then does not again.
+    let hour = Duration::from_secs(3600);
+    damage(directory.path(), 2);
+    assert_eq!(store.lease(to.clone(), ALL, NOW + hour / 2, NOW + hour).await, Ok(vec![]));
+    let leased = store.lease(to.clone(), ALL, NOW + hour, NOW + hour).await.unwrap();
+    assert_eq!(leased.len(), 1);
+    damage(directory.path(), 2);
+    assert_eq!(store.lease(to.clone(), ALL, NOW + 2 * hour, NOW + DAY).await, Ok(vec![]));
+
     // It is there to be seen, and to be given up.
     let queued = store.queued(to.clone(), None, 10, NOW).await.unwrap();
     assert_eq!((queued.len(), queued[0].unreadable, queued[0].leased), (1, true, false));
@@ -109,13 +120,17 @@ async fn an_unreadable_envelope_keeps_no_others_from_moving() {
     let mailbox = MailboxId::from_bytes(owner.verifying_key().to_bytes());
     store.register(mailbox, DeviceId::from_bytes([2; 32]), NOW).await.unwrap();
     store.deposit((1..=4).map(|fill| envelope(mailbox, fill)).collect(), NOW).await.unwrap();
+    // As many pieces as an envelope can have.
+    let header = vec![6; 16 << 10].into();
+    let draft = Draft { header, ..Draft::new(mailbox, NOW + DAY, vec![5; 1000 << 10]) };
+    store.deposit(vec![draft.finish().unwrap(), envelope(mailbox, 7)], NOW).await.unwrap();
     damage(directory.path(), 2);
     let binding = Binding::sign(&owner, "b.example".parse().unwrap(), 7);
     store.put_binding(binding, false).await.unwrap();
 
-    let held = store.held(mailbox, ALL).await.unwrap();
+    let held = store.held(mailbox, Window { count: 100, bytes: 1 << 30 }).await.unwrap();
     let fills: Vec<_> = held.iter().map(|entry| entry.envelope.body()[0]).collect();
-    assert_eq!(fills, [1, 3, 4]);
+    assert_eq!(fills, [1, 3, 4, 5, 7]);
     store.release_held(mailbox, 7, held).await.unwrap();
     assert_eq!(store.held(mailbox, ALL).await, Ok(vec![]));
 }
@@ -138,7 +153,7 @@ async fn what_cannot_be_read_is_left_out_of_an_export_if_that_is_asked_for() {
 
     let export = |out: &mut Vec<u8>, unreadables| export(&from, &std::env::temp_dir(), out, unreadables, &());
     let refused = export(&mut Vec::new(), Unreadables::Refuse);
-    assert!(matches!(refused, Err(TransferError::Store(StoreError::Damaged(_)))), "{refused:?}");
+    assert!(matches!(refused, Err(TransferError::Unreadable(StoreError::Damaged(_)))), "{refused:?}");
     let mut file = Vec::new();
     assert_eq!(export(&mut file, Unreadables::LeaveOut).unwrap().unreadable, 1);
     import(&to, &file[..], 0, &()).unwrap();
@@ -148,4 +163,31 @@ async fn what_cannot_be_read_is_left_out_of_an_export_if_that_is_asked_for() {
     let fills: Vec<_> = found.entries.iter().map(|entry| entry.envelope.body()[0]).collect();
     assert_eq!(fills, [1, 3]);
     assert_eq!(store.statistics().unreadable.count(), 1, "that one is missing is told");
+}
+
+/// What is alive in it cannot be moved out, and it stays as it is; all else goes on.
+#[test]
+fn a_segment_that_cannot_be_read_stops_no_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path(), Sizes { segment_bytes: 16 << 10, ..TINY }).unwrap();
+    let put = |key: u8, fill: u8| write(&kv, vec![([key], Some(Bytes::from(vec![fill; 1000])))]);
+    (0..40).for_each(|key| put(key, key));
+    let is_idle = || {
+        let tables = kv.shared.tables();
+        tables.frozen.is_none() && tables.unapplied == 0
+    };
+    await_checkpoints(&kv, is_idle);
+    let first = segments(directory.path()).remove(0);
+    change(&first, |file| file.set_len(100).unwrap());
+    // Mostly dead from now on.
+    (1..40).for_each(|key| put(key, 0xff));
+    for round in 0..3 {
+        await_checkpoints(&kv, is_idle);
+        put(99, round);
+    }
+    await_checkpoints(&kv, is_idle);
+    assert_eq!(kv.shared.signal().failed, None);
+    assert!(matches!(kv.get(&[0]), Err(StoreError::Damaged(_))));
+    assert_eq!(kv.get(&[1]).unwrap(), Some(Bytes::from(vec![0xff; 1000])));
+    assert!(first.exists());
 }
