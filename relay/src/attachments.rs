@@ -57,7 +57,7 @@ pub struct Settings {
     pub limits: AttachmentLimits,
     /// Free disk below which no chunk is taken.
     pub reserve_bytes: u64,
-    /// How long a chunk may pause on its way here.
+    /// How long a chunk may pause on its way here, and what is read on its way out.
     pub pause: Duration,
 }
 
@@ -127,6 +127,9 @@ pub enum AttachmentError {
     /// It did not come in time.
     #[error("the chunk did not come in time")]
     Slow,
+    /// Who asked for it did not take it in time.
+    #[error("the attachment was not taken in time")]
+    Stalled,
     /// It did not come to its end.
     #[error("the chunk ended early")]
     Broken,

@@ -284,7 +284,7 @@ impl From<AttachmentError> for ApiError {
             }
             AttachmentError::Busy => Self::Unavailable,
             AttachmentError::Full => Self::StorageFull,
-            AttachmentError::Slow => Self::SlowBody,
+            AttachmentError::Slow | AttachmentError::Stalled => Self::SlowBody,
             AttachmentError::Store(error) => error.into(),
             AttachmentError::Disk(what) => {
                 static SAID: Seldom = Seldom::new();

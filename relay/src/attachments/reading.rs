@@ -1,18 +1,20 @@
 //! An attachment on its way from the disk, piece by piece.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use postrider_common::{Attachment, AttachmentId};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::receiving::on_disk;
-use super::{AttachmentError, Attachments, PIECE_BYTES};
+use super::{AttachmentError, Attachments, PIECE_BYTES, Shared};
 
 /// Bytes of an attachment as the body of a message. Reading goes on as they are asked for.
 pub type Content = http_body_util::combinators::UnsyncBoxBody<Bytes, AttachmentError>;
@@ -23,6 +25,15 @@ pub struct Reader {
     attachment: Attachment,
     file: Arc<File>,
     permit: Arc<OwnedSemaphorePermit>,
+    shared: Arc<Shared>,
+}
+
+/// A body that somebody takes, for as long as it is taken.
+#[derive(Debug)]
+struct Taken {
+    pieces: AtomicU64,
+    /// Gone once it was given up.
+    permit: Mutex<Option<Arc<OwnedSemaphorePermit>>>,
 }
 
 impl Attachments {
@@ -38,7 +49,7 @@ impl Attachments {
         match opened {
             Ok(file) => {
                 let (file, permit) = (Arc::new(file), Arc::new(permit));
-                Ok(Reader { attachment: state.attachment, file, permit })
+                Ok(Reader { attachment: state.attachment, file, permit, shared: Arc::clone(&self.0) })
             }
             // It was deleted since we looked.
             Err(_) if self.state(id).await == Err(AttachmentError::Unknown) => Err(AttachmentError::Unknown),
@@ -56,21 +67,53 @@ impl Reader {
         &self.attachment
     }
 
-    /// So many bytes from there on, which there are.
+    /// So many bytes from there on, which there are. Who takes nothing of them for as long as a chunk may pause on its way
+    /// here gets no more: otherwise a few who stop in the middle would keep everybody else from reading.
     pub fn bytes(&self, start: u64, length: u64) -> Content {
-        StreamBody::new(pieces(self, start, length)).boxed_unsync()
+        let permit = Mutex::new(Some(Arc::clone(&self.permit)));
+        let taken = Arc::new(Taken { pieces: AtomicU64::new(0), permit });
+        let (here, gone) = oneshot::channel();
+        self.shared
+            .supervisor
+            .spawn("attachment", give_up(Arc::clone(&self.shared), Arc::clone(&taken), gone));
+        StreamBody::new(pieces(Arc::clone(&self.file), taken, here, start, length)).boxed_unsync()
     }
 }
 
+/// Watches over a body until it has gone, and takes the permit away if nothing of it is taken.
+async fn give_up(shared: Arc<Shared>, taken: Arc<Taken>, mut gone: oneshot::Receiver<Infallible>) {
+    let stopping = shared.supervisor.stopping();
+    tokio::pin!(stopping);
+    let mut before = None;
+    loop {
+        let pieces = taken.pieces.load(Ordering::Acquire);
+        if before.replace(pieces) == Some(pieces) {
+            taken.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+            return;
+        }
+        tokio::select! {
+            _ = &mut gone => return,
+            () = &mut stopping => return,
+            () = shared.clock.sleep(shared.settings.pause) => {}
+        }
+    }
+}
+
+/// The pieces; `here` is what tells that they have gone.
 fn pieces(
-    reader: &Reader,
+    file: Arc<File>,
+    taken: Arc<Taken>,
+    here: oneshot::Sender<Infallible>,
     start: u64,
     length: u64,
 ) -> impl Stream<Item = Result<Frame<Bytes>, AttachmentError>> + Send + use<> {
-    let begin = (Arc::clone(&reader.file), Arc::clone(&reader.permit), start, length);
-    stream::try_unfold(begin, |(file, permit, at, left)| async move {
+    let begin = (file, taken, here, start, length);
+    stream::try_unfold(begin, |(file, taken, here, at, left)| async move {
         if left == 0 {
             return Ok(None);
+        }
+        if taken.permit.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Err(AttachmentError::Stalled);
         }
         let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES);
         let source = Arc::clone(&file);
@@ -80,7 +123,8 @@ fn pieces(
             Ok(piece.freeze())
         });
         let piece = piece.await?;
+        taken.pieces.fetch_add(1, Ordering::Release);
         let read = piece.len() as u64;
-        Ok(Some((Frame::data(piece), (file, permit, at + read, left - read))))
+        Ok(Some((Frame::data(piece), (file, taken, here, at + read, left - read))))
     })
 }

@@ -8,9 +8,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http_body_util::{Full, StreamBody};
 use hyper::body::Frame;
-use postrider_common::clock::SystemClock;
+use postrider_common::clock::{ManualClock, SystemClock};
 use postrider_common::{DeviceId, Draft, EntryId, Envelope, FailureClass, Outcome, Timestamp};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::*;
 use crate::store::{MemoryDisk, StoreLimits, Window};
@@ -18,6 +19,7 @@ use crate::store::{MemoryDisk, StoreLimits, Window};
 const MAILBOX: MailboxId = MailboxId::from_bytes([1; 32]);
 const DEVICE: DeviceId = DeviceId::from_bytes([2; 32]);
 const HOUR: Duration = Duration::from_secs(3600);
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// A relay's attachments, which can be closed and opened again.
 struct Bench {
@@ -47,15 +49,18 @@ impl Bench {
     }
 
     async fn open(&self) -> Open {
+        self.open_at(Arc::new(SystemClock)).await
+    }
+
+    async fn open_at(&self, clock: SharedClock) -> Open {
         let supervisor = Supervisor::new();
         let store = self.disk.open(self.limits, &supervisor).unwrap();
         let settings = Settings {
             directory: self.directory.path().join("attachments"),
             limits: self.limits.attachments,
             reserve_bytes: 0,
-            pause: Duration::from_secs(60),
+            pause: PAUSE,
         };
-        let clock = Arc::new(SystemClock);
         let attachments = Attachments::open(settings, Arc::clone(&store), clock, &supervisor).await.unwrap();
         Open { attachments, store, supervisor }
     }
@@ -359,5 +364,42 @@ async fn frames_of_nothing_are_not_held() {
     send.send(Bytes::from_static(b"abcd")).await.unwrap();
     drop(send);
     assert_eq!(receiving.await, Ok(()));
+    open.close().await;
+}
+
+/// Otherwise a few who stop in the middle keep everybody else from reading.
+#[tokio::test]
+async fn who_takes_nothing_of_what_they_asked_for_is_given_up() {
+    use http_body_util::BodyExt;
+    let length = 8 * PIECE_BYTES;
+    let bytes = length as u64;
+    let limits = AttachmentLimits { bytes, mailbox_bytes: bytes, total_bytes: bytes, retention: HOUR };
+    let bench =
+        Bench { limits: StoreLimits { attachments: limits, ..StoreLimits::default() }, ..Bench::new() };
+    let clock = ManualClock::new(now());
+    let open = bench.open_at(Arc::new(clock.clone())).await;
+    let state = open.attachments.reserve(bytes, length.try_into().unwrap()).await.unwrap();
+    let id = state.attachment.id;
+    open.bring(id, 0, vec![7; length].leak()).await.unwrap();
+    let left = || open.attachments.0.reading.available_permits();
+
+    // As long as a piece is taken now and then, it goes on.
+    let mut slow = open.attachments.read(id).await.unwrap().bytes(0, bytes);
+    for _ in 0..6 {
+        assert_eq!(slow.frame().await.unwrap().unwrap().into_data().unwrap().len(), PIECE_BYTES);
+        clock.advance(PAUSE / 2);
+    }
+    assert_eq!(left(), READING - 1);
+    let given_up = async {
+        while left() < READING {
+            clock.advance(PAUSE);
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), given_up).await.unwrap();
+    assert_eq!(slow.frame().await.unwrap().unwrap_err(), AttachmentError::Stalled);
+
+    // And whoever has gone leaves nobody behind.
+    drop(open.attachments.read(id).await.unwrap().bytes(0, 1));
     open.close().await;
 }

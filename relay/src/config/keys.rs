@@ -290,8 +290,8 @@ keys! {
     LIMIT_REQUEST_HEADER = "limits.request_header_bytes", Size(8 * KIB..=64 * KIB), Default(r#""8 KiB""#);
     /// How long a client has to send the head of a request.
     LIMIT_HEADER_TIMEOUT = "limits.header_timeout", Duration(SECOND..=5 * MINUTE), Default(r#""10 s""#);
-    /// How long a client has to send the body of a request. Too short, and people on slow networks cannot send
-    /// large batches.
+    /// How long a client has to send the body of a request, and how long it may take nothing of an attachment that it
+    /// has asked for. Too short, and people on slow networks cannot send large batches.
     LIMIT_BODY_TIMEOUT = "limits.body_timeout", Duration(SECOND..=10 * MINUTE), Default(r#""30 s""#);
     /// How long a connection has to finish its TLS handshake.
     LIMIT_HANDSHAKE_TIMEOUT = "limits.tls_handshake_timeout", Duration(SECOND..=2 * MINUTE), Default(r#""10 s""#);
