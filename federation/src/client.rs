@@ -35,7 +35,7 @@ use answer::Answered;
 use pool::{Connection, Lost, Pool};
 
 pub use attachments::{ChunkAnswer, ChunkBody, OutgoingChunk};
-pub use connect::{Examination, ExaminedHost, Reached, Tried};
+pub use connect::{Examination, ExaminedHost, Reached, Tried, progress};
 
 /// The largest answer with outcomes that is read.
 const MAX_OUTCOMES_BYTES: usize = 1 << 20;

@@ -23,6 +23,7 @@ mod trust;
 pub use certificate::{Pin, PinError, Presented};
 pub use client::{
     ChunkAnswer, ChunkBody, Client, ClientConfig, Examination, ExaminedHost, OutgoingChunk, Reached, Tried,
+    progress,
 };
 pub use discovery::{Network, Networks, Resolve, Resolver, ResolverSettings};
 pub use executor::TaskExecutor;

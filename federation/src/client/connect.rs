@@ -31,6 +31,7 @@ use failures::Failures;
 use handshake::{handshake, handshake_failed, is_closed};
 
 pub use examine::{Examination, ExaminedHost, Reached, Tried};
+pub use failures::progress;
 
 /// How much later than the one before it the next address of a host is tried (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);

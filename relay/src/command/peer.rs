@@ -103,6 +103,14 @@ pub enum PeerCommandError {
     /// It is no text.
     #[error("{}: this is no text, and no block that `postrider peer export` has printed", .0.display())]
     NoText(PathBuf),
+    /// With it, something else in the configuration would be wrong.
+    #[error("{}: nothing was imported, for with it the configuration would be wrong:\n{errors}", file.display())]
+    AtOdds {
+        /// Where it was read from.
+        file: PathBuf,
+        /// What would be wrong.
+        errors: ConfigErrors,
+    },
     /// It has no peer, or several.
     #[error("{}: {}", file.display(), match count {
         0 => "no entry [[federation.peers]] is there: was the block copied as a whole?".to_owned(),
@@ -180,6 +188,7 @@ impl PeerCommandError {
             Self::Export(error) => error.exit(),
             Self::Block { .. }
             | Self::NoText(_)
+            | Self::AtOdds { .. }
             | Self::Count { .. }
             | Self::Beyond { .. }
             | Self::Changes { .. } => Exit::Data,
@@ -365,7 +374,16 @@ fn import(args: &ImportArgs, input: &mut dyn Read, out: &mut dyn Write) -> Resul
         return Err(PeerCommandError::Changes { file, domain, changes });
     }
     become_owner(&config.data_dir).map_err(|error| failed(&config.data_dir, error))?;
+    let before = fs::read_to_string(&path).ok();
     write(&directory, &path, &text)?;
+    // The block may be at odds with what the configuration says elsewhere, as with `federation.deny`.
+    if let Err(errors) = Config::load(&args.config) {
+        match before {
+            Some(before) => write(&directory, &path, &before)?,
+            None => fs::remove_file(&path).map_err(|error| failed(&path, error))?,
+        }
+        return Err(PeerCommandError::AtOdds { file, errors });
+    }
     let (word, changes) = match &changes {
         None => ("is a peer", ""),
         Some(changes) if changes.is_empty() => ("is what it was", ""),

@@ -75,7 +75,7 @@ fn shown(style: Style, status: &Status) -> String {
         ),
     ]);
     for certificate in &status.certificates {
-        text.push_str(&line(style, certificate));
+        text.push_str(&line(style, certificate, status.time));
     }
     if let Some(acme) = &status.acme {
         text.push_str(&of_acme(style, acme));
@@ -92,9 +92,12 @@ fn damage(unreadable: usize) -> String {
     format!("not readable from the disk: {envelopes}; see the log, and `postrider store check`")
 }
 
-fn line(style: Style, certificate: &Certificate) -> String {
+fn line(style: Style, certificate: &Certificate, now: u64) -> String {
     let Certificate { of, expires_at, days_left } = certificate;
-    let end = format!("{} left, until {}", counted(*days_left, "day"), time(*expires_at));
+    let end = match days_left {
+        0 if *expires_at <= now => format!("over since {}", time(*expires_at)),
+        left => format!("{} left, until {}", counted(*left, "day"), time(*expires_at)),
+    };
     let tone = if *days_left < FEW_DAYS { Tone::Odd } else { Tone::Good };
     format!("certificate of {}: {}\n", one_line(of), style.paint(tone, &end))
 }

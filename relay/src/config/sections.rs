@@ -144,7 +144,7 @@ fn contradictions(
     if let Some(peer) = peers.iter().find(|peer| deny.contains(&peer.domain)) {
         let domain = &peer.domain;
         reader
-            .problem(&FEDERATION_DENY, format!("has {domain}, which is listed as a peer; keep one of them"));
+            .problem(&FEDERATION_DENY, format!("has {domain}, which is listed as a peer, here or in peers.d of the data directory; keep one of them"));
     }
 }
 

@@ -62,6 +62,11 @@ pub(super) fn watch(
 fn look(shown: &Shown, reload: &Reload, said: &mut Said, now: Timestamp) {
     let Some(presented) = Presented::of(&shown.certificate.current().cert) else { return };
     let (end, to) = (presented.not_after, shown.to);
+    let begin = presented.not_before;
+    if begin > now && said.is_none_or(|(of, _)| of != begin) {
+        *said = Some((begin, 0));
+        tracing::error!("a certificate is not valid yet: the one that {to} are shown, before {begin}");
+    }
     // What the relay renews itself is worth a word only when it is late.
     if reload.is_issued(&shown.certificate) && !is_late((presented.not_before, end), now) {
         return;

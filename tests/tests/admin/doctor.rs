@@ -106,6 +106,8 @@ async fn each_case_is_told_apart() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     records.publish(&BETA.parse().unwrap(), unused).unwrap();
     tell("nobody listens", examined(&cluster).await);
+    records.publish(&BETA.parse().unwrap(), cluster.address(ALPHA).await.unwrap()).unwrap();
+    tell("back to ourselves", examined(&cluster).await);
     records.set_srv(&BETA.parse().unwrap(), &[Srv::new(8443, "nowhere.example")]).unwrap();
     tell("no address", examined(&cluster).await);
     records.set_srv(&BETA.parse().unwrap(), &[Srv::new(0, ".")]).unwrap();
@@ -119,6 +121,8 @@ async fn each_case_is_told_apart() {
     tell("own domain, another relay there", examined_of(&cluster, ALPHA).await);
     records.remove(&srv_name(&ALPHA.parse().unwrap())).unwrap();
     tell("own domain, no record", examined_of(&cluster, ALPHA).await);
+    records.publish(&ALPHA.parse().unwrap(), unused).unwrap();
+    tell("own domain, nobody listens", examined_of(&cluster, ALPHA).await);
     let (code, _, error) = ask_anyhow(&cluster, &["queue", "list"]).await;
     assert_eq!(code, Some(0), "the relay was not touched: {error}");
     cluster.shut_down().await.unwrap();

@@ -148,6 +148,22 @@ async fn a_block_that_is_none_changes_nothing() {
     let (code, _, error) = alpha.ask(&["peer", "remove", BETA]).await;
     assert_eq!((code, error.as_str()), (Some(69), "postrider: beta.example is no peer\n"));
 
+    // What is at odds with the rest of the configuration is not left there.
+    let before = fs::read_to_string(&alpha.config).unwrap();
+    let open = format!("policy = \"open\"\ndeny = [\"{BETA}\"]");
+    fs::write(&alpha.config, before.replace("# policy = \"closed\"", &open)).unwrap();
+    assert_ne!(before, fs::read_to_string(&alpha.config).unwrap());
+    let file = alpha.write("block", &one(BETA, &pins));
+    let (code, _, error) = alpha.ask(&["peer", "import", &file]).await;
+    assert!(
+        code == Some(65) && error.contains("nothing was imported") && error.contains("federation.deny"),
+        "{error}"
+    );
+    alpha.told(&["check-config"]).await;
+    fs::write(&alpha.config, before).unwrap();
+    // Nothing is in it.
+    fs::remove_dir(alpha.config.with_file_name("data").join("peers.d")).unwrap();
+
     // What the configuration lists itself is changed there, and a second file about the same peer is a mistake.
     let config = fs::read_to_string(&alpha.config).unwrap();
     fs::write(&alpha.config, format!("{config}\n{}", one(BETA, &pins))).unwrap();

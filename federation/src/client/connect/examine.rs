@@ -133,20 +133,21 @@ impl Attempt<'_> {
                     let patience = self.config.handshake_timeout;
                     let began = Instant::now();
                     let stream = handshake(&self.connector.tls, self.domain, stream, patience).await;
-                    let reached = stream.map(|stream| {
+                    let reached = stream.and_then(|stream| {
                         let (_, session) = stream.get_ref();
                         let chain = session.peer_certificates().unwrap_or_default();
+                        self.is_another(chain)?;
                         let now = self.connector.clock.now();
                         let verdict = testimony
                             .as_ref()
                             .ok()
                             .map(|known| judge(chain, self.domain, self.terms.trust, &known.evidence, now));
-                        Reached {
+                        Ok(Reached {
                             took: began.elapsed(),
                             key_exchange: tls::key_exchange(session),
                             presented: Presented::of(chain),
                             verdict,
-                        }
+                        })
                     });
                     Tried { address, connected, reached: Some(reached) }
                 }

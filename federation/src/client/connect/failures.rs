@@ -54,8 +54,8 @@ impl Failures {
     }
 }
 
-/// How far an attempt came before it failed like this.
-const fn progress(class: FailureClass) -> u8 {
+/// How far an attempt came before it failed like this: of several failures the one that tells most is the farthest.
+pub const fn progress(class: FailureClass) -> u8 {
     match class {
         // That one target is ourselves says nothing about the others.
         FailureClass::Loop => 0,

@@ -31,6 +31,7 @@ pub(super) async fn handshake(
                 format!("what answers for {domain}{at} does not speak TLS: is there a relay at that port?");
             return Err(Failure::new(FailureClass::VersionUnsupported, detail));
         }
+        Ok(Err(error)) if is_other_protocol(&error) => return Err(other_protocol(domain, &at)),
         Ok(Err(error)) => return Err(handshake_failed(domain, &error)),
         Err(_) => {
             let detail = format!(
@@ -41,14 +42,13 @@ pub(super) async fn handshake(
         }
     };
     let (_, session) = stream.get_ref();
-    if session.alpn_protocol() == Some(ALPN) { Ok(stream) } else { Err(other_protocol(domain)) }
+    if session.alpn_protocol() == Some(ALPN) { Ok(stream) } else { Err(other_protocol(domain, &at)) }
 }
 
 /// What the end of a handshake means, or of a connection on which the peer has not said a word yet.
 pub(super) fn handshake_failed(domain: &Domain, error: &io::Error) -> Failure {
     use AlertDescription as Alert;
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
+    match of_tls(error) {
         Some(rustls::Error::AlertReceived(
             alert @ (Alert::CertificateRequired
             | Alert::BadCertificate
@@ -62,7 +62,6 @@ pub(super) fn handshake_failed(domain: &Domain, error: &io::Error) -> Failure {
             FailureClass::TlsOurCertificateRefused,
             format!("{domain} does not accept our certificate: TLS alert {alert:?}"),
         ),
-        Some(rustls::Error::AlertReceived(Alert::NoApplicationProtocol)) => other_protocol(domain),
         Some(rustls::Error::AlertReceived(Alert::ProtocolVersion) | rustls::Error::PeerIncompatible(_)) => {
             Failure::new(
                 FailureClass::VersionUnsupported,
@@ -88,11 +87,18 @@ pub(super) fn handshake_failed(domain: &Domain, error: &io::Error) -> Failure {
     }
 }
 
+fn is_other_protocol(error: &io::Error) -> bool {
+    matches!(of_tls(error), Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
+}
+
+fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>())
+}
+
 /// Whether bytes came that are no record of TLS.
 fn is_no_tls(error: &io::Error) -> bool {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(
-        tls,
+        of_tls(error),
         Some(rustls::Error::InvalidMessage(
             InvalidMessage::InvalidContentType
                 | InvalidMessage::UnknownProtocolVersion
@@ -109,9 +115,10 @@ pub(super) fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-fn other_protocol(domain: &Domain) -> Failure {
-    Failure::new(
-        FailureClass::VersionUnsupported,
-        format!("{domain} does not speak the protocol postrider/1"),
-    )
+/// Such as a web server.
+fn other_protocol(domain: &Domain, at: &str) -> Failure {
+    let detail = format!(
+        "what answers for {domain}{at} does not speak the protocol postrider/1: is there a relay at that port?"
+    );
+    Failure::new(FailureClass::VersionUnsupported, detail)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider_common::{Domain, Failure, FailureClass, Timestamp};
 use postrider_federation::{
-    Evidence, Examination, ExaminedHost, Hello, PROTOCOL_VERSION, Pin, Presented, Reached, Tried,
+    Evidence, Examination, ExaminedHost, Hello, PROTOCOL_VERSION, Pin, Presented, Reached, Tried, progress,
 };
 
 /// A certificate that is over so soon is told.
@@ -105,24 +105,26 @@ impl Findings {
         found.good("delivery", text);
         // Whether this relay trusts itself says nothing about others.
         let others = Self::of(examination, now).list.into_iter();
-        for finding in others.filter(|found| !matches!(found.step, "policy" | "trust")) {
-            match finding.failure {
-                Some(Failure { class, detail, .. }) => found.odd(finding.step, format!("{class}: {detail}")),
-                None => found.list.push(finding),
-            }
-        }
+        found.list.extend(others.filter(|found| !matches!(found.step, "policy" | "trust")));
+        found.soften(0);
         let publish = "`postrider dns` prints the records to publish";
-        match keys_of(examination).as_slice() {
-            [] => {
-                found.odd("others", format!("other relays cannot find it by what DNS says here: {publish}"))
+        let odd = match (&examination.srv, &examination.hosts, keys_of(examination).as_slice()) {
+            (Some(Err(failure)), ..) if failure.class != FailureClass::DiscoveryAbsent => {
+                "from here it cannot be looked up whether other relays find it".into()
             }
-            keys if keys.iter().all(|key| *key == Some(own)) => {
-                found.good("others", "other relays that ask DNS as this one does find it".into());
+            (_, Err(_), _) => format!("other relays do not find it: {publish}"),
+            (_, Ok(_), []) => {
+                "it was not reached from here where other relays are led to. Is it running, and are those \
+                               addresses meant for outside only?"
+                    .into()
             }
-            _ => {
-                found.odd("others", format!("another key than this relay's is where DNS leads to: {publish}"))
+            (_, Ok(_), keys) if keys.iter().all(|key| *key == Some(own)) => {
+                found.good("others", "other relays that ask as this one does find it".into());
+                return found;
             }
-        }
+            _ => format!("another key than this relay's is where other relays are led to: {publish}"),
+        };
+        found.odd("others", odd);
         found
     }
 
@@ -137,6 +139,7 @@ impl Findings {
             }
             Err(failure) => self.bad("tlsa", failure.clone()),
         }
+        let of_way = self.list.len();
         match &host.tried {
             Ok(tried) => {
                 let addresses: Vec<_> = tried.iter().map(|tried| tried.address.ip().to_string()).collect();
@@ -144,6 +147,20 @@ impl Findings {
                 tried.iter().for_each(|tried| self.add_address(tried, domain, now));
             }
             Err(failure) => self.bad("addresses", failure.clone()),
+        }
+        // An attempt does not come so far where nothing could prove the key.
+        if host.testimony.is_err() {
+            self.soften(of_way);
+        }
+    }
+
+    /// What was found from there on is in nobody's way.
+    fn soften(&mut self, from: usize) {
+        for finding in &mut self.list[from..] {
+            if let Some(failure) = finding.failure.take() {
+                finding.verdict = Verdict::Odd;
+                finding.text = format!("{}: {}", failure.class, failure.detail);
+            }
         }
     }
 
@@ -255,16 +272,6 @@ fn certificate(presented: &Presented, expected: &Domain, now: Timestamp) -> Find
     );
     let verdict = if left < SOON { Verdict::Odd } else { Verdict::Good };
     Finding { step: "certificate", verdict, text, failure: None }
-}
-
-/// How far an attempt came that ended like this.
-const fn progress(class: FailureClass) -> u8 {
-    match class {
-        FailureClass::DiscoveryFailed | FailureClass::DiscoveryBogus => 0,
-        FailureClass::ConnectFailed => 1,
-        FailureClass::VersionUnsupported => 2,
-        _ => 3,
-    }
 }
 
 #[cfg(test)]

@@ -306,7 +306,7 @@ fn trust_and_policy_go_together_or_it_is_said() {
         ),
         (
             format!("[federation]\npolicy = \"open\"\ndeny = [\"beta.example\"]\n{peer}trust = \"dane\""),
-            "4: federation.deny has beta.example, which is listed as a peer; keep one of them",
+            "4: federation.deny has beta.example, which is listed as a peer, here or in peers.d of the data directory; keep one of them",
         ),
         (
             "[federation]\npublic_roots = \"no.pem\"".to_owned(),
