@@ -171,7 +171,9 @@ impl Attempt<'_> {
         for ip in addresses.into_iter().take(MAX_ADDRESSES) {
             let address = SocketAddr::new(ip, target.port);
             match self.config.networks.refuse(ip) {
-                Some(kind) => failures.unreached(address, format!("{kind}, where no peer is allowed")),
+                Some(kind) => {
+                    failures.unreached(address, format!("{kind}, which `dns.allow_networks` does not have"))
+                }
                 None if allowed.contains(&address) => {}
                 None => allowed.push(address),
             }
@@ -234,7 +236,7 @@ impl Attempt<'_> {
         if self.may_be_at(reached) {
             Ok(stream)
         } else {
-            Err(format!("the connection leads to {reached}, where no peer is allowed"))
+            Err(format!("the connection leads to {reached}, which `dns.allow_networks` does not have"))
         }
     }
 

@@ -230,7 +230,11 @@ fn records_at(target: &Target) -> String {
 
 /// Whether `what` is there or not, nobody knows.
 fn unproven(what: &str, must: bool, is_stale: bool) -> Failure {
-    let why = if is_stale { "only old ones are known" } else { "DNSSEC cannot be checked here" };
+    let why = if is_stale {
+        "only old ones are known"
+    } else {
+        "no signatures reach the relay that looked them up"
+    };
     let because = if must { "trust = \"dane\" needs proof" } else { "nothing weaker counts without proof" };
     Failure::new(FailureClass::DiscoveryFailed, format!("{what} are not proven ({why}), and {because}"))
 }

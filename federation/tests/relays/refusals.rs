@@ -260,7 +260,7 @@ async fn dns_cannot_send_us_into_our_own_networks() {
     });
     let failure = calling.client.forward(&domain("b.example"), &[envelope(b"x")]).await.unwrap_err();
     let detail = format!(
-        "no connection to b.example: {} (a loopback address, where no peer is allowed)",
+        "no connection to b.example: {} (a loopback address, which `dns.allow_networks` does not have)",
         relay.address
     );
     assert_eq!(failure, Failure::new(FailureClass::ConnectFailed, detail));

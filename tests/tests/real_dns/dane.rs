@@ -275,7 +275,7 @@ async fn without_signatures_dane_waits_and_nothing_weaker_stands_in() {
     {
         let failure = caller.send().await.unwrap_err();
         let detail = format!(
-            "the SRV records of b.signed are not proven (DNSSEC cannot be checked here), and {because}"
+            "the SRV records of b.signed are not proven (no signatures reach the relay that looked them up), and {because}"
         );
         assert_eq!((failure.class, failure.detail), (FailureClass::DiscoveryFailed, detail));
     }

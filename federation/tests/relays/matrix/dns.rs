@@ -28,11 +28,11 @@ const NOT_IN_TLSA: Verdict = Some((
 ));
 const UNPROVEN: Verdict = Some((
     FailureClass::DiscoveryFailed,
-    "the SRV records of NAME are not proven (DNSSEC cannot be checked here), and trust = \"dane\" needs proof",
+    "the SRV records of NAME are not proven (no signatures reach the relay that looked them up), and trust = \"dane\" needs proof",
 ));
 const NEITHER_PROVEN: Verdict = Some((
     FailureClass::DiscoveryFailed,
-    "the SRV records of NAME are not proven (DNSSEC cannot be checked here), and nothing weaker counts without proof",
+    "the SRV records of NAME are not proven (no signatures reach the relay that looked them up), and nothing weaker counts without proof",
 ));
 const FORGED: Verdict = Some((FailureClass::DiscoveryBogus, "forged"));
 const FAILED: Verdict = Some((FailureClass::DiscoveryFailed, "no answer"));
