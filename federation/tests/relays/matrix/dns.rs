@@ -206,8 +206,8 @@ async fn a_key_in_dns_is_not_replaced_by_less_before_its_absence_is_proven() {
 
     // Whoever can take DNSSEC away from us gains nothing by it, at a relay that has never heard of A either.
     table.prove("a.example", Proof::Unchecked);
-    let detail = "b.example asks us to come back: the SRV records of a.example are not proven (DNSSEC cannot be checked \
-                  here), and nothing weaker counts without proof";
+    let detail = "b.example asks us to come back: the SRV records of a.example are not proven (no signatures \
+                  reach the relay that looked them up), and nothing weaker counts without proof";
     for failure in called(&table, &ours, [&a, &forged]).await.map(Result::unwrap_err) {
         assert_eq!((failure.class, failure.detail.as_str()), (FailureClass::RemoteBusy, detail));
     }
