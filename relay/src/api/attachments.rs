@@ -111,7 +111,7 @@ async fn fetch(api: &Shared, id: &str, request: &Request<RequestBody>, client: &
     let mut response = match *request.method() {
         Method::HEAD => short(Response::new(Full::default())),
         // However slowly it is taken, one address leaves room for others.
-        _ => Response::new(holding(reader.bytes(start, bytes), turn)),
+        _ => Response::new(holding(reader.bytes_while_taken(start, bytes), turn)),
     };
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));

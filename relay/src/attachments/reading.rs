@@ -32,9 +32,11 @@ pub struct Reader {
 #[derive(Debug)]
 struct Taken {
     pieces: AtomicU64,
-    /// Gone once it was given up.
-    permit: Mutex<Option<Arc<OwnedSemaphorePermit>>>,
+    /// The file, and the permit to read it. Gone once it was given up.
+    held: Mutex<Option<Held>>,
 }
+
+type Held = (Arc<File>, Arc<OwnedSemaphorePermit>);
 
 impl Attachments {
     /// Opens an attachment of which every chunk is there.
@@ -67,20 +69,29 @@ impl Reader {
         &self.attachment
     }
 
-    /// So many bytes from there on, which there are. Who takes nothing of them for as long as a chunk may pause on its way
-    /// here gets no more: otherwise a few who stop in the middle would keep everybody else from reading.
+    /// So many bytes from there on, which there are.
     pub fn bytes(&self, start: u64, length: u64) -> Content {
-        let permit = Mutex::new(Some(Arc::clone(&self.permit)));
-        let taken = Arc::new(Taken { pieces: AtomicU64::new(0), permit });
+        StreamBody::new(pieces(self.taken(), None, start, length)).boxed_unsync()
+    }
+
+    /// The same for a client. Who takes nothing of them for as long as a chunk may pause on its way here gets no more:
+    /// otherwise a few who stop in the middle would keep everybody else from reading.
+    pub fn bytes_while_taken(&self, start: u64, length: u64) -> Content {
+        let taken = self.taken();
         let (here, gone) = oneshot::channel();
         self.shared
             .supervisor
             .spawn("attachment", give_up(Arc::clone(&self.shared), Arc::clone(&taken), gone));
-        StreamBody::new(pieces(Arc::clone(&self.file), taken, here, start, length)).boxed_unsync()
+        StreamBody::new(pieces(taken, Some(here), start, length)).boxed_unsync()
+    }
+
+    fn taken(&self) -> Arc<Taken> {
+        let held = Mutex::new(Some((Arc::clone(&self.file), Arc::clone(&self.permit))));
+        Arc::new(Taken { pieces: AtomicU64::new(0), held })
     }
 }
 
-/// Watches over a body until it has gone, and takes the permit away if nothing of it is taken.
+/// Watches over a body until it has gone, and takes the file away if nothing of it is taken.
 async fn give_up(shared: Arc<Shared>, taken: Arc<Taken>, mut gone: oneshot::Receiver<Infallible>) {
     let stopping = shared.supervisor.stopping();
     tokio::pin!(stopping);
@@ -88,7 +99,7 @@ async fn give_up(shared: Arc<Shared>, taken: Arc<Taken>, mut gone: oneshot::Rece
     loop {
         let pieces = taken.pieces.load(Ordering::Acquire);
         if before.replace(pieces) == Some(pieces) {
-            taken.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+            taken.held.lock().unwrap_or_else(PoisonError::into_inner).take();
             return;
         }
         tokio::select! {
@@ -101,22 +112,19 @@ async fn give_up(shared: Arc<Shared>, taken: Arc<Taken>, mut gone: oneshot::Rece
 
 /// The pieces; `here` is what tells that they have gone.
 fn pieces(
-    file: Arc<File>,
     taken: Arc<Taken>,
-    here: oneshot::Sender<Infallible>,
+    here: Option<oneshot::Sender<Infallible>>,
     start: u64,
     length: u64,
 ) -> impl Stream<Item = Result<Frame<Bytes>, AttachmentError>> + Send + use<> {
-    let begin = (file, taken, here, start, length);
-    stream::try_unfold(begin, |(file, taken, here, at, left)| async move {
+    let begin = (taken, here, start, length);
+    stream::try_unfold(begin, |(taken, here, at, left)| async move {
         if left == 0 {
             return Ok(None);
         }
-        if taken.permit.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-            return Err(AttachmentError::Stalled);
-        }
+        let held = taken.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (source, _permit) = held.ok_or(AttachmentError::Stalled)?;
         let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES);
-        let source = Arc::clone(&file);
         let piece = on_disk(move || {
             let mut piece = BytesMut::zeroed(bytes);
             source.read_exact_at(&mut piece, at)?;
@@ -125,6 +133,6 @@ fn pieces(
         let piece = piece.await?;
         taken.pieces.fetch_add(1, Ordering::Release);
         let read = piece.len() as u64;
-        Ok(Some((Frame::data(piece), (file, taken, here, at + read, left - read))))
+        Ok(Some((Frame::data(piece), (taken, here, at + read, left - read))))
     })
 }

@@ -384,7 +384,7 @@ async fn who_takes_nothing_of_what_they_asked_for_is_given_up() {
     let left = || open.attachments.0.reading.available_permits();
 
     // As long as a piece is taken now and then, it goes on.
-    let mut slow = open.attachments.read(id).await.unwrap().bytes(0, bytes);
+    let mut slow = open.attachments.read(id).await.unwrap().bytes_while_taken(0, bytes);
     for _ in 0..6 {
         assert_eq!(slow.frame().await.unwrap().unwrap().into_data().unwrap().len(), PIECE_BYTES);
         clock.advance(PAUSE / 2);
@@ -400,6 +400,6 @@ async fn who_takes_nothing_of_what_they_asked_for_is_given_up() {
     assert_eq!(slow.frame().await.unwrap().unwrap_err(), AttachmentError::Stalled);
 
     // And whoever has gone leaves nobody behind.
-    drop(open.attachments.read(id).await.unwrap().bytes(0, 1));
+    drop(open.attachments.read(id).await.unwrap().bytes_while_taken(0, 1));
     open.close().await;
 }

@@ -374,13 +374,19 @@ fn import(args: &ImportArgs, input: &mut dyn Read, out: &mut dyn Write) -> Resul
         return Err(PeerCommandError::Changes { file, domain, changes });
     }
     become_owner(&config.data_dir).map_err(|error| failed(&config.data_dir, error))?;
-    let before = fs::read_to_string(&path).ok();
+    let before = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        read => Some(read.map_err(|error| failed(&path, error))?),
+    };
     write(&directory, &path, &text)?;
     // The block may be at odds with what the configuration says elsewhere, as with `federation.deny`.
     if let Err(errors) = Config::load(&args.config) {
         match before {
             Some(before) => write(&directory, &path, &before)?,
-            None => fs::remove_file(&path).map_err(|error| failed(&path, error))?,
+            None => {
+                fs::remove_file(&path).map_err(|error| failed(&path, error))?;
+                sync(&directory)?;
+            }
         }
         return Err(PeerCommandError::AtOdds { file, errors });
     }

@@ -45,10 +45,11 @@ pub(super) fn watch(
     let (clock, owner) = (Arc::clone(clock), supervisor.clone());
     supervisor.spawn_service("certificates", async move {
         let mut said: Vec<Said> = vec![None; shown.len()];
+        let mut said_early = vec![None; shown.len()];
         let mut said_of_peers = BTreeMap::new();
         loop {
-            for (shown, said) in shown.iter().zip(&mut said) {
-                look(shown, &reload, said, clock.now());
+            for ((shown, said), said_early) in shown.iter().zip(&mut said).zip(&mut said_early) {
+                look(shown, &reload, said, said_early, clock.now());
             }
             look_at_peers(&peers, &mut said_of_peers, clock.now());
             tokio::select! {
@@ -59,12 +60,11 @@ pub(super) fn watch(
     });
 }
 
-fn look(shown: &Shown, reload: &Reload, said: &mut Said, now: Timestamp) {
+fn look(shown: &Shown, reload: &Reload, said: &mut Said, said_early: &mut Option<Timestamp>, now: Timestamp) {
     let Some(presented) = Presented::of(&shown.certificate.current().cert) else { return };
     let (end, to) = (presented.not_after, shown.to);
     let begin = presented.not_before;
-    if begin > now && said.is_none_or(|(of, _)| of != begin) {
-        *said = Some((begin, 0));
+    if begin > now && said_early.replace(begin) != Some(begin) {
         tracing::error!("a certificate is not valid yet: the one that {to} are shown, before {begin}");
     }
     // What the relay renews itself is worth a word only when it is late.

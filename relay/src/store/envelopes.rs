@@ -1,8 +1,8 @@
 //! Envelopes, read from their pieces. Those that the disk does not give back as they were written are told and left out:
 //! their neighbours go on. They stay where they are until their time is over, for a disk that can be read again.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use postrider_common::Envelope;
 
@@ -15,23 +15,28 @@ const TOLD: usize = 1000;
 /// The envelopes that could not be read since the store was opened, as far as somebody has asked for them and their time is
 /// not over.
 #[derive(Debug, Default)]
-pub struct Unreadable(Mutex<BTreeSet<Key>>);
+pub struct Unreadable(Mutex<Known>);
+
+/// By their bodies' keys, those of the records that they are there with.
+type Known = BTreeMap<Key, Key>;
 
 impl Unreadable {
     /// How many there are, up to a thousand.
     pub fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.known().len()
     }
 
-    /// Leaves out what is under `body` if it cannot be read. What concerns all of the store stays an error.
+    /// Leaves out what is under `body`, as long as there is `owner`, if it cannot be read. What concerns all of the store
+    /// stays an error.
     pub(crate) fn leave_out(
         &self,
         body: &[u8],
+        owner: &[u8],
         read: Result<Option<Envelope>, StoreError>,
     ) -> Result<Option<Envelope>, StoreError> {
         match read {
             Err(error @ StoreError::Damaged(_)) => {
-                self.note(body, &error);
+                self.note(body, owner, &error);
                 Ok(None)
             }
             read => read,
@@ -40,20 +45,36 @@ impl Unreadable {
 
     /// Forgets those that are not there any more.
     pub(crate) fn forget_gone<K: Kv>(&self, kv: &K) {
-        let is_there = |body: &Key| !matches!(kv.get(&keys::piece(body, 0)), Ok(None));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(is_there);
+        // The disk is asked while nobody waits for the lock.
+        let known = self.known().clone();
+        let is_gone = |owner: &Key| {
+            let found = kv.keys(owner, &keys::next(owner), 1);
+            found.is_ok_and(|found| found.is_empty())
+        };
+        let gone: Vec<_> = known.iter().filter(|(_, owner)| is_gone(owner)).collect();
+        let mut known = self.known();
+        for (body, _) in gone {
+            known.remove(body);
+        }
     }
 
     /// Tells it, the first time.
-    pub(crate) fn note(&self, body: &[u8], error: &StoreError) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < TOLD && known.insert(Key::from_slice(body)) {
-            tracing::error!(
-                "an envelope cannot be read and is left out, {}: {error}. It stays there until its time is over; \
-                 `postrider store check` tells what else is damaged",
-                keys::place_of_body(body)
-            );
+    pub(crate) fn note(&self, body: &[u8], owner: &[u8], error: &StoreError) {
+        let mut known = self.known();
+        if known.len() >= TOLD || known.contains_key(body) {
+            return;
         }
+        known.insert(Key::from_slice(body), Key::from_slice(owner));
+        drop(known);
+        tracing::error!(
+            "an envelope cannot be read and is left out, {}: {error}. It stays there until its time is over; \
+             `postrider store check` tells what else is damaged",
+            keys::place_of_body(body)
+        );
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

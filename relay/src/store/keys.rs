@@ -390,6 +390,11 @@ pub(crate) fn place_of_body(body: &[u8]) -> String {
     }
 }
 
+/// Whether it is the key of a part of an envelope.
+pub(crate) fn is_of_body(key: &[u8]) -> bool {
+    matches!(key.first(), Some(b'B' | b'P' | b'k'))
+}
+
 /// The body that a piece is of.
 pub(crate) fn body_of(piece: &[u8]) -> &[u8] {
     &piece[..piece.len().saturating_sub(size_of::<u16>())]

@@ -72,7 +72,8 @@ struct Line {
 #[derive(Debug, Clone, Copy)]
 struct Unread {
     tracking: TrackingId,
-    since: Timestamp,
+    /// The end of the lease that it would have had: counted from the time that it is, as a lease's `now` need not be.
+    until: Timestamp,
 }
 
 /// By whom an item is held.
@@ -117,7 +118,7 @@ pub(crate) fn lease<K: Kv>(
         // There was room for others in their place.
         lock(leases).give_back(domain, lease, items.iter().map(|(item, _)| *item));
         for (item, tracking, error) in unreadable {
-            set_aside(leases, view, domain, (item, tracking), &error, now)?;
+            set_aside(leases, view, domain, (item, tracking), &error, until)?;
         }
     }
 }
@@ -129,12 +130,12 @@ fn set_aside<K: Kv>(
     domain: &Domain,
     (item, tracking): (ItemId, TrackingId),
     error: &StoreError,
-    now: Timestamp,
+    until: Timestamp,
 ) -> Result<(), StoreError> {
     // It may have ended since, and not be there for that reason.
     if view.get(&keys::item(domain, item))?.is_some() {
-        view.unreadable().note(&keys::item_body(domain, item), error);
-        lock(leases).set_aside(domain, item, Unread { tracking, since: now });
+        view.unreadable().note(&keys::item_body(domain, item), &keys::item(domain, item), error);
+        lock(leases).set_aside(domain, item, Unread { tracking, until });
     }
     Ok(())
 }
@@ -204,7 +205,7 @@ impl Leases {
             return Ok((held.lease, Vec::new()));
         }
         let line = self.lines.entry(domain.clone()).or_insert_with(|| Line::new(domain));
-        line.lapse(now);
+        line.lapse(now, until);
         let mut take = Take::new(kv, domain, window);
         let result = line.fill(&mut take, now);
         line.laden.extend(take.laden);
@@ -402,12 +403,12 @@ impl Line {
     }
 
     /// Takes back what was leased until now or earlier.
-    fn lapse(&mut self, now: Timestamp) {
+    fn lapse(&mut self, now: Timestamp, until: Timestamp) {
         while let Some((_, item)) = self.ends.first().filter(|(until, _)| *until <= now).copied() {
             self.end(item);
             self.returned.insert(item);
         }
-        let again = self.unreadable.extract_if(.., |_, unread| unread.since + UNREAD_FOR <= now);
+        let again = self.unreadable.extract_if(.., |_, unread| unread.until + UNREAD_FOR <= until);
         self.returned.extend(again.map(|(item, _)| item));
     }
 

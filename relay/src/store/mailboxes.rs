@@ -361,16 +361,20 @@ impl<K: Kv> View<K> {
                 }
                 let id = EntryId(keys::last_number(key)?);
                 let body = keys::body(mailbox, id);
-                match self.envelope(&body, record.bytes)? {
+                // There for as long as any device has yet to acknowledge it.
+                let owner = keys::entry_expiry(record.expires_at, mailbox, id);
+                match self.envelope(&body, &owner, record.bytes)? {
                     Some(envelope) => {
                         fetched.entries.push(Entry { id, envelope });
                         bytes = with;
                     }
                     // It was acknowledged while we looked, or it is unreadable.
                     None if self.get(key)?.is_none() => {}
-                    None => {
-                        self.unreadable().note(&body, &StoreError::Damaged("a part of it is missing".into()))
-                    }
+                    None => self.unreadable().note(
+                        &body,
+                        &owner,
+                        &StoreError::Damaged("a part of it is missing".into()),
+                    ),
                 }
             }
             start = page.next;

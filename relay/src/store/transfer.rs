@@ -234,7 +234,7 @@ fn write(
     while let Some((key, value)) = cursor.next()? {
         let value = match value {
             // Pieces of an envelope follow one another.
-            Err(StoreError::Damaged(_)) if unreadables == Unreadables::LeaveOut => {
+            Err(StoreError::Damaged(_)) if unreadables == Unreadables::LeaveOut && keys::is_of_body(&key) => {
                 let body = keys::body_of(&key);
                 unreadable += u64::from(last_unreadable.as_deref() != Some(body));
                 last_unreadable = Some(Key::from_slice(body));

@@ -33,14 +33,20 @@ impl<K: Kv> View<K> {
         &self.kv
     }
 
-    /// The envelope of `bytes` bytes under `body`, if it is there and can be read.
-    pub(crate) fn envelope(&self, body: &[u8], bytes: u32) -> Result<Option<Envelope>, StoreError> {
-        self.unreadable().leave_out(body, envelopes::read(self.kv(), body, bytes))
+    /// The envelope of `bytes` bytes under `body`, which is there as long as `owner` is, if it can be read.
+    pub(crate) fn envelope(
+        &self,
+        body: &[u8],
+        owner: &[u8],
+        bytes: u32,
+    ) -> Result<Option<Envelope>, StoreError> {
+        self.unreadable().leave_out(body, owner, envelopes::read(self.kv(), body, bytes))
     }
 
     /// The same by the number of its pieces.
     pub(crate) fn envelope_in(&self, body: &[u8], pieces: u16) -> Result<Option<Envelope>, StoreError> {
-        self.unreadable().leave_out(body, envelopes::assemble(self.kv(), body, pieces))
+        let owner = keys::piece(body, 0);
+        self.unreadable().leave_out(body, &owner, envelopes::assemble(self.kv(), body, pieces))
     }
 
     pub(crate) fn unreadable(&self) -> &Unreadable {

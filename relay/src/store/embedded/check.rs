@@ -175,7 +175,7 @@ fn frames(
             Ok(None) | Err(StoreError::Damaged(_)) => {}
             Err(error) => return Err(error),
         }
-        let Some(after) = segment.frame_after(offset)? else {
+        let Some(after) = segment.frame_after(offset) else {
             return Ok((offset, expected));
         };
         report.add(Flaw::Frame, Place::Segment { number, byte: offset });

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use postrider_common::secret::random_bytes;
 use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::frame::{self, HEADER_BYTES, Home};
 use super::memtable::{Location, Slot};
@@ -199,54 +200,73 @@ impl Segment {
         Ok(Some(Frame { slots, end, sequence: header.sequence }))
     }
 
-    /// Whether a whole frame begins somewhere after `offset`: then what is broken there was followed by another
-    /// frame, and did not break when a process or its machine stopped.
-    pub(super) fn has_frame_after(&self, offset: u64) -> Result<bool, StoreError> {
-        self.frame_after(offset).map(|found| found.is_some())
+    /// Whether a whole frame may begin somewhere after `offset`: then what is broken there was followed by another
+    /// frame, and did not break when a process or its machine stopped. Where something cannot be read, one may.
+    pub(super) fn may_have_frame_after(&self, offset: u64) -> bool {
+        self.search(offset, |all_read, at| match at {
+            None => !all_read,
+            Some(at) => !matches!(self.frame(at, None), Ok(None)),
+        })
+        .is_some()
     }
 
-    /// Where the next whole frame begins after `offset`, whatever its number is.
-    pub(super) fn frame_after(&self, offset: u64) -> Result<Option<u64>, StoreError> {
+    /// Where the next frame begins after `offset` that is whole and can be read, whatever its number is.
+    pub(super) fn frame_after(&self, offset: u64) -> Option<u64> {
+        self.search(offset, |_, at| at.is_some_and(|at| matches!(self.frame(at, None), Ok(Some(_)))))
+    }
+
+    /// The first place after `offset` of which `is_it` says so. It is asked of each part, whether all of that could be read,
+    /// and of each place in it where a frame would begin with this segment's salt.
+    fn search(&self, offset: u64, is_it: impl Fn(bool, Option<u64>) -> bool) -> Option<u64> {
         let salt = self.home.salt;
         let (mut from, len) = (offset + 1, self.end());
         let zeros = vec![0; SEARCHED_BYTES];
         while from + HEADER_BYTES as u64 <= len {
             let some = SEARCHED_BYTES.min(usize::try_from(len - from).unwrap_or(SEARCHED_BYTES));
             let mut bytes = vec![0; some];
-            self.read_what_there_is(&mut bytes, from);
+            let all_read = self.read_what_there_is(&mut bytes, from);
+            if is_it(all_read, None) {
+                return Some(from);
+            }
             if bytes != zeros[..some] {
                 for (at, window) in (from..).zip(bytes.windows(salt.len())) {
-                    // One that cannot be read is none that is whole.
-                    if window == salt && matches!(self.frame(at, None), Ok(Some(_))) {
-                        return Ok(Some(at));
+                    if window == salt && is_it(all_read, Some(at)) {
+                        return Some(at);
                     }
                 }
             }
             // The next part begins with what could be the start of a salt in this one.
             from += (some - (salt.len() - 1).min(some - 1)) as u64;
         }
-        Ok(None)
+        None
     }
 
     /// A place on the disk that cannot be read is damage to what is there, and not a disk that can do nothing.
     fn read_at(&self, bytes: &mut [u8], at: u64) -> Result<(), StoreError> {
         self.file.read_exact_at(bytes, at).map_err(|error| {
             let number = self.number();
-            StoreError::Damaged(format!(
-                "segment {number:x} of the journal cannot be read at byte {at}: {error}"
-            ))
+            let what = format!("segment {number:x} of the journal cannot be read at byte {at}: {error}");
+            let is_damage = error.kind() == io::ErrorKind::UnexpectedEof
+                || [Errno::IO, Errno::BADMSG, Errno::UCLEAN]
+                    .map(Errno::raw_os_error)
+                    .map(Some)
+                    .contains(&error.raw_os_error());
+            if is_damage { StoreError::Damaged(what) } else { StoreError::Io(what) }
         })
     }
 
-    /// The same, with zeros for what cannot be read.
-    fn read_what_there_is(&self, bytes: &mut [u8], from: u64) {
+    /// The same, with zeros for what cannot be read; whether all could.
+    fn read_what_there_is(&self, bytes: &mut [u8], from: u64) -> bool {
+        let mut all_read = true;
         if self.file.read_exact_at(bytes, from).is_err() {
             for (at, some) in (from..).step_by(SECTOR_BYTES).zip(bytes.chunks_mut(SECTOR_BYTES)) {
                 if self.file.read_exact_at(some, at).is_err() {
                     some.fill(0);
+                    all_read = false;
                 }
             }
         }
+        all_read
     }
 
     /// Deletes the file.
@@ -309,5 +329,26 @@ fn extend(file: &File, capacity: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, capacity) {
         Ok(()) => Ok(()),
         Err(_) => file.set_len(capacity),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Then a start refuses the store, and cuts nothing away; a check looks for what it can read.
+    #[test]
+    fn where_something_cannot_be_read_there_may_be_a_frame() {
+        let directory = tempfile::tempdir().unwrap();
+        let segment = Segment::create(directory.path(), 1, 10_000).unwrap();
+        assert!(!segment.may_have_frame_after(FIRST_FRAME));
+        // From this file nothing can be read.
+        let file = OpenOptions::new().write(true).open(&segment.path).unwrap();
+        let segment = Segment { file, ..segment };
+        segment.ends_at(10_000);
+        assert!(segment.may_have_frame_after(FIRST_FRAME));
+        assert_eq!(segment.frame_after(FIRST_FRAME), None);
+        assert_eq!(segment.is_room(FIRST_FRAME), Ok(false));
+        assert!(matches!(segment.frame(FIRST_FRAME, None), Err(StoreError::Io(_))));
     }
 }

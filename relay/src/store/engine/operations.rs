@@ -337,12 +337,13 @@ impl<K: Kv> Store for Engine<K> {
     fn expire(&self, now: Timestamp, budget: usize) -> Answer<'_, Expiry> {
         Box::pin(async move {
             let expired = self.write(Load::ending(budget), move |group| group.expire(now, budget)).await?;
-            if self.statistics.unreadable.count() > 0 {
-                self.read(|view| {
+            if !expired.more && self.statistics.unreadable.count() > 0 {
+                let forget = |view: &View<K>| {
                     view.unreadable().forget_gone(view.kv());
                     Ok(())
-                })
-                .await?;
+                };
+                // That it cannot be found out changes nothing of what has expired.
+                let _ = self.read(forget).await;
             }
             Ok(expired)
         })
