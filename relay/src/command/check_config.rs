@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 
 use data_encoding::HEXLOWER;
+use postrider_common::Timestamp;
+use postrider_common::clock::{Clock, SystemClock};
 use postrider_federation::Presented;
 
 use super::CheckConfigArgs;
@@ -38,9 +40,27 @@ pub fn run(args: &CheckConfigArgs, out: &mut dyn Write) -> Result<(), CheckConfi
     for warning in &config.warnings {
         writeln!(out, "warning: {}", warning.in_file(&args.config))?;
     }
+    let identity = &config.federation.identity;
+    for credentials in config.tls.iter().chain([identity]) {
+        let presented = Presented::of(&credentials.certified.cert);
+        if let Some(what) = presented.and_then(|presented| off_date(&presented, SystemClock.now())) {
+            writeln!(out, "warning: {}: {what}", credentials.certificate_file.display())?;
+        }
+    }
     writeln!(out, "{}: ok", args.config.display())?;
     summary(&config, out)?;
     Ok(())
+}
+
+/// What is wrong with a certificate's dates. That is no mistake in the configuration, and those who pin the key do not
+/// look at them.
+fn off_date(presented: &Presented, now: Timestamp) -> Option<String> {
+    let refused = "those who look at the date refuse it";
+    if presented.not_after <= now {
+        return Some(format!("the certificate is over since {}: {refused}", presented.not_after));
+    }
+    let early = || format!("the certificate is not valid before {}: {refused}", presented.not_before);
+    (presented.not_before > now).then(early)
 }
 
 fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
@@ -127,5 +147,21 @@ mod tests {
         let error = result.unwrap_err();
         assert_eq!((error.exit().code(), out.as_str()), (78, ""));
         assert_eq!(error.to_string().lines().count(), 2, "{error}");
+    }
+
+    #[test]
+    fn a_certificate_out_of_its_time_is_told() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let day = std::time::Duration::from_secs(86_400);
+        let domain = "b.example".parse().unwrap();
+        let pems = postrider_federation::Identity::generate(&domain, now).unwrap();
+        let (certificate, key) = (pems.certificate_pem.as_bytes(), pems.key_pem.as_bytes());
+        let identity = postrider_federation::Identity::from_pem(&domain, certificate, key).unwrap();
+        let presented = Presented::of(identity.certificates()).unwrap();
+        assert_eq!(off_date(&presented, now), None);
+        let early = off_date(&presented, presented.not_before - day).unwrap();
+        assert!(early.starts_with("the certificate is not valid before 20"), "{early}");
+        let over = off_date(&presented, presented.not_after).unwrap();
+        assert!(over.starts_with("the certificate is over since 20"), "{over}");
     }
 }

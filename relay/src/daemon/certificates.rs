@@ -64,7 +64,7 @@ fn look(shown: &Shown, reload: &Reload, said: &mut Said, said_early: &mut Option
     let Some(presented) = Presented::of(&shown.certificate.current().cert) else { return };
     let (end, to) = (presented.not_after, shown.to);
     let begin = presented.not_before;
-    if begin > now && said_early.replace(begin) != Some(begin) {
+    if is_early(begin, said_early, now) {
         tracing::error!("a certificate is not valid yet: the one that {to} are shown, before {begin}");
     }
     // What the relay renews itself is worth a word only when it is late.
@@ -79,6 +79,11 @@ fn look(shown: &Shown, reload: &Reload, said: &mut Said, said_early: &mut Option
         let days = end.since(now).as_secs() / DAY.as_secs();
         tracing::warn!("a certificate ends soon: the one that {to} are shown, in {days} days, {end}");
     }
+}
+
+/// Whether a certificate is not valid before some time to come, of which that was not said yet.
+fn is_early(begin: Timestamp, said: &mut Option<Timestamp>, now: Timestamp) -> bool {
+    begin > now && said.replace(begin) != Some(begin)
 }
 
 /// What was said of each certificate of a peer's: of the peer and the end, since one may show different ones at its hosts.
@@ -120,6 +125,14 @@ mod tests {
         let from = Timestamp::from_secs(1_800_000_000);
         let late = |days: u32, now: u32| is_late((from, from + DAY * days), from + DAY * now);
         assert_eq!([late(90, 67), late(90, 68), late(6, 4), late(6, 5)], [false, true, false, true]);
+    }
+
+    #[test]
+    fn that_one_is_not_valid_yet_is_said_once_of_each() {
+        let (now, mut said) = (Timestamp::from_secs(1_800_000_000), None);
+        let mut at = |begin, now| is_early(begin, &mut said, now);
+        assert_eq!([at(now, now), at(now - DAY, now)], [false, false]);
+        assert_eq!([at(now + DAY, now), at(now + DAY, now), at(now + DAY * 2, now)], [true, false, true]);
     }
 
     #[test]
