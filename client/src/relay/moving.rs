@@ -26,6 +26,17 @@ impl Session {
 
     /// Tells the relay where the mailbox is kept. It goes by this one from then on if its serial is the highest so far;
     /// otherwise the [slug](Error::slug) is `binding-outdated`.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Binding, Session};
+    /// # async fn example(session: Session, binding: Binding) -> Result<(), postrider_client::Error> {
+    /// match session.bind(&binding).await {
+    ///     Err(error) if error.slug() == Some("binding-outdated") => println!("it was told a later one"),
+    ///     bound => bound?,
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn bind(&self, binding: &Binding) -> Result<(), Error> {
         self.call(Call::put_json("/v1/mailbox/binding", &BindingStatement::from(binding))?).await?;
         Ok(())
@@ -96,6 +107,15 @@ impl Relay {
     /// relay's administrator can put it in force there (`postrider mailbox redirect`), and nobody else can make one.
     ///
     /// Which serial counts at the old relay cannot be asked. The time in seconds is above all that were counted up.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Identity, Relay};
+    /// # async fn example(new: Relay, lost: Identity) -> Result<(), postrider_client::Error> {
+    /// let (mine, binding) = new.take_in(&lost, None).await?;
+    /// println!("from now on at {}, by serial {}", mine.address(), binding.serial());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn take_in(
         &self,
         identity: &Identity,
