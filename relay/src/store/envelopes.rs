@@ -69,7 +69,7 @@ impl Unreadable {
         tracing::error!(
             "an envelope cannot be read and is left out, {}: {error}. It stays there until its time is over; \
              `postrider store check` tells what else is damaged",
-            keys::place_of_body(body)
+            place_of(body)
         );
     }
 
@@ -88,4 +88,19 @@ pub(crate) fn assemble<K: Kv>(kv: &K, body: &[u8], pieces: u16) -> Result<Option
     let pieces =
         (0..pieces).map(|piece| kv.get(&keys::piece(body, piece))).collect::<Result<Option<Vec<_>>, _>>()?;
     pieces.map(|pieces| records::assemble(&pieces)).transpose()
+}
+
+/// Where envelopes with such bodies wait, in words.
+fn place_of(body: &[u8]) -> String {
+    match body.split_first() {
+        Some((b'B', _)) => "in a mailbox".into(),
+        Some((b'k', _)) => "in quarantine".into(),
+        Some((b'P', rest)) => {
+            let domain = rest.split(|byte| *byte == 0).next().map(keys::domain_in);
+            domain
+                .and_then(Result::ok)
+                .map_or_else(|| "in the queue".into(), |domain| format!("for {domain}"))
+        }
+        _ => "somewhere".into(),
+    }
 }

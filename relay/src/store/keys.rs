@@ -375,21 +375,6 @@ pub(crate) fn of_device(key: &[u8]) -> Result<(MailboxId, DeviceId), StoreError>
     mailbox.map(MailboxId::from_bytes).zip(device).ok_or_else(damaged)
 }
 
-/// Where envelopes with such bodies wait, in words.
-pub(crate) fn place_of_body(body: &[u8]) -> String {
-    match body.split_first() {
-        Some((b'B', _)) => "in a mailbox".into(),
-        Some((b'k', _)) => "in quarantine".into(),
-        Some((b'P', rest)) => {
-            let domain = rest.split(|byte| *byte == 0).next().map(domain_in);
-            domain
-                .and_then(Result::ok)
-                .map_or_else(|| "in the queue".into(), |domain| format!("for {domain}"))
-        }
-        _ => "somewhere".into(),
-    }
-}
-
 /// Whether it is the key of a part of an envelope.
 pub(crate) fn is_of_body(key: &[u8]) -> bool {
     matches!(key.first(), Some(b'B' | b'P' | b'k'))
@@ -462,7 +447,7 @@ pub(crate) fn due_of_delayed(key: &[u8]) -> Result<Timestamp, StoreError> {
         .ok_or_else(damaged)
 }
 
-fn domain_in(bytes: &[u8]) -> Result<Domain, StoreError> {
+pub(crate) fn domain_in(bytes: &[u8]) -> Result<Domain, StoreError> {
     std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).ok_or_else(damaged)
 }
 

@@ -5,24 +5,20 @@
 //! what it may take, however many items are in flight. Nothing is loaded when a store is opened: the places begin
 //! at the beginning, and each item is passed at most once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod line;
+
+use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
-use bytes::Bytes;
-use postrider_common::{Domain, Timestamp, TrackingId, backoff};
+use postrider_common::{Domain, Timestamp, TrackingId};
 
+use self::line::{Held, Line, Take, Unread};
 use super::keys;
-use super::kv::{Key, Kv};
+use super::kv::Kv;
 use super::queue::lock;
 use super::records::{self, ItemRecord};
 use super::view::View;
 use super::{ItemId, LeaseId, Leased, StoreError, Window, envelopes};
-
-/// How many keys are looked at together.
-const PAGE: usize = 64;
-/// When an item that could not be read is tried again, if there is a disk that does better by then.
-const UNREAD_FOR: Duration = Duration::from_secs(3600);
 
 /// The leases of every destination.
 #[derive(Debug, Default)]
@@ -47,40 +43,6 @@ pub(crate) enum Effect {
     Emptied(Domain),
     /// A bucket of marks has nothing left.
     BucketEmptied(Timestamp),
-}
-
-/// One destination's leases.
-#[derive(Debug)]
-struct Line {
-    /// Items from here on have never been leased, unless they are delayed ones.
-    fresh: Key,
-    /// Delayed items from here on have not been leased since they were delayed.
-    delayed: Key,
-    /// Leased once and given back, or the lease lapsed.
-    returned: BTreeSet<ItemId>,
-    /// Those of them, and of those before `fresh` and `delayed`, that have attachments: they are leased one by one, and
-    /// delay no others.
-    laden: BTreeSet<ItemId>,
-    /// Such as could not be read. They are tried again after [`UNREAD_FOR`], or a restart, and end like others.
-    unreadable: BTreeMap<ItemId, Unread>,
-    leased: HashMap<ItemId, Held>,
-    /// The same by their end.
-    ends: BTreeSet<(Timestamp, ItemId)>,
-}
-
-/// An item that could not be read.
-#[derive(Debug, Clone, Copy)]
-struct Unread {
-    tracking: TrackingId,
-    /// The end of the lease that it would have had: counted from the time that it is, as a lease's `now` need not be.
-    until: Timestamp,
-}
-
-/// By whom an item is held.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    lease: LeaseId,
-    until: Timestamp,
 }
 
 /// Takes items for delivery until `until`. Everything that `kv` shows is durable.
@@ -361,184 +323,5 @@ impl Leases {
         if let Some(line) = self.lines.get_mut(domain) {
             change(line);
         }
-    }
-}
-
-impl Line {
-    fn new(domain: &Domain) -> Self {
-        Self {
-            fresh: keys::items(domain),
-            delayed: keys::delayed_of(domain),
-            returned: BTreeSet::new(),
-            laden: BTreeSet::new(),
-            unreadable: BTreeMap::new(),
-            leased: HashMap::new(),
-            ends: BTreeSet::new(),
-        }
-    }
-
-    /// What was taken is held from now on; or, after an error, given back.
-    fn hand_out(
-        &mut self,
-        taken: Vec<(ItemId, ItemRecord)>,
-        result: Result<(), StoreError>,
-        held: Held,
-    ) -> Result<Vec<(ItemId, ItemRecord)>, StoreError> {
-        let items = taken.iter().map(|(item, _)| *item);
-        if let Err(error) = result {
-            self.returned.extend(items);
-            return Err(error);
-        }
-        items.for_each(|item| self.hold(item, held));
-        Ok(taken)
-    }
-
-    fn hold(&mut self, item: ItemId, held: Held) {
-        self.ends.insert((held.until, item));
-        self.leased.insert(item, held);
-    }
-
-    fn is_held(&self, item: ItemId, lease: LeaseId) -> bool {
-        self.leased.get(&item).is_some_and(|held| held.lease == lease)
-    }
-
-    /// Takes back what was leased until now or earlier.
-    fn lapse(&mut self, now: Timestamp, until: Timestamp) {
-        while let Some((_, item)) = self.ends.first().filter(|(until, _)| *until <= now).copied() {
-            self.end(item);
-            self.returned.insert(item);
-        }
-        let again = self.unreadable.extract_if(.., |_, unread| unread.until + UNREAD_FOR <= until);
-        self.returned.extend(again.map(|(item, _)| item));
-    }
-
-    /// Ends a lease; whether there was one.
-    fn end(&mut self, item: ItemId) -> bool {
-        self.leased.remove(&item).is_some_and(|held| self.ends.remove(&(held.until, item)))
-    }
-
-    fn is_known(&self, item: ItemId) -> bool {
-        self.leased.contains_key(&item)
-            || self.returned.contains(&item)
-            || self.laden.contains(&item)
-            || self.unreadable.contains_key(&item)
-    }
-
-    /// Takes what is due of its own, then what came back, then what has never been taken.
-    fn fill<K: Kv>(&mut self, take: &mut Take<'_, K>, now: Timestamp) -> Result<(), StoreError> {
-        let end = keys::delayed(take.domain, now + Duration::from_millis(1), ItemId(0));
-        while self.delayed < end {
-            let page = take.kv.range(&self.delayed, &end, PAGE)?;
-            for (key, _) in &page {
-                let item = ItemId(keys::last_number(key)?);
-                if !self.is_known(item) {
-                    let record = take.kv.get(&keys::item(take.domain, item))?;
-                    if !take.take(item, record)? {
-                        return Ok(());
-                    }
-                }
-                self.delayed = keys::next(key);
-            }
-            if page.len() < PAGE {
-                break;
-            }
-        }
-        if !self.fill_from_another_time(take, now)? {
-            return Ok(());
-        }
-        while let Some(item) = self.returned.first().copied() {
-            let record = take.kv.get(&keys::item(take.domain, item))?;
-            if !take.take(item, record)? {
-                return Ok(());
-            }
-            self.returned.remove(&item);
-        }
-        let end = keys::end_of(&keys::items(take.domain));
-        loop {
-            let page = take.kv.range(&self.fresh, &end, PAGE)?;
-            for (key, record) in &page {
-                let item = ItemId(keys::last_number(key)?);
-                let is_delayed = records::decode::<ItemRecord>(record)?.not_before.is_some();
-                if !is_delayed && !self.is_known(item) && !take.take(item, Some(record.clone()))? {
-                    return Ok(());
-                }
-                self.fresh = keys::next(key);
-            }
-            if page.len() < PAGE {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Takes what is delayed to a time that no wait reaches: it was counted on a clock that has been set back since.
-    /// There is nothing of that otherwise. Whether there was room for all.
-    fn fill_from_another_time<K: Kv>(
-        &mut self,
-        take: &mut Take<'_, K>,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let farthest = now + backoff::MAX_RETRY_AFTER + Duration::from_millis(1);
-        let mut start = keys::delayed(take.domain, farthest, ItemId(0)).max(self.delayed.clone());
-        let end = keys::end_of(&keys::delayed_of(take.domain));
-        while start < end {
-            let page = take.kv.range(&start, &end, PAGE)?;
-            for (key, _) in &page {
-                let item = ItemId(keys::last_number(key)?);
-                if !self.is_known(item) {
-                    let record = take.kv.get(&keys::item(take.domain, item))?;
-                    if !take.take(item, record)? {
-                        return Ok(false);
-                    }
-                }
-                start = keys::next(key);
-            }
-            if page.len() < PAGE {
-                break;
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// What one lease has taken so far.
-struct Take<'a, K> {
-    kv: &'a K,
-    domain: &'a Domain,
-    window: Window,
-    bytes: usize,
-    taken: Vec<(ItemId, ItemRecord)>,
-    /// Passed over.
-    laden: Vec<ItemId>,
-}
-
-impl<'a, K: Kv> Take<'a, K> {
-    const fn new(kv: &'a K, domain: &'a Domain, window: Window) -> Self {
-        Self { kv, domain, window, bytes: 0, taken: Vec::new(), laden: Vec::new() }
-    }
-
-    /// Takes an item unless it is gone or has attachments; whether it did not have to stay for want of room.
-    fn take(&mut self, item: ItemId, record: Option<Bytes>) -> Result<bool, StoreError> {
-        let record = record.map(|record| records::decode::<ItemRecord>(&record)).transpose()?;
-        if record.is_some_and(|record| record.laden) {
-            self.laden.push(item);
-            return Ok(true);
-        }
-        self.add(item, record)
-    }
-
-    fn add(&mut self, item: ItemId, record: Option<ItemRecord>) -> Result<bool, StoreError> {
-        let Some(record) = record else {
-            return Ok(true);
-        };
-        let bytes = self.bytes.saturating_add(record.bytes as usize);
-        if !self.taken.is_empty() && (self.taken.len() >= self.window.count || bytes > self.window.bytes) {
-            return Ok(false);
-        }
-        if self.taken.iter().any(|(taken, _)| *taken == item) {
-            return Ok(true);
-        }
-        self.taken.push((item, record));
-        self.bytes = bytes;
-        Ok(true)
     }
 }
