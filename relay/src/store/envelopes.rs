@@ -31,12 +31,12 @@ impl Unreadable {
     pub(crate) fn leave_out(
         &self,
         body: &[u8],
-        owner: &[u8],
+        owner: impl FnOnce() -> Key,
         read: Result<Option<Envelope>, StoreError>,
     ) -> Result<Option<Envelope>, StoreError> {
         match read {
             Err(error @ StoreError::Damaged(_)) => {
-                self.note(body, owner, &error);
+                self.note(body, &owner(), &error);
                 Ok(None)
             }
             read => read,

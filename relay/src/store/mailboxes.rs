@@ -362,8 +362,8 @@ impl<K: Kv> View<K> {
                 let id = EntryId(keys::last_number(key)?);
                 let body = keys::body(mailbox, id);
                 // There for as long as any device has yet to acknowledge it.
-                let owner = keys::entry_expiry(record.expires_at, mailbox, id);
-                match self.envelope(&body, &owner, record.bytes)? {
+                let owner = || keys::entry_expiry(record.expires_at, mailbox, id);
+                match self.envelope(&body, owner, record.bytes)? {
                     Some(envelope) => {
                         fetched.entries.push(Entry { id, envelope });
                         bytes = with;
@@ -372,7 +372,7 @@ impl<K: Kv> View<K> {
                     None if self.get(key)?.is_none() => {}
                     None => self.unreadable().note(
                         &body,
-                        &owner,
+                        &owner(),
                         &StoreError::Damaged("a part of it is missing".into()),
                     ),
                 }

@@ -63,7 +63,7 @@ impl<K: Kv> View<K> {
             let record: QuarantineRecord = records::decode(value)?;
             let body = keys::quarantined_body(domain, item);
             // Its pieces are gone before its record is: it has left quarantine since, if it is not unreadable.
-            let Some(envelope) = self.envelope(&body, key, record.bytes)? else { continue };
+            let Some(envelope) = self.envelope(&body, || key.clone(), record.bytes)? else { continue };
             let class = records::class_of(&record.class);
             quarantined.push(Quarantined { item, envelope, class, at: record.at });
         }

@@ -117,7 +117,7 @@ impl<K: Kv> View<K> {
                 }
                 let body = keys::item_body(domain, queued.item);
                 // Its pieces are gone before its record is: it has left the queue since, if it is not unreadable.
-                if let Some(envelope) = self.envelope(&body, key, queued.bytes)? {
+                if let Some(envelope) = self.envelope(&body, || key.clone(), queued.bytes)? {
                     taken.push((queued, envelope));
                 }
             }

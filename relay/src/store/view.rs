@@ -37,7 +37,7 @@ impl<K: Kv> View<K> {
     pub(crate) fn envelope(
         &self,
         body: &[u8],
-        owner: &[u8],
+        owner: impl FnOnce() -> Key,
         bytes: u32,
     ) -> Result<Option<Envelope>, StoreError> {
         self.unreadable().leave_out(body, owner, envelopes::read(self.kv(), body, bytes))
@@ -45,8 +45,8 @@ impl<K: Kv> View<K> {
 
     /// The same by the number of its pieces.
     pub(crate) fn envelope_in(&self, body: &[u8], pieces: u16) -> Result<Option<Envelope>, StoreError> {
-        let owner = keys::piece(body, 0);
-        self.unreadable().leave_out(body, &owner, envelopes::assemble(self.kv(), body, pieces))
+        let read = envelopes::assemble(self.kv(), body, pieces);
+        self.unreadable().leave_out(body, || keys::piece(body, 0), read)
     }
 
     pub(crate) fn unreadable(&self) -> &Unreadable {
