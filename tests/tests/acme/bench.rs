@@ -33,6 +33,7 @@ pub(crate) struct Bench {
     pub(crate) cluster: Cluster,
     pub(crate) clock: StandingClock,
     pub(crate) server: AcmeServer,
+    /// How many looks had been made before whatever was done last.
     looks: Cell<usize>,
 }
 
@@ -60,6 +61,7 @@ impl Bench {
             config.replace("certificate = \"relay.pem\"\nkey = \"relay.key\"\n", ""),
         )
         .unwrap();
+        bench.settle().await;
         bench
     }
 
@@ -88,6 +90,7 @@ impl Bench {
     }
 
     pub(crate) async fn reload(&self) -> Vec<String> {
+        self.looks.set(self.times_logged(LOOKED).await);
         let done: Reloaded = Client::new(self.file("data")).post("/v1/reload", &()).await.unwrap();
         done.changes
     }
@@ -100,18 +103,20 @@ impl Bench {
 
     /// Lets time pass, and what is due be done.
     pub(crate) async fn pass(&self, time: Duration) {
+        self.looks.set(self.times_logged(LOOKED).await);
         self.clock.advance(time);
         self.settle().await;
     }
 
-    /// Waits until another look was made and nothing more is to be done now.
+    /// Waits until a look was made after whatever was done last, and nothing more is to be done now. Nobody else may have
+    /// been about to look when that was done, so that whatever is not waited for otherwise has to be settled before the next.
     pub(crate) async fn settle(&self) {
         loop {
             let log = self.cluster.log(ALPHA).await.unwrap();
             let looks = log.matches(LOOKED).count();
             let last = log.rsplit(LOOKED).next().filter(|rest| !rest.starts_with("0 s"));
             if looks > self.looks.get() && last.is_some() {
-                return self.looks.set(looks);
+                return;
             }
             self.cluster.logged_times(ALPHA, LOOKED, looks + 1).await.unwrap();
         }
@@ -120,6 +125,7 @@ impl Bench {
     /// Starts the relay anew, after it was killed.
     pub(crate) async fn restart(&self) {
         self.cluster.kill(ALPHA).await.unwrap();
+        self.looks.set(self.times_logged(LOOKED).await);
         self.cluster.restart(ALPHA).await.unwrap();
         self.server.lead_to(self.cluster.address(ALPHA).await.unwrap());
         self.settle().await;

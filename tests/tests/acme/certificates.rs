@@ -24,6 +24,7 @@ async fn a_certificate_is_got_shown_and_kept() {
     let bench = Bench::start().await;
     let (alice, bob) = (bench.cluster.user(ALPHA).await.unwrap(), bench.cluster.user(BETA).await.unwrap());
     bench.reload().await;
+    bench.settle().await;
     let identity = bench.leaf(ALPHA, "h2").await;
     let said = bench.switch_on().await;
     assert_eq!(said, [format!("certificates for {NAME} come from 127.0.0.1")]);

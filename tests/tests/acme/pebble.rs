@@ -121,6 +121,7 @@ async fn pebble_issues_a_certificate() {
     }
     let bench = Bench::on(SystemClock, StandingClock::new()).await;
     bench.reload().await;
+    bench.settle().await;
     let identity = bench.leaf(ALPHA, "h2").await;
     let view = bench.cluster.view(ALPHA).unwrap();
     for name in [NAME, ALPHA] {

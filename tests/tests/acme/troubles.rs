@@ -46,6 +46,7 @@ async fn a_server_that_asks_to_be_left_alone_is() {
 async fn a_name_that_cannot_be_proven_is_told_and_tried_less_and_less() {
     let bench = Bench::start().await;
     bench.reload().await;
+    bench.settle().await;
     let identity = bench.leaf(ALPHA, "h2").await;
     bench.server.trouble(Troubles { check: Some("192.0.2.1: Connection refused"), ..Troubles::default() });
     bench.switch_on().await;
