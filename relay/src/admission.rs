@@ -63,6 +63,11 @@ impl Admissions {
         self.lock().total
     }
 
+    /// How many of them are this client's.
+    pub fn of_one(&self, address: ClientAddress) -> usize {
+        self.lock().by_address.get(&address).copied().unwrap_or_default()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inside> {
         // No code that can panic runs under this lock half way through a change.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)

@@ -260,6 +260,7 @@ impl Api {
         self.0.bindings.tidy();
         self.0.member_rate.tidy();
         self.0.uploads.tidy();
+        self.0.attachments.tidy();
     }
 }
 

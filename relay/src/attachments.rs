@@ -20,6 +20,7 @@ mod collecting;
 mod files;
 mod reading;
 mod receiving;
+mod shares;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -29,18 +30,23 @@ use std::time::Duration;
 
 use postrider_common::clock::SharedClock;
 use postrider_common::supervisor::Supervisor;
-use postrider_common::{Attachment, AttachmentId, Domain, EnvelopeId, MailboxId};
+use postrider_common::{Attachment, AttachmentId, Domain, Envelope, EnvelopeId, MailboxId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::store::{Abandoned, AttachmentLimits, AttachmentState, Chunk, FileId, Offered, Store, StoreError};
 
+use shares::Shares;
+
 pub(crate) use files::Files;
 pub use reading::{Content, Reader};
+pub use shares::Bringer;
 
 /// How many chunks may be on their way to the disk at a time. Each takes the memory of a piece.
 const RECEIVING: usize = 128;
-/// How many attachments may be read from the disk at a time. The same.
+/// How many attachments may be read from the disk for clients at a time. The same.
 const READING: usize = 512;
+/// And for other relays, which clients do not keep waiting.
+const SENDING: usize = 128;
 /// What is read from a socket or a file before it goes on.
 const PIECE_BYTES: usize = 128 << 10;
 /// And in how many frames: each may keep a buffer alive that is much larger than it.
@@ -79,6 +85,8 @@ struct Shared {
     written: Notify,
     receiving: Arc<Semaphore>,
     reading: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
+    shares: Shares,
 }
 
 /// Who writes.
@@ -124,6 +132,9 @@ pub enum AttachmentError {
     /// The relay has as many attachments as it may, or its disk is nearly full.
     #[error("the relay has no room for it")]
     Full,
+    /// Who brings it has brought too much that no envelope needs yet.
+    #[error("too much that was brought from there has yet to be submitted")]
+    TooMuchWaits,
     /// It did not come in time.
     #[error("the chunk did not come in time")]
     Slow,
@@ -162,19 +173,30 @@ impl Attachments {
             written: Notify::new(),
             receiving: Arc::new(Semaphore::new(RECEIVING)),
             reading: Arc::new(Semaphore::new(READING)),
+            sending: Arc::new(Semaphore::new(SENDING)),
+            shares: Shares::default(),
         }));
         supervisor.spawn_service("attachments", attachments.clone().collect());
         Ok(attachments)
     }
 
     /// A client is about to bring an attachment of this size. Its id is random: whoever knows it may bring chunks, and
-    /// fetch them.
-    pub async fn reserve(&self, length: u64, chunk_length: u32) -> Result<AttachmentState, AttachmentError> {
+    /// fetch them. Until an envelope needs it, its bytes are part of what `bringer` may have waiting.
+    pub async fn reserve(
+        &self,
+        length: u64,
+        chunk_length: u32,
+        bringer: Bringer,
+    ) -> Result<AttachmentState, AttachmentError> {
         let attachment = Attachment { id: AttachmentId::random(), length, chunk_length };
         self.check(&attachment)?;
-        let reserved = self.0.store.reserve_attachment(attachment, self.0.clock.now()).await?;
+        let (id, now) = (attachment.id, self.0.clock.now());
+        self.0.shares.announce(id, bringer, now + self.0.settings.limits.retention)?;
+        let reserved = self.0.store.reserve_attachment(attachment, now).await;
         // Nobody draws the same 32 bytes twice.
-        reserved.ok_or(AttachmentError::Busy)
+        let reserved =
+            reserved.map_err(Into::into).and_then(|reserved| reserved.ok_or(AttachmentError::Busy));
+        reserved.inspect_err(|_| self.0.shares.settle([id]))
     }
 
     /// A peer is about to bring the attachments of an envelope for a mailbox of ours: what is missing of each.
@@ -231,10 +253,35 @@ impl Attachments {
     /// Gives an attachment up that no envelope needs.
     pub async fn abandon(&self, id: AttachmentId) -> Result<(), AttachmentError> {
         match self.0.store.abandon_attachment(id).await? {
-            Abandoned::Done => Ok(()),
+            Abandoned::Done => {
+                self.0.shares.settle([id]);
+                Ok(())
+            }
             Abandoned::InUse => Err(AttachmentError::InUse),
             Abandoned::Unknown => Err(AttachmentError::Unknown),
         }
+    }
+
+    /// Of a batch whose [`named`] attachments these are, some envelopes were taken: what they name counts for nobody who has
+    /// brought it any more.
+    pub fn are_needed(&self, named: Vec<(usize, Vec<AttachmentId>)>, is_taken: impl Fn(usize) -> bool) {
+        let taken = named.into_iter().filter(|(place, _)| is_taken(*place));
+        self.0.shares.settle(taken.flat_map(|(_, ids)| ids));
+    }
+
+    /// Forgets who has brought what is gone. To be called now and then.
+    pub fn tidy(&self) {
+        self.0.shares.tidy(self.0.clock.now());
+    }
+
+    /// How many more clients may read one.
+    pub fn readers_left(&self) -> usize {
+        self.0.reading.available_permits()
+    }
+
+    /// How many bytes of attachments there may be.
+    pub fn most_bytes(&self) -> u64 {
+        self.0.settings.limits.total_bytes
     }
 
     /// The bytes of all attachments at present.
@@ -249,6 +296,13 @@ impl Attachments {
         }
         if attachment.is_possible() { Ok(()) } else { Err(AttachmentError::Impossible) }
     }
+}
+
+/// The attachments of those envelopes of a batch that have any, each with its envelope's place in it.
+pub fn named<'a>(batch: impl Iterator<Item = Option<&'a Envelope>>) -> Vec<(usize, Vec<AttachmentId>)> {
+    let laden = batch.enumerate().filter_map(|(place, envelope)| Some((place, envelope?.attachments())));
+    let laden = laden.filter(|(_, attachments)| !attachments.is_empty());
+    laden.map(|(place, attachments)| (place, attachments.iter().map(|one| one.id).collect())).collect()
 }
 
 /// What a peer is told of the attachments that it is about to bring.

@@ -193,7 +193,7 @@ impl Daemon {
         );
         let api = Api::new(
             Arc::clone(&exchange),
-            attachments,
+            attachments.clone(),
             parts::api_settings(&config),
             &session_key,
             &supervisor,
@@ -211,6 +211,7 @@ impl Daemon {
             data_dir: config.data_dir.clone(),
             reserve: config.store.reserve,
             store: Arc::clone(&store),
+            attachments,
             exchange,
             delivery: core.delivery().clone(),
             door: door.clone(),

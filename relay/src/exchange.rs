@@ -13,7 +13,8 @@ use postrider_common::clock::SharedClock;
 use postrider_common::limits::EnvelopeLimits;
 use postrider_common::wire::submit::{SubmitResult, Submitted};
 use postrider_common::{
-    AttachmentId, Binding, Domain, Envelope, FailureClass, MailboxId, Outcome, Timestamp, TrackingId, Urgency,
+    Attachment, AttachmentId, Binding, Domain, Envelope, FailureClass, MailboxId, Outcome, Timestamp,
+    TrackingId, Urgency,
 };
 
 use crate::config::RegistrationPolicy;
@@ -396,10 +397,18 @@ fn shared_attachments(batch: &[Submitted]) -> Option<Vec<AttachmentId>> {
     (!shared.is_empty()).then_some(shared)
 }
 
-/// What is stored nowhere has nothing beside it that is.
+/// What is stored nowhere has nothing beside it that is. And what is named twice is there once, and would count twice.
 fn check_attachments(envelope: &Envelope) -> Result<(), FailureClass> {
+    let attachments = envelope.attachments();
     let is_ephemeral = envelope.urgency() == Urgency::Ephemeral;
-    if is_ephemeral && !envelope.attachments().is_empty() { Err(FailureClass::Malformed) } else { Ok(()) }
+    let is_repeated =
+        |(place, one): (usize, &Attachment)| attachments[..place].iter().any(|before| before.id == one.id);
+    let is_possible = attachments.is_empty() || !is_ephemeral;
+    if is_possible && !attachments.iter().enumerate().any(is_repeated) {
+        Ok(())
+    } else {
+        Err(FailureClass::Malformed)
+    }
 }
 
 fn result_of(outcome: &Outcome) -> SubmitResult {

@@ -8,7 +8,7 @@ use postrider_common::wire::attachments::{AttachmentOffer, AttachmentWanted, Att
 use postrider_common::{Envelope, FailureClass, Outcome};
 use postrider_federation::{Busy, ChunkRefused, Inbound, IncomingChunk, PeerId};
 
-use crate::attachments::{AttachmentError, Attachments, Offer};
+use crate::attachments::{AttachmentError, Attachments, Bringer, Offer, named};
 use crate::delivery::Delivery;
 use crate::exchange::Exchange;
 use crate::store::{Chunk, StoreError};
@@ -40,7 +40,14 @@ impl Inbound for FederationEdge {
         _peer: &'a PeerId,
         batch: Vec<Result<Envelope, FailureClass>>,
     ) -> BoxFuture<'a, Result<Vec<Outcome>, Busy>> {
-        Box::pin(async move { Ok(self.exchange.receive(batch).await) })
+        Box::pin(async move {
+            let named = named(batch.iter().map(|item| item.as_ref().ok()));
+            let outcomes = self.exchange.receive(batch).await;
+            self.attachments.are_needed(named, |place| {
+                matches!(outcomes.get(place), Some(Outcome::Stored | Outcome::Duplicate))
+            });
+            Ok(outcomes)
+        })
     }
 
     fn offered<'a>(
@@ -76,17 +83,17 @@ impl Inbound for FederationEdge {
     ) -> BoxFuture<'a, Result<(), ChunkRefused>> {
         Box::pin(async move {
             let IncomingChunk { id, number, digest, body } = chunk;
-            let origin = Some(peer.domain());
-            let taken = self.attachments.receive(id, Chunk { number, digest }, origin, body).await;
+            let bringer = Bringer::Peer(peer.domain().clone());
+            let taken = self.attachments.receive(id, Chunk { number, digest }, &bringer, body).await;
             taken.map_err(|error| match error {
                 AttachmentError::ChunkDiffers => ChunkRefused::Differs,
                 AttachmentError::WrongDigest | AttachmentError::WrongLength(_) | AttachmentError::Broken => {
                     ChunkRefused::Wrong
                 }
                 AttachmentError::Slow => ChunkRefused::Slow,
-                AttachmentError::Full | AttachmentError::Store(StoreError::Full) => {
-                    ChunkRefused::Full(RETRY_FULL)
-                }
+                AttachmentError::Full
+                | AttachmentError::TooMuchWaits
+                | AttachmentError::Store(StoreError::Full) => ChunkRefused::Full(RETRY_FULL),
                 AttachmentError::Busy => ChunkRefused::Busy,
                 AttachmentError::Store(_) | AttachmentError::Disk(_) => {
                     complain(&error);

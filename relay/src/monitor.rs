@@ -29,6 +29,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::acme::Standing;
+use crate::attachments::Attachments;
 use crate::daemon::{Reload, Shown};
 use crate::delivery::Delivery;
 use crate::exchange::Exchange;
@@ -50,6 +51,7 @@ pub(crate) struct Parts {
     /// Bytes of its disk that are to stay free.
     pub(crate) reserve: u64,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) attachments: Attachments,
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) delivery: Delivery,
     pub(crate) door: Door,

@@ -73,7 +73,7 @@ impl Outbound {
             tracing::error!("an attachment cannot be sent to {destination}: {error}");
             Obstacle::Later(FailureClass::Unavailable, ASK_AGAIN)
         };
-        let reader = Arc::new(self.attachments.read(wanted.id).await.map_err(ours)?);
+        let reader = Arc::new(self.attachments.read_to_send(wanted.id).await.map_err(ours)?);
         let is_missing =
             |number: u32| wanted.missing.iter().any(|(first, last)| (*first..=*last).contains(&number));
         let chunks = self.attachments.chunks(wanted.id).await.map_err(ours)?;

@@ -131,6 +131,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The devices of a mailbox, in the order in which they were registered.
     fn devices(&self, mailbox: MailboxId) -> Answer<'_, Vec<DeviceState>>;
 
+    /// The bytes of the attachments that its envelopes name, of each as often as it is named.
+    fn attached_bytes(&self, mailbox: MailboxId) -> Answer<'_, u64>;
+
     /// The device is here. Kept is the day, so that hardly any call writes.
     fn note_contact(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, ()>;
 

@@ -52,6 +52,12 @@ pub struct StoreStatus {
     /// Envelopes that could not be read since the relay was started, as far as they were asked for.
     #[serde(default)]
     pub unreadable: usize,
+    /// Bytes of attachments, those included whose envelope has yet to come,
+    #[serde(default)]
+    pub attachment_bytes: u64,
+    /// and how many there may be.
+    #[serde(default)]
+    pub attachment_limit: u64,
 }
 
 /// All that waits for other relays.
@@ -196,6 +202,9 @@ pub struct Mailbox {
     pub envelopes: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The bytes of the attachments that they name.
+    #[serde(default)]
+    pub attachment_bytes: u64,
     /// How many devices it has.
     pub devices: usize,
     /// The day on which one of them was last here, by its first second.

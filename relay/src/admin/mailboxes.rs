@@ -27,7 +27,8 @@ pub(super) async fn list(parts: &Parts, query: &str) -> Answer {
     let mut mailboxes = Vec::with_capacity(found.len());
     for (mailbox, state) in found {
         let devices = parts.store.devices(mailbox).await?;
-        mailboxes.push(shown(mailbox, &state, &devices));
+        let attached = parts.store.attached_bytes(mailbox).await?;
+        mailboxes.push(shown(mailbox, &state, attached, &devices));
     }
     Ok(json(&Mailboxes { mailboxes, next }))
 }
@@ -40,7 +41,7 @@ pub(super) async fn show(parts: &Parts, mailbox: &str) -> Answer {
         .iter()
         .map(|device| DeviceShown { device: device.device, last_contact: device.last_contact.as_secs() });
     Ok(json(&MailboxDetails {
-        mailbox: shown(mailbox, &state, &devices),
+        mailbox: shown(mailbox, &state, parts.store.attached_bytes(mailbox).await?, &devices),
         devices_known: devices_shown.collect(),
     }))
 }
@@ -90,13 +91,19 @@ fn refusal(mailbox: MailboxId, error: MailboxError) -> Refusal {
     }
 }
 
-fn shown(mailbox: MailboxId, state: &MailboxState, devices: &[DeviceState]) -> Mailbox {
+fn shown(
+    mailbox: MailboxId,
+    state: &MailboxState,
+    attachment_bytes: u64,
+    devices: &[DeviceState],
+) -> Mailbox {
     let moved_to = state.binding.as_ref().filter(|_| state.has_moved);
     let moved_to: Option<Domain> = moved_to.map(|binding| binding.domain().clone());
     Mailbox {
         mailbox,
         envelopes: state.entries,
         bytes: state.bytes,
+        attachment_bytes,
         devices: devices.len(),
         last_contact: devices.iter().map(|device| device.last_contact.as_secs()).max(),
         suspended_since: state.suspended.map(|since| since.as_secs()),

@@ -35,6 +35,8 @@ pub(super) async fn status(parts: &Parts) -> Status {
         disk_free: overview.disk_free.ok(),
         reserve: overview.reserve,
         unreadable: overview.unreadable,
+        attachment_bytes: overview.attachments.0,
+        attachment_limit: overview.attachments.1,
     };
     if let Ok(queue) = overview.queue {
         status.queue = Some(QueueStatus {

@@ -17,10 +17,14 @@ use super::problem::ApiError;
 use super::router::{Reply, member, read_json, short};
 use super::{Shared, json};
 use crate::admission::Admission;
+use crate::attachments::Bringer;
 use crate::store::Chunk;
 
 /// What is under an address never changes, once there is anything.
 const TAG: HeaderValue = HeaderValue::from_static("\"1\"");
+
+/// Of those who may still read, one address may be so small a part: however many addresses take theirs, others are left some.
+const PART_OF_READERS: usize = 4;
 
 type Answer = Result<Response<Reply>, ApiError>;
 
@@ -35,7 +39,7 @@ pub(super) async fn dispatch(
     let parts: Vec<&str> = rest.split('/').skip(1).collect();
     let method = request.method().clone();
     match (parts.as_slice(), method) {
-        ([], Method::POST) => reserve(api, request).await,
+        ([], Method::POST) => reserve(api, request, client).await,
         ([], _) => Err(ApiError::MethodNotAllowed { allow: "POST" }),
         ([id], Method::GET | Method::HEAD) => fetch(api, id, &request, client).await,
         ([id], Method::DELETE) => {
@@ -58,12 +62,16 @@ fn parse(id: &str) -> Result<AttachmentId, ApiError> {
     id.parse().map_err(|_| ApiError::UnknownAttachment)
 }
 
-async fn reserve(api: &Shared, request: Request<RequestBody>) -> Answer {
-    if let Some(member) = member(api, request.headers()).await? {
-        api.member_rate.take(&member, 1)?;
-    }
+async fn reserve(api: &Shared, request: Request<RequestBody>, client: &Admission) -> Answer {
+    let bringer = match member(api, request.headers()).await? {
+        Some(member) => {
+            api.member_rate.take(&member, 1)?;
+            Bringer::Member(member)
+        }
+        None => Bringer::Client(client.address()),
+    };
     let ReserveAttachment { length, chunk_length } = read_json(api, request).await?;
-    let state = api.attachments.reserve(length, chunk_length).await?;
+    let state = api.attachments.reserve(length, chunk_length, bringer).await?;
     status(api, state.attachment.id, StatusCode::CREATED).await
 }
 
@@ -86,7 +94,8 @@ async fn take(
     let (_, bytes) = state.attachment.chunk(number).ok_or(ApiError::NoSuchChunk)?;
     api.uploads.take(&client.address(), (bytes as usize).div_ceil(1024))?;
     let _turn = api.uploading.admit(client.address()).ok_or(ApiError::Unavailable)?;
-    api.attachments.receive(id, Chunk { number, digest }, None, request.into_body()).await?;
+    let bringer = Bringer::Client(client.address());
+    api.attachments.receive(id, Chunk { number, digest }, &bringer, request.into_body()).await?;
     Ok(no_content())
 }
 
@@ -101,6 +110,9 @@ fn content_digest(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
 
 async fn fetch(api: &Shared, id: &str, request: &Request<RequestBody>, client: &Admission) -> Answer {
     let turn = api.downloading.admit(client.address()).ok_or(ApiError::Unavailable)?;
+    if api.downloading.of_one(client.address()) > (api.attachments.readers_left() / PART_OF_READERS).max(1) {
+        return Err(ApiError::Unavailable);
+    }
     let reader = api.attachments.read(parse(id)?).await?;
     let length = reader.attachment().length;
     let (start, bytes) = match Asked::of(request.headers(), length) {

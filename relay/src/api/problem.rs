@@ -53,11 +53,16 @@ pub(super) enum ApiError {
     RangeNotSatisfiable { length: u64 },
     UpgradeRequired,
     StorageFull,
+    NoRoomForAttachments,
+    TooMuchWaits,
     Unavailable,
 }
 
 /// When a client is asked back after the relay could not do something.
 const RETRY_SOON: Duration = Duration::from_secs(5);
+
+/// And after it had no room for attachments, which others have to fetch first.
+const RETRY_WITH_ROOM: Duration = Duration::from_secs(60);
 
 impl ApiError {
     fn status(&self) -> StatusCode {
@@ -84,7 +89,9 @@ impl ApiError {
             Self::TooManyDevices | Self::BindingOutdated(_) => StatusCode::CONFLICT,
             Self::Moved(_) => StatusCode::GONE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::StorageFull | Self::NoRoomForAttachments | Self::TooMuchWaits => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -123,7 +130,7 @@ impl ApiError {
             Self::WrongDigest => "wrong-digest",
             Self::RangeNotSatisfiable { .. } => "range-not-satisfiable",
             Self::UpgradeRequired => "upgrade-required",
-            Self::StorageFull => "storage-full",
+            Self::StorageFull | Self::NoRoomForAttachments | Self::TooMuchWaits => "storage-full",
             Self::Unavailable => "unavailable",
         }
     }
@@ -163,6 +170,8 @@ impl ApiError {
             Self::RangeNotSatisfiable { .. } => "The attachment has no such bytes",
             Self::UpgradeRequired => "This path is a WebSocket",
             Self::StorageFull => "The relay's disk is nearly full",
+            Self::NoRoomForAttachments => "The relay has no room for attachments at the moment",
+            Self::TooMuchWaits => "Too much that was brought from here has yet to be submitted",
             Self::Unavailable => "The relay cannot do this at the moment",
         }
     }
@@ -196,6 +205,7 @@ impl ApiError {
         match self {
             Self::RateLimited { retry_after } => Some(*retry_after),
             Self::StorageFull | Self::Unavailable => Some(RETRY_SOON),
+            Self::NoRoomForAttachments | Self::TooMuchWaits => Some(RETRY_WITH_ROOM),
             _ => None,
         }
     }
@@ -283,7 +293,8 @@ impl From<AttachmentError> for ApiError {
                 Self::Malformed(error.to_string())
             }
             AttachmentError::Busy => Self::Unavailable,
-            AttachmentError::Full => Self::StorageFull,
+            AttachmentError::Full => Self::NoRoomForAttachments,
+            AttachmentError::TooMuchWaits => Self::TooMuchWaits,
             AttachmentError::Slow | AttachmentError::Stalled => Self::SlowBody,
             AttachmentError::Store(error) => error.into(),
             AttachmentError::Disk(what) => {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
+use postrider_common::wire::submit::SubmitResult;
 use postrider_common::wire::{self, control, submit};
 use postrider_common::{MailboxId, Timestamp, TrackingId};
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ use super::body::{RequestBody, expect_type};
 use super::problem::ApiError;
 use super::{Shared, attachments, json, mailbox, register, stream, with_type};
 use crate::admission::Admission;
-use crate::attachments::Content;
+use crate::attachments::{Content, named};
 use crate::config::SubmissionPolicy;
 use crate::exchange::Waiting;
 use crate::store::{Tracking, TrackingEnd};
@@ -209,7 +210,11 @@ async fn submit(api: &Shared, request: Request<RequestBody>, client: &Arc<Admiss
     if let Some(member) = member {
         api.member_rate.take(&member, batch.len())?;
     }
+    let named = named(batch.iter().map(|item| item.as_ref().ok().map(|(_, envelope)| envelope)));
     let results = api.exchange.submit(batch).await;
+    api.attachments.are_needed(named, |place| {
+        matches!(results.get(place), Some(SubmitResult::Stored | SubmitResult::Queued { .. }))
+    });
     Ok(with_type(submit::encode_results(&results), wire::CONTENT_TYPE))
 }
 

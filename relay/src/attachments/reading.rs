@@ -5,16 +5,21 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use postrider_common::{Attachment, AttachmentId};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::receiving::on_disk;
-use super::{AttachmentError, Attachments, PIECE_BYTES, Shared};
+use super::{AttachmentError, Attachments, LEAST_BYTES_PER_SECOND, PIECE_BYTES, Shared};
+
+/// How long the next piece may not be asked for though the last ones are taken, slowly: they are on their way in buffers of
+/// HTTP's, of TLS's and of the system's, which are this large together.
+const UNSEEN: Duration = Duration::from_secs((512 << 10) / LEAST_BYTES_PER_SECOND);
 
 /// Bytes of an attachment as the body of a message. Reading goes on as they are asked for.
 pub type Content = http_body_util::combinators::UnsyncBoxBody<Bytes, AttachmentError>;
@@ -39,13 +44,22 @@ struct Taken {
 type Held = (Arc<File>, Arc<OwnedSemaphorePermit>);
 
 impl Attachments {
-    /// Opens an attachment of which every chunk is there.
+    /// Opens an attachment of which every chunk is there, for a client.
     pub async fn read(&self, id: AttachmentId) -> Result<Reader, AttachmentError> {
+        self.open_one(id, &self.0.reading).await
+    }
+
+    /// The same for another relay.
+    pub async fn read_to_send(&self, id: AttachmentId) -> Result<Reader, AttachmentError> {
+        self.open_one(id, &self.0.sending).await
+    }
+
+    async fn open_one(&self, id: AttachmentId, turns: &Arc<Semaphore>) -> Result<Reader, AttachmentError> {
         let state = self.state(id).await?;
         if !state.is_whole() {
             return Err(AttachmentError::Incomplete);
         }
-        let permit = Arc::clone(&self.0.reading).try_acquire_owned().map_err(|_| AttachmentError::Busy)?;
+        let permit = Arc::clone(turns).try_acquire_owned().map_err(|_| AttachmentError::Busy)?;
         let shared = Arc::clone(&self.0);
         let opened = on_disk(move || Ok(shared.files.readable(state.file)?)).await;
         match opened {
@@ -75,7 +89,8 @@ impl Reader {
     }
 
     /// The same for a client. Who takes nothing of them for as long as a chunk may pause on its way here gets no more:
-    /// otherwise a few who stop in the middle would keep everybody else from reading.
+    /// otherwise a few who stop in the middle would keep everybody else from reading. Whoever takes
+    /// [`LEAST_BYTES_PER_SECOND`] never seems to have stopped.
     pub fn bytes_while_taken(&self, start: u64, length: u64) -> Content {
         let taken = self.taken();
         let (here, gone) = oneshot::channel();
@@ -105,7 +120,7 @@ async fn give_up(shared: Arc<Shared>, taken: Arc<Taken>, mut gone: oneshot::Rece
         tokio::select! {
             _ = &mut gone => return,
             () = &mut stopping => return,
-            () = shared.clock.sleep(shared.settings.pause) => {}
+            () = shared.clock.sleep(shared.settings.pause + UNSEEN) => {}
         }
     }
 }

@@ -10,22 +10,25 @@ use aws_lc_rs::digest::{self, SHA256};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use postrider_common::{AttachmentId, Domain};
+use postrider_common::AttachmentId;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
-use super::{AttachmentError, Attachments, LEAST_BYTES_PER_SECOND, PIECE_BYTES, PIECE_FRAMES, Shared};
+use super::shares::most;
+use super::{
+    AttachmentError, Attachments, Bringer, LEAST_BYTES_PER_SECOND, PIECE_BYTES, PIECE_FRAMES, Shared,
+};
 use crate::failpoint::{self, Step};
 use crate::store::{AttachmentState, Chunk, FileId};
+use crate::telemetry::Seldom;
 
 impl Attachments {
-    /// Takes a chunk from a client, or from the relay `origin`. It is on stable storage when this succeeds; one that is
-    /// there already succeeds without being read.
+    /// Takes a chunk. It is on stable storage when this succeeds; one that is there already succeeds without being read.
     pub async fn receive<B>(
         &self,
         id: AttachmentId,
         chunk: Chunk,
-        origin: Option<&Domain>,
+        bringer: &Bringer,
         body: B,
     ) -> Result<(), AttachmentError>
     where
@@ -36,14 +39,14 @@ impl Attachments {
         if let Some(known) = self.0.store.chunk(id, chunk.number).await? {
             return if known == chunk.digest { Ok(()) } else { Err(AttachmentError::ChunkDiffers) };
         }
-        if state.origin.as_ref() != origin {
+        if state.origin.as_ref() != bringer.peer() {
             return Err(AttachmentError::Unknown);
         }
         let size = body.size_hint();
         if size.lower() > bytes.into() || size.upper().is_some_and(|upper| upper < bytes.into()) {
             return Err(AttachmentError::WrongLength(bytes));
         }
-        let place = Place::take(&self.0, &state, chunk.number, bytes)?;
+        let place = Place::take(&self.0, &state, chunk.number, bytes, bringer)?;
         // Whoever has the place is waited for before the file is deleted. So it is made only if it will be deleted.
         if self.state(id).await?.file != state.file {
             return Err(AttachmentError::Unknown);
@@ -125,9 +128,10 @@ impl Attachments {
 #[derive(Debug)]
 struct Place {
     shared: Arc<Shared>,
+    id: AttachmentId,
     file: FileId,
     number: u32,
-    /// Counted as used, and given back unless they are kept.
+    /// Counted as used, and as brought, and given back unless they are kept.
     bytes: std::sync::atomic::AtomicU64,
     _permit: OwnedSemaphorePermit,
 }
@@ -138,6 +142,7 @@ impl Place {
         state: &AttachmentState,
         number: u32,
         bytes: u32,
+        bringer: &Bringer,
     ) -> Result<Arc<Self>, AttachmentError> {
         let permit = Arc::clone(&shared.receiving).try_acquire_owned().map_err(|_| AttachmentError::Busy)?;
         let mut writers = shared.writers();
@@ -146,20 +151,26 @@ impl Place {
         }
         *writers.files.entry(state.file).or_default() += 1;
         drop(writers);
+        let (id, bytes) = (state.attachment.id, u64::from(bytes));
+        let until = shared.clock.now() + shared.settings.limits.retention;
+        let held = shared.shares.add(id, bringer, bytes, until);
+        let used = shared.used.fetch_add(bytes, Ordering::Relaxed);
         // From here on its drop takes all of that back.
         let place = Arc::new(Self {
             shared: Arc::clone(shared),
+            id,
             file: state.file,
             number,
-            bytes: u64::from(bytes).into(),
+            bytes: bytes.into(),
             _permit: permit,
         });
-        let used = shared.used.fetch_add(bytes.into(), Ordering::Relaxed) + u64::from(bytes);
-        let reserve = shared.settings.reserve_bytes;
-        if used > shared.settings.limits.total_bytes
-            || (reserve > 0 && shared.files.free_bytes()? < reserve.saturating_add(bytes.into()))
-        {
+        let room = shared.room(used)?;
+        if bytes > room {
+            complain_of_room(used, room);
             return Err(AttachmentError::Full);
+        }
+        if held > most(room, shared.settings.limits.bytes) {
+            return Err(AttachmentError::TooMuchWaits);
         }
         Ok(place)
     }
@@ -172,7 +183,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.used.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        self.shared.used.fetch_sub(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            self.shared.shares.take_back(&self.id, bytes);
+        }
         let mut writers = self.shared.writers();
         writers.chunks.remove(&(self.file, self.number));
         if let Some(count) = writers.files.get_mut(&self.file) {
@@ -182,6 +197,28 @@ impl Drop for Place {
                 self.shared.written.notify_one();
             }
         }
+    }
+}
+
+impl Shared {
+    /// How many bytes more there may be, where there are so many.
+    fn room(&self, used: u64) -> Result<u64, AttachmentError> {
+        let left = self.settings.limits.total_bytes.saturating_sub(used);
+        match self.settings.reserve_bytes {
+            0 => Ok(left),
+            reserve => Ok(left.min(self.files.free_bytes()?.saturating_sub(reserve))),
+        }
+    }
+}
+
+/// Whoever is refused comes again, and others do.
+fn complain_of_room(used: u64, room: u64) {
+    static SAID: Seldom = Seldom::new();
+    if SAID.is_due("no room") {
+        tracing::warn!(
+            "there is no room for attachments: they take {used} bytes, and {room} more would do (`limits.attachments`, \
+             `store.reserve`)"
+        );
     }
 }
 

@@ -18,6 +18,8 @@ use crate::store::{MemoryDisk, StoreLimits, Window};
 
 const MAILBOX: MailboxId = MailboxId::from_bytes([1; 32]);
 const DEVICE: DeviceId = DeviceId::from_bytes([2; 32]);
+/// Who brings everything.
+const ALICE: Bringer = Bringer::Member(MailboxId::from_bytes([3; 32]));
 const HOUR: Duration = Duration::from_secs(3600);
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -90,12 +92,12 @@ impl Open {
         bytes: &'static [u8],
     ) -> Result<(), AttachmentError> {
         let body = Full::new(Bytes::from_static(bytes));
-        self.attachments.receive(id, Chunk { number, digest: sha256(bytes) }, None, body).await
+        self.attachments.receive(id, Chunk { number, digest: sha256(bytes) }, &ALICE, body).await
     }
 
     /// A whole one of two chunks.
     async fn whole(&self) -> Attachment {
-        let state = self.attachments.reserve(6, 4).await.unwrap();
+        let state = self.attachments.reserve(6, 4, ALICE).await.unwrap();
         self.bring(state.attachment.id, 1, b"ef").await.unwrap();
         self.bring(state.attachment.id, 0, b"abcd").await.unwrap();
         state.attachment
@@ -153,13 +155,13 @@ fn gaps_are_told_as_ranges() {
 async fn chunks_come_in_any_order_and_are_checked() {
     let bench = Bench::new();
     let open = bench.open().await;
-    let id = open.attachments.reserve(6, 4).await.unwrap().attachment.id;
+    let id = open.attachments.reserve(6, 4, ALICE).await.unwrap().attachment.id;
     assert_eq!(bench.files(), 0, "what is only reserved takes no disk");
     assert_eq!(open.attachments.missing(id).await.unwrap().1, [(0, 1)]);
     assert_eq!(open.bring(id, 1, b"e").await, Err(AttachmentError::WrongLength(2)));
     assert_eq!(open.bring(id, 2, b"e").await, Err(AttachmentError::NoSuchChunk));
     let wrong = Chunk { number: 1, digest: [0; 32] };
-    let brought = open.attachments.receive(id, wrong, None, Full::new(Bytes::from_static(b"ef"))).await;
+    let brought = open.attachments.receive(id, wrong, &ALICE, Full::new(Bytes::from_static(b"ef"))).await;
     assert_eq!(brought, Err(AttachmentError::WrongDigest));
     assert_eq!(open.bring(id, 1, b"ef").await, Ok(()));
     assert_eq!(open.attachments.missing(id).await.unwrap().1, [(0, 0)]);
@@ -266,13 +268,13 @@ async fn limits_hold() {
     let bench = Bench::new();
     let open = bench.open().await;
     open.store.register(MAILBOX, DEVICE, now()).await.unwrap();
-    assert_eq!(open.attachments.reserve(1001, 100).await.err(), Some(AttachmentError::TooLarge(1000)));
-    assert_eq!(open.attachments.reserve(0, 100).await.err(), Some(AttachmentError::Impossible));
-    let large = open.attachments.reserve(400, 400).await.unwrap().attachment;
+    assert_eq!(open.attachments.reserve(1001, 100, ALICE).await.err(), Some(AttachmentError::TooLarge(1000)));
+    assert_eq!(open.attachments.reserve(0, 100, ALICE).await.err(), Some(AttachmentError::Impossible));
+    let large = open.attachments.reserve(400, 400, ALICE).await.unwrap().attachment;
     open.bring(large.id, 0, &[7; 400]).await.unwrap();
     let full = open.deposit(&envelope(vec![large.clone()])).await;
     assert!(matches!(full, Outcome::Retry { reason: FailureClass::MailboxFull, .. }), "{full:?}");
-    let another = open.attachments.reserve(200, 200).await.unwrap().attachment;
+    let another = open.attachments.reserve(200, 200, ALICE).await.unwrap().attachment;
     assert_eq!(open.bring(another.id, 0, &[7; 200]).await, Err(AttachmentError::Full));
     assert_eq!(open.attachments.used_bytes(), 400, "what was refused does not count");
     open.attachments.abandon(large.id).await.unwrap();
@@ -290,7 +292,7 @@ async fn limits_hold() {
 async fn what_is_written_to_is_deleted_after_that() {
     let bench = Bench::new();
     let open = bench.open().await;
-    let id = open.attachments.reserve(4, 4).await.unwrap().attachment.id;
+    let id = open.attachments.reserve(4, 4, ALICE).await.unwrap().attachment.id;
     let (send, mut receive) = mpsc::channel::<Bytes>(1);
     let has_begun = Arc::new(AtomicBool::new(false));
     let begun = Arc::clone(&has_begun);
@@ -299,7 +301,7 @@ async fn what_is_written_to_is_deleted_after_that() {
         receive.poll_recv(context).map(|data| data.map(|data| Ok::<_, std::io::Error>(Frame::data(data))))
     }));
     let chunk = Chunk { number: 0, digest: sha256(b"abcd") };
-    let mut receiving = Box::pin(open.attachments.receive(id, chunk, None, body));
+    let mut receiving = Box::pin(open.attachments.receive(id, chunk, &ALICE, body));
     while !has_begun.load(Ordering::Relaxed) {
         assert!(futures_util::poll!(&mut receiving).is_pending());
         tokio::task::yield_now().await;
@@ -333,6 +335,52 @@ async fn what_is_doomed_is_deleted_at_the_next_start() {
     assert_eq!(bench.disk.census().get(&'O'), None);
 }
 
+/// Otherwise one who submits nothing keeps everybody else from bringing anything.
+#[tokio::test]
+async fn what_one_brings_and_does_not_submit_leaves_room_for_others() {
+    let limits = AttachmentLimits { bytes: 100, mailbox_bytes: 9000, total_bytes: 1000, retention: HOUR };
+    let bench =
+        Bench { limits: StoreLimits { attachments: limits, ..StoreLimits::default() }, ..Bench::new() };
+    let clock = ManualClock::new(now());
+    let open = bench.open_at(Arc::new(clock.clone())).await;
+    open.store.register(MAILBOX, DEVICE, now()).await.unwrap();
+    let bytes: &[u8; 100] = &[7; 100];
+    let bring = async |bringer: Bringer| {
+        let id = match &bringer {
+            Bringer::Peer(domain) => {
+                let attachment = Attachment { id: AttachmentId::random(), length: 100, chunk_length: 100 };
+                let (envelope, all) = (EnvelopeId::random(), vec![attachment.clone()]);
+                open.attachments.offer(domain, MAILBOX, envelope, all).await.unwrap();
+                attachment.id
+            }
+            _ => open.attachments.reserve(100, 100, bringer.clone()).await?.attachment.id,
+        };
+        let chunk = Chunk { number: 0, digest: sha256(bytes) };
+        open.attachments.receive(id, chunk, &bringer, Full::new(Bytes::from_static(bytes))).await?;
+        Ok(Attachment { id, length: 100, chunk_length: 100 })
+    };
+    let first = bring(ALICE).await.unwrap();
+    bring(ALICE).await.unwrap();
+    let before = open.attachments.used_bytes();
+    assert_eq!(bring(ALICE).await, Err(AttachmentError::TooMuchWaits));
+    assert_eq!(open.attachments.used_bytes(), before, "what was refused takes nothing");
+    let peer = Bringer::Peer("beta.example".parse().unwrap());
+    bring(peer.clone()).await.unwrap();
+    assert_eq!(bring(peer).await, Err(AttachmentError::TooMuchWaits));
+    bring(Bringer::Member(MAILBOX)).await.unwrap();
+
+    // What an envelope needs is no longer hers.
+    let envelope = envelope(vec![first]);
+    let named = named([Some(&envelope)].into_iter());
+    assert_eq!(open.deposit(&envelope).await, Outcome::Stored);
+    open.attachments.are_needed(named, |place| place == 0);
+    assert_eq!(bring(ALICE).await, Err(AttachmentError::TooMuchWaits), "a quarter of 600 is left");
+    clock.advance(HOUR + HOUR);
+    open.attachments.tidy();
+    bring(ALICE).await.unwrap();
+    open.close().await;
+}
+
 /// Frames without data, of which there may be any number, are not kept until the chunk's next piece is written.
 #[tokio::test]
 async fn frames_of_nothing_are_not_held() {
@@ -345,7 +393,7 @@ async fn frames_of_nothing_are_not_held() {
     }
     let bench = Bench::new();
     let open = bench.open().await;
-    let id = open.attachments.reserve(4, 4).await.unwrap().attachment.id;
+    let id = open.attachments.reserve(4, 4, ALICE).await.unwrap().attachment.id;
     let (send, mut receive) = mpsc::channel::<Bytes>(FRAMES + 1);
     let body = StreamBody::new(futures_util::stream::poll_fn(move |context| {
         receive.poll_recv(context).map(|data| data.map(|data| Ok::<_, std::io::Error>(Frame::data(data))))
@@ -355,7 +403,7 @@ async fn frames_of_nothing_are_not_held() {
         send.send(Bytes::from_owner(Nothing(Arc::clone(&held)))).await.unwrap();
     }
     let chunk = Chunk { number: 0, digest: sha256(b"abcd") };
-    let mut receiving = Box::pin(open.attachments.receive(id, chunk, None, body));
+    let mut receiving = Box::pin(open.attachments.receive(id, chunk, &ALICE, body));
     while send.capacity() <= FRAMES {
         assert!(futures_util::poll!(&mut receiving).is_pending());
         tokio::task::yield_now().await;
@@ -378,7 +426,7 @@ async fn who_takes_nothing_of_what_they_asked_for_is_given_up() {
         Bench { limits: StoreLimits { attachments: limits, ..StoreLimits::default() }, ..Bench::new() };
     let clock = ManualClock::new(now());
     let open = bench.open_at(Arc::new(clock.clone())).await;
-    let state = open.attachments.reserve(bytes, length.try_into().unwrap()).await.unwrap();
+    let state = open.attachments.reserve(bytes, length.try_into().unwrap(), ALICE).await.unwrap();
     let id = state.attachment.id;
     open.bring(id, 0, vec![7; length].leak()).await.unwrap();
     let left = || open.attachments.0.reading.available_permits();

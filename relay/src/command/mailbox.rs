@@ -163,7 +163,11 @@ fn listed(style: Style, page: &Mailboxes) -> String {
         return "there are no mailboxes\n".into();
     }
     let rows: Vec<_> = page.mailboxes.iter().map(row).collect();
-    let mut text = table(style, &["MAILBOX", "WAITING", "SIZE", "DEVICES", "LAST CONTACT", "STATE"], &rows);
+    let mut text = table(
+        style,
+        &["MAILBOX", "WAITING", "SIZE", "ATTACHMENTS", "DEVICES", "LAST CONTACT", "STATE"],
+        &rows,
+    );
     if let Some(next) = page.next {
         text.push_str(&format!("\nThere may be more: --after {next}\n"));
     }
@@ -177,6 +181,7 @@ fn row(mailbox: &Mailbox) -> Vec<Cell> {
         Cell::new(mailbox.mailbox.to_string()),
         Cell::number(mailbox.envelopes),
         Cell::number(size(mailbox.bytes)),
+        Cell::number(size(mailbox.attachment_bytes)),
         Cell::number(mailbox.devices),
         Cell::new(mailbox.last_contact.map_or("-".into(), day)),
         state,
@@ -199,6 +204,7 @@ fn shown(style: Style, details: &MailboxDetails) -> String {
         ("state", Some(state(mailbox))),
         ("envelopes", Some(mailbox.envelopes.to_string())),
         ("size", Some(size(mailbox.bytes))),
+        ("attachments", Some(size(mailbox.attachment_bytes))),
         ("last contact", mailbox.last_contact.map(day)),
     ]);
     if !details.devices_known.is_empty() {

@@ -6,7 +6,7 @@ use postrider_common::Domain;
 
 use super::queue::{AdminCommandError, AskArgs, block_on, failing};
 use super::show::{Style, Tone, facts, one_line, size, time};
-use crate::admin::documents::{AcmeStatus, Certificate, Status};
+use crate::admin::documents::{AcmeStatus, Certificate, Status, StoreStatus};
 
 /// Fewer days than this are shown as a reason to look.
 const FEW_DAYS: u64 = 30;
@@ -56,6 +56,7 @@ fn shown(style: Style, status: &Status) -> String {
         ),
         ("store", store.bytes.map(size)),
         ("disk", disk),
+        ("attachments", attachments(style, store)),
         ("damage", (store.unreadable > 0).then(|| style.paint(Tone::Bad, &damage(store.unreadable)))),
         ("queue", queue_line.or(Some(style.paint(Tone::Bad, "cannot be read")))),
         ("network", status.local_fault.then(|| style.paint(Tone::Bad, fault))),
@@ -85,6 +86,13 @@ fn shown(style: Style, status: &Status) -> String {
         text.push_str(&failing(style, &status.failing));
     }
     text
+}
+
+/// How much of their room is taken; nothing where the relay that answers does not say.
+fn attachments(style: Style, store: &StoreStatus) -> Option<String> {
+    let StoreStatus { attachment_bytes: bytes, attachment_limit: limit, .. } = *store;
+    let tone = if bytes > limit / 5 * 4 { Tone::Odd } else { Tone::Good };
+    (limit > 0).then(|| style.paint(tone, &format!("{}, of at most {}", size(bytes), size(limit))))
 }
 
 fn damage(unreadable: usize) -> String {
@@ -135,7 +143,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::documents::{ConnectionsStatus, QueueStatus, StoreStatus};
+    use crate::admin::documents::{ConnectionsStatus, QueueStatus};
 
     #[test]
     fn a_relay_is_shown_at_a_glance() {
@@ -155,6 +163,8 @@ mod tests {
                 disk_free: Some(5 << 30),
                 reserve: 256 << 20,
                 unreadable: 0,
+                attachment_bytes: 3 << 20,
+                attachment_limit: 16 << 30,
             },
             queue: Some(QueueStatus { destinations: 2, failing: 1, paused: 0, envelopes: 7, bytes: 2048 }),
             failing: Vec::new(),
@@ -180,6 +190,7 @@ state:         ready
 running since: 2027-01-14T07:00:00Z (1 d 1 h)
 store:         1.5 KiB
 disk:          5.0 GiB free, of which 256.0 MiB stay free
+attachments:   3.0 MiB, of at most 16.0 GiB
 queue:         7 envelopes, 2.0 KiB, for 2 relays (failing: 1, paused: 0)
 connections:   5 clients, 4 devices, 1 relay in, 2 relays out
 certificate of this relay, as other relays see it: 3650 days left, until 2037-01-12T08:00:00Z

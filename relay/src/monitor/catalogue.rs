@@ -120,6 +120,10 @@ metrics! {
     DISK_FREE = "postrider_disk_free_bytes", Gauge, [];
     /// Below so many no new envelopes are taken.
     DISK_RESERVE = "postrider_disk_reserve_bytes", Gauge, [];
+    /// Bytes of attachments, those included whose envelope has yet to come.
+    ATTACHMENT_BYTES = "postrider_attachment_bytes", Gauge, [];
+    /// How many there may be (`limits.attachments`).
+    ATTACHMENT_LIMIT = "postrider_attachment_limit_bytes", Gauge, [];
     /// 1 if the store takes no more writes since one has failed.
     STORE_FAILED = "postrider_store_failed", Gauge, [];
     /// Envelopes that the disk did not give back since the relay was started, as far as they were asked for, up to a thousand.

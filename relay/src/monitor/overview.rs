@@ -29,6 +29,8 @@ pub(crate) struct Overview {
     pub(crate) store_bytes: io::Result<u64>,
     pub(crate) disk_free: io::Result<u64>,
     pub(crate) reserve: u64,
+    /// Bytes of attachments, and how many there may be.
+    pub(crate) attachments: (u64, u64),
     /// Envelopes that could not be read.
     pub(crate) unreadable: usize,
     /// Who is shown it, and when it ends.
@@ -91,6 +93,7 @@ impl Overview {
             store_bytes: store_bytes.unwrap_or_else(|error| Err(io::Error::other(error))),
             disk_free: disk_free(&parts.data_dir),
             reserve: parts.reserve,
+            attachments: (parts.attachments.used_bytes(), parts.attachments.most_bytes()),
             unreadable: parts.store.statistics().unreadable.count(),
             own_certificates: parts
                 .own_certificates

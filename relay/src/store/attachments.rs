@@ -320,6 +320,13 @@ impl<K: Kv> View<K> {
         bytes.map(|bytes| Ok(records::decode::<AttachmentRecord>(&bytes)?.state(*id))).transpose()
     }
 
+    /// Of one mailbox, as they count for its limit.
+    pub(crate) fn attached_bytes(&self, mailbox: &MailboxId) -> Result<u64, StoreError> {
+        let bytes = self.get(&keys::mailbox_attached(mailbox))?;
+        let record = bytes.map(|bytes| records::decode::<MailboxAttachedRecord>(&bytes)).transpose()?;
+        Ok(record.map_or(0, |record| record.0))
+    }
+
     pub(crate) fn chunks(&self, id: &AttachmentId) -> Result<Vec<Chunk>, StoreError> {
         let mut chunks = Vec::new();
         let prefix = keys::chunks(id);

@@ -66,6 +66,10 @@ impl<K: Kv> Store for Engine<K> {
         Box::pin(self.read(move |view| view.devices(&mailbox)))
     }
 
+    fn attached_bytes(&self, mailbox: MailboxId) -> Answer<'_, u64> {
+        Box::pin(self.read(move |view| view.attached_bytes(&mailbox)))
+    }
+
     fn note_contact(&self, mailbox: MailboxId, device: DeviceId, now: Timestamp) -> Answer<'_, ()> {
         Box::pin(async move {
             if !self.read(move |view| view.is_new_contact(&mailbox, &device, now)).await? {
