@@ -23,9 +23,6 @@ use crate::store::Chunk;
 /// What is under an address never changes, once there is anything.
 const TAG: HeaderValue = HeaderValue::from_static("\"1\"");
 
-/// Of those who may still read, one address may be so small a part: however many addresses take theirs, others are left some.
-const PART_OF_READERS: usize = 4;
-
 type Answer = Result<Response<Reply>, ApiError>;
 
 /// Answers a request below `/v1/attachments`; `rest` is what follows in its path.
@@ -110,7 +107,7 @@ fn content_digest(headers: &HeaderMap) -> Result<[u8; 32], ApiError> {
 
 async fn fetch(api: &Shared, id: &str, request: &Request<RequestBody>, client: &Admission) -> Answer {
     let turn = api.downloading.admit(client.address()).ok_or(ApiError::Unavailable)?;
-    if api.downloading.of_one(client.address()) > (api.attachments.readers_left() / PART_OF_READERS).max(1) {
+    if !is_fair(api.downloading.of_one(client.address()), api.attachments.readers_left()) {
         return Err(ApiError::Unavailable);
     }
     let reader = api.attachments.read(parse(id)?).await?;
@@ -138,6 +135,12 @@ async fn fetch(api: &Shared, id: &str, request: &Request<RequestBody>, client: &
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
+}
+
+/// Whether one address may read so many attachments at a time while there is room for `left` readers: a quarter of that, or
+/// one. So those who take what they can leave some to whoever comes after them.
+fn is_fair(of_one: usize, left: usize) -> bool {
+    of_one <= (left / 4).max(1)
 }
 
 /// Which bytes are asked for (RFC 9110 section 14). Of several ranges, and of what is none, all is sent, as it may be.
@@ -190,6 +193,17 @@ fn no_content() -> Response<Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_addresses_do_not_keep_the_others_from_reading() {
+        let mut left = 512;
+        for address in 1..=20 {
+            let reads = (1..=64).take_while(|of_one| is_fair(*of_one, left + 1 - of_one)).count();
+            assert!(reads > 0, "{address}");
+            left -= reads;
+        }
+        assert!(is_fair(1, left) && left > 0);
+    }
 
     #[test]
     fn ranges_are_read_as_http_says() {

@@ -196,6 +196,38 @@ async fn a_full_mailbox_gets_it_later_and_others_do_not_wait() {
     cluster.shut_down().await.unwrap();
 }
 
+/// Nobody fills the relay with what they do not submit.
+#[tokio::test]
+async fn a_member_who_submits_nothing_leaves_room_for_the_others() {
+    static CONTENT: [u8; 1000] = [7; 1000];
+    let limits = "[limits]\nattachment = \"1 KiB\"\nattachments = \"4 KiB\"\n";
+    let submission = "policy = \"members\"\nrate_per_second = 1000000\nburst = 1000000";
+    let cluster = Cluster::builder([ALPHA]).configure(move |_| limits.into()).submission(submission);
+    let cluster = cluster.start().await.unwrap();
+    let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(ALPHA).await.unwrap());
+    let bring = async |from: &User| {
+        let status = from.session().await.unwrap().reserve_attachment(1000, 1000).await?;
+        from.relay().put_chunk(status.id, 0, Bytes::from_static(&CONTENT)).await?;
+        Ok::<_, postrider_client::Error>(status.attachment())
+    };
+    let first = bring(&alice).await.unwrap();
+    let error = bring(&alice).await.unwrap_err();
+    assert_eq!((error.slug(), error.is_retryable()), (Some("storage-full"), true), "{error}");
+    assert!(error.to_string().contains("has yet to be submitted"), "{error}");
+    bring(&bob).await.unwrap();
+    let envelope = laden(&cluster, &bob, "here", &[&first]);
+    let submit = async |envelope| {
+        let to = bob.identity().domain().clone();
+        alice.session().await.unwrap().submit(&[(to, envelope)]).await.unwrap()
+    };
+    assert_eq!(submit(envelope).await, [SubmitResult::Stored]);
+    let second = bring(&alice).await.unwrap();
+    // And nobody fills a mailbox by naming one thing many times.
+    let twice = laden(&cluster, &bob, "twice", &[&second, &second]);
+    assert_eq!(submit(twice).await, [refused(FailureClass::Malformed)]);
+    cluster.shut_down().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_mailbox_moves_with_its_attachments() {
     let cluster = Cluster::start([ALPHA, BETA]).await.unwrap();
