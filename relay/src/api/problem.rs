@@ -89,9 +89,8 @@ impl ApiError {
             Self::TooManyDevices | Self::BindingOutdated(_) => StatusCode::CONFLICT,
             Self::Moved(_) => StatusCode::GONE,
             Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
-            Self::StorageFull | Self::NoRoomForAttachments | Self::TooMuchWaits => {
-                StatusCode::INSUFFICIENT_STORAGE
-            }
+            Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+            Self::NoRoomForAttachments | Self::TooMuchWaits => StatusCode::INSUFFICIENT_STORAGE,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
