@@ -32,6 +32,11 @@ pub(super) async fn handshake(
             return Err(Failure::new(FailureClass::VersionUnsupported, detail));
         }
         Ok(Err(error)) if is_other_protocol(&error) => return Err(other_protocol(domain, &at)),
+        Ok(Err(error)) if is_closed(&error) => {
+            let detail =
+                format!("what answers for {domain}{at} closed the connection during the TLS handshake");
+            return Err(Failure::new(FailureClass::ConnectFailed, detail));
+        }
         Ok(Err(error)) => return Err(handshake_failed(domain, &error)),
         Err(_) => {
             let detail = format!(
@@ -75,10 +80,6 @@ pub(super) fn handshake_failed(domain: &Domain, error: &io::Error) -> Failure {
         Some(rustls::Error::InvalidCertificate(_)) => Failure::new(
             FailureClass::TlsUntrusted,
             format!("{domain} presented a certificate that cannot be used: {error}"),
-        ),
-        _ if is_closed(error) => Failure::new(
-            FailureClass::ConnectFailed,
-            format!("{domain} closed the connection during the TLS handshake"),
         ),
         _ => Failure::new(
             FailureClass::ConnectFailed,
