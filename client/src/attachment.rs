@@ -28,6 +28,10 @@ pub use upload::Upload;
 /// How often a chunk is tried, as long as waiting may help.
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// How a relay says that it has no such attachment, or no longer.
+const UNKNOWN_ATTACHMENT: &str = "unknown-attachment";
+/// How it says that an attachment is shorter than its sender says.
+const NO_SUCH_BYTES: &str = "range-not-satisfiable";
 /// The longest name of a file.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
 
@@ -95,6 +99,18 @@ impl AttachmentError {
         match self {
             Self::Relay(error) => error.retry_after(),
             _ => None,
+        }
+    }
+
+    /// Whether a file that was to be fetched is lost: it does not open, or the relay has it no more. What is wrong with the
+    /// way to the relay, or with a disk of ours, says nothing of that.
+    ///
+    /// Nobody can fetch it then, however often they try. Acknowledge the entry that it came with, or it comes again.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Damaged => true,
+            Self::Relay(error) => matches!(error.slug(), Some(UNKNOWN_ATTACHMENT | NO_SUCH_BYTES)),
+            _ => false,
         }
     }
 }

@@ -7,5 +7,8 @@ mod client;
 #[path = "cli/command.rs"]
 mod command;
 #[cfg(test)]
+#[path = "cli/files.rs"]
+mod files;
+#[cfg(test)]
 #[path = "cli/owner.rs"]
 mod owner;

@@ -11,15 +11,20 @@ use crate::Relay;
 
 impl AttachedFile {
     /// Fetches the file into a directory, under its own name or one like it, and never over another file. What was
-    /// fetched before an interruption is not fetched again. It is on stable storage when this succeeds.
+    /// fetched before an interruption is not fetched again. It is on stable storage when this succeeds. Of a file that is
+    /// [lost](AttachmentError::is_lost) nothing stays in the directory.
     ///
     /// ```no_run
     /// # use postrider_client::{AttachmentError, Opened, Session};
     /// # async fn example(session: Session, opened: Opened) -> Result<(), AttachmentError> {
     /// for file in &opened.files {
-    ///     let path = file.save(session.relay(), "downloads", &mut |_, _| {}).await?;
-    ///     println!("{} is at {}", file.name, path.display());
+    ///     match file.save(session.relay(), "downloads", &mut |_, _| {}).await {
+    ///         Ok(path) => println!("{} is at {}", file.name, path.display()),
+    ///         Err(error) if error.is_lost() => println!("{} is lost: {error}", file.name),
+    ///         Err(error) => return Err(error),
+    ///     }
     /// }
+    /// // Now the entry may be acknowledged.
     /// # Ok(())
     /// # }
     /// ```
@@ -31,11 +36,32 @@ impl AttachedFile {
     ) -> Result<PathBuf, AttachmentError> {
         let directory = directory.into();
         let unfinished = directory.join(format!(".{}.part", &self.attachment.id.to_string()[..26]));
-        let piece = u64::from(self.attachment.chunk_length - TAG_BYTES.min(self.attachment.chunk_length));
-        if piece == 0 || self.attachment.length < self.length {
-            return Err(AttachmentError::Damaged);
+        let fetched = self.fetch(relay, &unfinished, progress).await;
+        let name = safe_name(&self.name);
+        match fetched {
+            Ok(file) => {
+                let length = self.length;
+                blocking(move || finish(&file, length, &unfinished, &directory, &name)).await
+            }
+            Err(error) => {
+                if error.is_lost() {
+                    // There may be none; and of one that cannot be removed there is nothing better to say.
+                    let _ = blocking(move || fs::remove_file(&unfinished).map_err(at(&unfinished))).await;
+                }
+                Err(error)
+            }
         }
-        let path = unfinished.clone();
+    }
+
+    /// Fetches what is missing of it into a file that has not got its name yet.
+    async fn fetch(
+        &self,
+        relay: &Relay,
+        unfinished: &Path,
+        progress: Progress<'_>,
+    ) -> Result<File, AttachmentError> {
+        let piece = self.piece().ok_or(AttachmentError::Damaged)?;
+        let path = unfinished.to_owned();
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
         let opened = blocking(move || {
@@ -49,7 +75,7 @@ impl AttachedFile {
         for number in first..self.attachment.chunks() {
             let chunk = patiently(relay, || relay.chunk(&self.attachment, number)).await?;
             let (key, is_last) = (self.key.clone(), number + 1 == self.attachment.chunks());
-            let (start, length, path) = (u64::from(number) * piece, self.length, unfinished.clone());
+            let (start, length, path) = (u64::from(number) * piece, self.length, unfinished.to_owned());
             file = blocking(move || {
                 let plain = decrypt(&key, number, is_last, chunk)?;
                 let wanted = usize::try_from(length.saturating_sub(start)).unwrap_or(usize::MAX);
@@ -60,8 +86,15 @@ impl AttachedFile {
             .await?;
             progress((start + piece).min(self.length), self.length);
         }
-        let (length, name) = (self.length, safe_name(&self.name));
-        blocking(move || finish(&file, length, &unfinished, &directory, &name)).await
+        Ok(file)
+    }
+
+    /// Bytes of the file in a chunk. `None`: what its sender says of it cannot be so.
+    fn piece(&self) -> Option<u64> {
+        let piece = self.attachment.chunk_length.checked_sub(TAG_BYTES).filter(|piece| *piece > 0)?;
+        let tags = u64::from(TAG_BYTES) * u64::from(self.attachment.chunks());
+        let content = self.attachment.length.checked_sub(tags)?;
+        (self.attachment.is_possible() && self.length <= content).then_some(piece.into())
     }
 }
 
@@ -107,7 +140,27 @@ fn safe_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use postrider_common::secret::Secret;
+    use postrider_common::{Attachment, AttachmentId};
+
     use super::*;
+
+    #[test]
+    fn what_a_sender_says_of_a_file_is_believed_only_if_it_can_be_so() {
+        let file = |bytes, chunk_length, length| AttachedFile {
+            name: "x".into(),
+            length,
+            attachment: Attachment { id: AttachmentId::from_bytes([1; 32]), length: bytes, chunk_length },
+            key: Secret::new([7; 32]),
+        };
+        assert_eq!(file(4096 + 16, 4 << 20, 4096).piece(), Some((4 << 20) - 16));
+        assert_eq!(file(250, 116, 250 - 48).piece(), Some(100));
+        for (bytes, chunk_length, length) in
+            [(0, 116, 0), (250, 16, 0), (250, 0, 0), (250, 116, 250 - 47), (10, 116, 0), (250, u32::MAX, 1)]
+        {
+            assert_eq!(file(bytes, chunk_length, length).piece(), None, "{bytes} {chunk_length} {length}");
+        }
+    }
 
     #[test]
     fn a_senders_name_leads_nowhere() {

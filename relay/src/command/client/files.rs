@@ -38,6 +38,16 @@ pub(super) async fn save(
     Ok(format!("{}: saved as {}\n", named(file), saved?.display()))
 }
 
+/// What is said of a file that nobody can have any more.
+pub(super) fn lost(file: &AttachedFile, why: &AttachmentError) -> String {
+    format!("{}: lost: {}\n", named(file), show::one_line(&why.to_string()))
+}
+
+/// What is said of a file that the relay does not give for now.
+pub(super) fn refused(file: &AttachedFile, why: &AttachmentError) -> String {
+    format!("{}: not fetched, its message comes again: {}\n", named(file), show::one_line(&why.to_string()))
+}
+
 /// What is said of a file that is not fetched.
 pub(super) fn left(file: &AttachedFile) -> String {
     format!("{}: kept at the relay until `--save DIR` fetches it\n", named(file))

@@ -1,5 +1,6 @@
 //! What goes wrong, and what the process exits with then.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +10,9 @@ use postrider_common::FailureClass;
 
 use super::show;
 use crate::exit::Exit;
+
+/// How many files a sentence names.
+const NAMED: usize = 5;
 
 /// Why a command failed, as one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,9 @@ pub enum ClientCommandError {
     /// A file that goes or comes along.
     #[error(transparent)]
     Attachment(#[from] AttachmentError),
+    /// Files that came along and were not saved.
+    #[error(transparent)]
+    Unsaved(#[from] Unsaved),
     /// The relay, or the way there.
     #[error("{error}{retry}", error = .0, retry = show::retry(.0.retry_after()))]
     Relay(#[from] Error),
@@ -74,9 +81,70 @@ impl ClientCommandError {
             Self::Attachment(error) if error.is_retryable() => Exit::TemporaryFailure,
             Self::Attachment(AttachmentError::Relay(_)) => Exit::Unavailable,
             Self::Attachment(_) => Exit::Data,
+            // To repeat the command brings back none of those that are lost.
+            Self::Unsaved(unsaved) if !unsaved.lost.is_empty() => Exit::Data,
+            Self::Unsaved(_) => Exit::TemporaryFailure,
             Self::Relay(error) if error.is_retryable() => Exit::TemporaryFailure,
             Self::Refused { retry_after: Some(_), .. } => Exit::TemporaryFailure,
             Self::Relay(_) | Self::Refused { .. } | Self::NotDelivered { .. } => Exit::Unavailable,
         }
+    }
+}
+
+/// The names of files that came along and were not saved.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Unsaved {
+    /// Of those that nobody can have any more. Their messages are settled.
+    pub(super) lost: Vec<String>,
+    /// Of those that the relay does not give for now. Their messages come again.
+    pub(super) refused: Vec<String>,
+}
+
+impl Unsaved {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.lost.is_empty() && self.refused.is_empty()
+    }
+}
+
+impl fmt::Display for Unsaved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |names: &[String]| {
+            let more = names.len().saturating_sub(NAMED);
+            let named = names[..names.len() - more].join(", ");
+            if more > 0 { format!("{named} and {more} more") } else { named }
+        };
+        if !self.lost.is_empty() {
+            write!(f, "attachments that are lost: {}", list(&self.lost))?;
+        }
+        if !self.refused.is_empty() {
+            let comma = if self.lost.is_empty() { "" } else { "; " };
+            write!(f, "{comma}attachments that the relay does not give now: {}", list(&self.refused))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Unsaved {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_told_and_not_without_end() {
+        let names = |count: usize| (1..=count).map(|n| n.to_string()).collect::<Vec<_>>();
+        let told = |lost, refused| Unsaved { lost: names(lost), refused: names(refused) }.to_string();
+        assert_eq!(told(2, 0), "attachments that are lost: 1, 2");
+        assert_eq!(told(0, 1), "attachments that the relay does not give now: 1");
+        let both = "attachments that are lost: 1, 2, 3, 4, 5 and 2 more; attachments that the relay does not give now: 1";
+        assert_eq!(told(7, 1), both);
+    }
+
+    #[test]
+    fn what_is_lost_is_not_worth_repeating_and_what_is_refused_is() {
+        let exit = |lost, refused| ClientCommandError::from(Unsaved { lost, refused }).exit();
+        let one = || vec!["a".to_owned()];
+        assert_eq!(exit(one(), one()), Exit::Data);
+        assert_eq!(exit(Vec::new(), one()), Exit::TemporaryFailure);
     }
 }

@@ -1,12 +1,13 @@
 //! What waits in a mailbox, printed and acknowledged.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use postrider_client::{Delivery, Entry, Identity, Opened, Session};
+use postrider_client::{AttachmentError, Delivery, Entry, Identity, Opened, Relay, Session};
 use postrider_common::EntryId;
 
+use super::problem::Unsaved;
 use super::{ClientCommandError, files, print, show};
 
 /// Prints everything that waits. What does not open stays where it is: another app of the user's may know how.
@@ -15,18 +16,29 @@ pub(super) async fn fetch(
     save: Option<&Path>,
     out: &mut (dyn Write + Send),
 ) -> Result<(), ClientCommandError> {
+    let mut unsaved = Unsaved::default();
     let mut after = None;
     loop {
         let entries = session.entries(after, Duration::ZERO).await?;
         // A relay that answered with what was there before would keep us here for ever.
         let Some(last) = entries.last().map(|entry| entry.id).filter(|last| Some(*last) > after) else {
-            return Ok(());
+            return if unsaved.is_empty() { Ok(()) } else { Err(unsaved.into()) };
         };
-        let mut printed = Vec::new();
+        let mut settled = Vec::new();
+        let mut taken = Ok(());
         for entry in &entries {
-            printed.extend(take_entry(session, entry, save, out).await?);
+            match take_entry(session, entry, save, &mut unsaved, out).await {
+                Ok(id) => settled.extend(id),
+                Err(error) => {
+                    taken = Err(error);
+                    break;
+                }
+            }
         }
-        session.acknowledge(&printed).await?;
+        // Whatever stops us: what was printed and saved before that need not come again.
+        let told = session.acknowledge(&settled).await;
+        taken?;
+        told?;
         after = Some(last);
     }
 }
@@ -40,8 +52,13 @@ pub(super) async fn follow(
     loop {
         match receiver.next().await? {
             Delivery::Entry(entry) => {
-                if let Some(id) = take_entry(session, &entry, save, out).await? {
+                let mut unsaved = Unsaved::default();
+                if let Some(id) = take_entry(session, &entry, save, &mut unsaved, out).await? {
                     receiver.acknowledge(&[id]).await?;
+                }
+                if !unsaved.is_empty() {
+                    // There is no end at which it would be said.
+                    let _ = writeln!(io::stderr(), "postrider: {unsaved}");
                 }
             }
             Delivery::Ephemeral(envelope) => {
@@ -54,23 +71,65 @@ pub(super) async fn follow(
 }
 
 /// Prints an entry, and saves what comes along. The answer is what to acknowledge: nothing, if it did not open, or has
-/// files that are not saved.
+/// files that are to be had and were not saved.
 async fn take_entry(
     session: &Session,
     entry: &Entry,
     save: Option<&Path>,
+    unsaved: &mut Unsaved,
     out: &mut (dyn Write + Send),
 ) -> Result<Option<EntryId>, ClientCommandError> {
     let Some(opened) = print_entry(session.identity(), entry, out)? else { return Ok(None) };
+    let mut is_settled = true;
     for file in &opened.files {
-        let line = match save {
-            Some(directory) => files::save(session.relay(), file, directory).await?,
-            None => files::left(file),
+        let saved = match save {
+            Some(directory) => files::save(session.relay(), file, directory).await,
+            None => {
+                is_settled = false;
+                Ok(files::left(file))
+            }
+        };
+        let line = match saved {
+            Ok(line) => line,
+            Err(error) => match Fate::of(&error, session.relay()).await {
+                Fate::Lost => {
+                    unsaved.lost.push(show::one_line(&file.name));
+                    files::lost(file, &error)
+                }
+                Fate::Refused => {
+                    is_settled = false;
+                    unsaved.refused.push(show::one_line(&file.name));
+                    files::refused(file, &error)
+                }
+                Fate::Ours => return Err(error.into()),
+            },
         };
         print(out, &line)?;
     }
-    let is_taken = opened.files.is_empty() || save.is_some();
-    Ok(is_taken.then_some(entry.id))
+    Ok(is_settled.then_some(entry.id))
+}
+
+/// What an error means for the message that a file came with, and for those behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Nobody will ever have the file. To keep its message would only have it come again.
+    Lost,
+    /// The relay is there, and does not give this file. Others have no part in that.
+    Refused,
+    /// It is our disk, or our way to the relay: no file could be saved.
+    Ours,
+}
+
+impl Fate {
+    async fn of(error: &AttachmentError, relay: &Relay) -> Self {
+        match error {
+            error if error.is_lost() => Self::Lost,
+            AttachmentError::Relay(error) if error.status().is_some() => Self::Refused,
+            // A file that is cut off on the relay's disk looks like a connection that breaks, each time.
+            AttachmentError::Relay(_) if relay.info().await.is_ok() => Self::Refused,
+            _ => Self::Ours,
+        }
+    }
 }
 
 /// Prints an entry, and hands out what was in it, if it opens.
