@@ -209,8 +209,9 @@ impl Error {
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
             .map(Duration::from_secs);
         match serde_json::from_slice::<Problem>(body) {
-            Ok(problem) => {
-                Self::Refused { problem: Problem { status: status.as_u16(), ..problem }, retry_after }
+            Ok(mut problem) => {
+                problem.status = status.as_u16();
+                Self::Refused { problem, retry_after }
             }
             Err(_) => Self::Status { status, retry_after },
         }

@@ -74,6 +74,8 @@ mod attachment;
 mod card;
 mod device_name;
 mod error;
+#[cfg(doctest)]
+mod growing;
 mod identity;
 mod relay;
 mod seal;

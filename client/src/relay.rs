@@ -101,6 +101,8 @@ impl Relay {
     ///     SubmitResult::Queued { tracking } => println!("on its way: {:?}", relay.track(tracking).await?.state),
     ///     SubmitResult::Refused { reason, retry_after: None } => println!("never: {reason}"),
     ///     SubmitResult::Refused { reason, retry_after: Some(wait) } => println!("in {wait:?}: {reason}"),
+    ///     // Of a kind that this app does not know.
+    ///     _ => {}
     /// }
     /// # Ok(())
     /// # }

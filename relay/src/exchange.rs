@@ -145,8 +145,8 @@ impl Exchange {
         let unanswered = || refused_for_now(FailureClass::Unavailable, RETRY_SOON);
         let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or_else(unanswered)).collect();
         self.counts.clients.count(results.iter().map(|result| match result {
-            SubmitResult::Stored | SubmitResult::Queued { .. } => None,
             SubmitResult::Refused { reason, .. } => Some(*reason),
+            _ => None,
         }));
         results
     }

@@ -71,7 +71,7 @@ mod tests {
 
     fn entry(id: u64) -> Entry {
         let draft = Draft::new(MailboxId::from_bytes([1; 32]), Timestamp::from_secs(1), "body");
-        Entry { id: EntryId(id), envelope: draft.finish().unwrap() }
+        Entry::new(EntryId(id), draft.finish().unwrap())
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_the_oldest_go_first() {
         let (mut seen, template) = (Seen::default(), entry(0));
-        let numbered = |id| Entry { id: EntryId(id), ..template.clone() };
+        let numbered = |id| Entry::new(EntryId(id), template.envelope.clone());
         for id in 0..=CAPACITY as u64 {
             seen.handed_out(&numbered(id));
         }

@@ -24,7 +24,7 @@ pub(crate) fn envelope() -> Envelope {
 pub(crate) fn entry(id: u64) -> Entry {
     let draft = Draft::new(MailboxId::from_bytes([1; 32]), Timestamp::from_secs(1), "body");
     let envelope = Draft { id: EnvelopeId::from_bytes(u128::from(id).to_be_bytes()), ..draft };
-    Entry { id: EntryId(id), envelope: envelope.finish().unwrap() }
+    Entry::new(EntryId(id), envelope.finish().unwrap())
 }
 
 #[tokio::test]

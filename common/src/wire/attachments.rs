@@ -19,6 +19,7 @@ pub struct ReserveAttachment {
 
 /// The answer to it, and to `GET /v1/attachments/{id}/chunks`: an attachment, and what is missing of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AttachmentStatus {
     /// Its id. Whoever knows it may bring chunks and fetch them.
     pub id: AttachmentId,
@@ -73,6 +74,12 @@ pub fn parse_content_digest<'a>(values: impl Iterator<Item = &'a str>) -> Option
 }
 
 impl AttachmentStatus {
+    /// Of an attachment of which so much is missing.
+    pub const fn new(attachment: &Attachment, missing: Vec<ChunkRange>) -> Self {
+        let Attachment { id, length, chunk_length } = *attachment;
+        Self { id, length, chunk_length, missing }
+    }
+
     /// What an envelope names it by.
     pub const fn attachment(&self) -> Attachment {
         Attachment { id: self.id, length: self.length, chunk_length: self.chunk_length }

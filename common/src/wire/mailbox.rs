@@ -10,11 +10,19 @@ use crate::{EntryId, Envelope};
 
 /// An envelope in a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// What the device acknowledges.
     pub id: EntryId,
     /// What it is given.
     pub envelope: Envelope,
+}
+
+impl Entry {
+    /// An envelope under its number.
+    pub const fn new(id: EntryId, envelope: Envelope) -> Self {
+        Self { id, envelope }
+    }
 }
 
 /// From the relay to a device.

@@ -10,6 +10,7 @@ use crate::{Domain, Envelope, FailureClass, TrackingId};
 
 /// What became of one submitted envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SubmitResult {
     /// It is in the recipient's mailbox, on stable storage. Also the answer to a repeated submission.
     Stored,

@@ -110,8 +110,7 @@ fn the_largest_batch_passes_and_a_larger_one_does_not() {
     let more = forward::decode_outcomes(&stored(MAX_BATCH_ENVELOPES + 1));
     assert_eq!(more, Err(WireError::TooLarge));
 
-    let entry =
-        Entry { id: EntryId(1), envelope: Envelope::decode(vectors::bytes("envelope-minimal")).unwrap() };
+    let entry = Entry::new(EntryId(1), Envelope::decode(vectors::bytes("envelope-minimal")).unwrap());
     let entries = |count| ServerMessage::Entries(vec![entry.clone(); count]).encode();
     assert!(ServerMessage::decode(&entries(MAX_BATCH_ENVELOPES)).is_ok());
     let more = ServerMessage::decode(&entries(MAX_BATCH_ENVELOPES + 1));

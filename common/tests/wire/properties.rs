@@ -85,7 +85,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn server_message() -> impl Strategy<Value = ServerMessage> {
-    let entry = (any::<u64>(), envelope()).prop_map(|(id, envelope)| Entry { id: EntryId(id), envelope });
+    let entry = (any::<u64>(), envelope()).prop_map(|(id, envelope)| Entry::new(EntryId(id), envelope));
     prop_oneof![
         vec(entry, 0..4).prop_map(ServerMessage::Entries),
         envelope().prop_map(ServerMessage::Ephemeral),

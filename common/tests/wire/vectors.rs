@@ -170,7 +170,7 @@ fn forwarding() {
 
 #[test]
 fn the_mailbox() {
-    let entry = |id, envelope| Entry { id: EntryId(id), envelope };
+    let entry = |id, envelope| Entry::new(EntryId(id), envelope);
     let entries = ServerMessage::Entries(vec![entry(41, envelope_minimal()), entry(300, envelope_full())]);
     check("server-entries", &entries, &entries.encode(), ServerMessage::decode);
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use postrider_common::wire::control::{PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem};
+use postrider_common::wire::control::{PROBLEM_CONTENT_TYPE, Problem};
 use postrider_common::wire::{self, WireError};
 use postrider_common::{Failure, FailureClass};
 use serde::Serialize;
@@ -108,13 +108,9 @@ fn whole_seconds(duration: Duration) -> u64 {
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        let problem = Problem {
-            kind: format!("{PROBLEM_TYPE_PREFIX}{}", refusal.slug),
-            title: refusal.status.canonical_reason().unwrap_or("Error").into(),
-            status: refusal.status.as_u16(),
-            detail: Some(refusal.detail),
-            domain: None,
-        };
+        let title = refusal.status.canonical_reason().unwrap_or("Error");
+        let mut problem = Problem::new(refusal.slug, title, refusal.status.as_u16());
+        problem.detail = Some(refusal.detail);
         let mut answer = json(refusal.status, PROBLEM_CONTENT_TYPE, &problem);
         if let Some((name, value)) = refusal.header {
             answer.headers_mut().insert(name, value);

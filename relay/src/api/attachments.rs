@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use postrider_common::AttachmentId;
 use postrider_common::wire::attachments::{
     AttachmentStatus, CONTENT_DIGEST, ReserveAttachment, parse_content_digest,
 };
-use postrider_common::{Attachment, AttachmentId};
 
 use super::body::RequestBody;
 use super::held::holding;
@@ -73,8 +73,8 @@ async fn reserve(api: &Shared, request: Request<RequestBody>, client: &Admission
 }
 
 async fn status(api: &Shared, id: AttachmentId, code: StatusCode) -> Answer {
-    let (Attachment { id, length, chunk_length }, missing) = api.attachments.missing(id).await?;
-    let mut response = json(&AttachmentStatus { id, length, chunk_length, missing });
+    let (attachment, missing) = api.attachments.missing(id).await?;
+    let mut response = json(&AttachmentStatus::new(&attachment, missing));
     *response.status_mut() = code;
     Ok(short(response))
 }

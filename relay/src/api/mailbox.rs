@@ -31,11 +31,11 @@ pub(super) async fn delete(api: &Shared, session: Session) -> Answer {
 
 pub(super) async fn devices(api: &Shared, session: Session) -> Answer {
     let known = api.exchange.devices(session.mailbox).await?;
-    let device = |state: DeviceState| control::Device {
-        device: state.device,
-        name: Some(state.name).filter(|name| !name.is_empty()).and_then(control::DeviceName::new),
-        last_contact: state.last_contact.as_secs(),
-        removed_at: (state.last_contact + api.settings.device_idle).as_secs(),
+    let device = |state: DeviceState| {
+        let removed_at = (state.last_contact + api.settings.device_idle).as_secs();
+        let mut device = control::Device::new(state.device, state.last_contact.as_secs(), removed_at);
+        device.name = Some(state.name).filter(|name| !name.is_empty()).and_then(control::DeviceName::new);
+        device
     };
     Ok(json(&control::Devices { devices: known.into_iter().map(device).collect() }))
 }

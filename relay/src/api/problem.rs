@@ -7,7 +7,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, 
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use postrider_common::limits::MAX_BATCH_ENVELOPES;
-use postrider_common::wire::control::{PROBLEM_CONTENT_TYPE, PROBLEM_TYPE_PREFIX, Problem};
+use postrider_common::wire::control::{PROBLEM_CONTENT_TYPE, Problem};
 use postrider_common::wire::{self, WireError};
 use postrider_common::{Domain, InviteRefusal};
 
@@ -212,13 +212,9 @@ impl ApiError {
     /// The response: RFC 9457.
     pub(super) fn response(&self) -> Response<Full<Bytes>> {
         let status = self.status();
-        let problem = Problem {
-            kind: format!("{PROBLEM_TYPE_PREFIX}{}", self.slug()),
-            title: self.title().into(),
-            status: status.as_u16(),
-            detail: self.detail(),
-            domain: self.domain(),
-        };
+        let mut problem = Problem::new(self.slug(), self.title(), status.as_u16());
+        problem.detail = self.detail();
+        problem.domain = self.domain();
         let mut response = Response::new(Full::from(super::json_bytes(&problem)));
         *response.status_mut() = status;
         let headers = response.headers_mut();

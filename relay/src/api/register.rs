@@ -18,7 +18,7 @@ pub(super) async fn register(api: &Shared, session: Session, request: Request<Re
     let control::Registration { invite } = read(api, request).await?;
     let invite = invite.map(|secret| secret.id());
     let created = api.exchange.register(session.mailbox, session.device, invite).await?;
-    Ok(json(&control::Registered { created }))
+    Ok(json(&control::Registered::new(created)))
 }
 
 async fn read(api: &Shared, request: Request<RequestBody>) -> Result<control::Registration, ApiError> {

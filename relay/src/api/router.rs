@@ -271,15 +271,13 @@ fn tracking_status(tracking: Tracking, waiting: Option<Waiting>) -> control::Tra
         Some((TrackingEnd::Expired, at)) => (TrackingState::Expired, tracking.reason, Some(at)),
     };
     let next = waiting.map(|waiting| waiting.next_attempt).max(tracking.not_before);
-    control::TrackingStatus {
-        state,
-        destination: tracking.destination,
-        queued_at: tracking.queued_at.as_secs(),
-        attempts: tracking.attempts.saturating_add(waiting.map_or(0, |waiting| waiting.failures)),
-        reason: reason.map(|class| class.slug().into()),
-        next_attempt_at: next.filter(|_| ended_at.is_none()).map(Timestamp::as_secs),
-        ended_at: ended_at.map(Timestamp::as_secs),
-    }
+    let queued_at = tracking.queued_at.as_secs();
+    let mut status = control::TrackingStatus::new(state, tracking.destination, queued_at);
+    status.attempts = tracking.attempts.saturating_add(waiting.map_or(0, |waiting| waiting.failures));
+    status.reason = reason.map(|class| class.slug().into());
+    status.next_attempt_at = next.filter(|_| ended_at.is_none()).map(Timestamp::as_secs);
+    status.ended_at = ended_at.map(Timestamp::as_secs);
+    status
 }
 
 #[cfg(test)]

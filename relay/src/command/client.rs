@@ -270,6 +270,10 @@ impl SendArgs {
             SubmitResult::Refused { reason, retry_after } => {
                 Err(ClientCommandError::Refused { reason, retry_after })
             }
+            _ => {
+                let reason = "its result is of a kind that this version does not know".into();
+                Err(Error::Protocol { reason }.into())
+            }
         }
     }
 }
@@ -372,8 +376,8 @@ async fn wait_for(relay: &Relay, id: TrackingId, clock: &dyn Clock) -> Result<()
         match relay.track(id).await {
             Ok(status) => match status.state {
                 TrackingState::Stored => return Ok(()),
-                TrackingState::Queued => {}
-                TrackingState::Failed | TrackingState::Expired => {
+                _ if !status.is_final() => {}
+                _ => {
                     let reason = status.reason.unwrap_or_else(|| "no reason is given".into());
                     return Err(ClientCommandError::NotDelivered { reason: show::one_line(&reason) });
                 }

@@ -300,29 +300,23 @@ pub(super) fn api_settings(config: &Config) -> api::Settings {
 }
 
 fn info(config: &Config) -> RelayInfo {
-    let limits = &config.limits;
-    RelayInfo {
-        domain: config.domain.clone(),
-        client_protocol: vec![wire::VERSION],
-        federation_protocol: vec![postrider_federation::PROTOCOL_VERSION],
-        software: SOFTWARE.into(),
-        limits: RelayLimits {
-            body_bytes: limits.envelopes.body as u64,
-            header_bytes: limits.envelopes.header as u64,
-            lifetime_seconds: limits.envelopes.lifetime.as_secs(),
-            batch_envelopes: limits.envelopes.batch_envelopes as u64,
-            batch_bytes: limits.envelopes.batch_bytes as u64,
-            mailbox_entries: limits.store.mailbox_entries,
-            mailbox_bytes: limits.store.mailbox_bytes,
-            devices: limits.store.devices as u64,
-            attachment_bytes: limits.store.attachments.bytes,
-            mailbox_attachment_bytes: limits.store.attachments.mailbox_bytes,
-        },
-        policies: RelayPolicies {
-            registration: config.registration.word().into(),
-            submission: config.submission.policy.word().into(),
-        },
-    }
+    let (envelopes, store) = (&config.limits.envelopes, &config.limits.store);
+    let mut limits = RelayLimits::default();
+    limits.body_bytes = envelopes.body as u64;
+    limits.header_bytes = envelopes.header as u64;
+    limits.lifetime_seconds = envelopes.lifetime.as_secs();
+    limits.batch_envelopes = envelopes.batch_envelopes as u64;
+    limits.batch_bytes = envelopes.batch_bytes as u64;
+    limits.mailbox_entries = store.mailbox_entries;
+    limits.mailbox_bytes = store.mailbox_bytes;
+    limits.devices = store.devices as u64;
+    limits.attachment_bytes = store.attachments.bytes;
+    limits.mailbox_attachment_bytes = store.attachments.mailbox_bytes;
+    let policies = RelayPolicies::new(config.registration.word(), config.submission.policy.word());
+    let mut info = RelayInfo::new(config.domain.clone(), SOFTWARE, limits, policies);
+    info.client_protocol = vec![wire::VERSION];
+    info.federation_protocol = vec![postrider_federation::PROTOCOL_VERSION];
+    info
 }
 
 pub(super) fn door_settings(config: &Config) -> listener::Settings {

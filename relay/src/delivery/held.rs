@@ -107,7 +107,7 @@ impl Delivery {
             let held = store.held(mailbox, PIECE).await?;
             let is_last = held.is_empty();
             let onward = Onward { moves: 0, held: Some(serial) };
-            let sent_on = held.iter().map(|Entry { id, envelope }| {
+            let sent_on = held.iter().map(|Entry { id, envelope, .. }| {
                 let source = Source::Held { entry: *id, serial };
                 SentOn { envelope: envelope.clone(), onward, source }
             });

@@ -62,7 +62,7 @@ impl<K: Kv> Group<'_, K> {
         if !own.is_some_and(|own| !own.is_here && own.binding.serial == serial) {
             return Ok(());
         }
-        for Entry { id, envelope } in entries {
+        for Entry { id, envelope, .. } in entries {
             self.expire_entry(mailbox, *id)?;
             let mark = self.rules.marks.of_deposit(mailbox, envelope.id());
             if let Some((key, _)) = self.marked(mark)? {
@@ -168,7 +168,7 @@ impl<K: Kv> View<K> {
                 if !held.is_empty() && (held.len() >= window.count || bytes > window.bytes) {
                     return Ok(held);
                 }
-                held.push(Entry { id: EntryId(keys::last_number(body)?), envelope });
+                held.push(Entry::new(EntryId(keys::last_number(body)?), envelope));
             }
         }
         Ok(held)

@@ -365,7 +365,7 @@ impl<K: Kv> View<K> {
                 let owner = || keys::entry_expiry(record.expires_at, mailbox, id);
                 match self.envelope(&body, owner, record.bytes)? {
                     Some(envelope) => {
-                        fetched.entries.push(Entry { id, envelope });
+                        fetched.entries.push(Entry::new(id, envelope));
                         bytes = with;
                     }
                     // It was acknowledged while we looked, or it is unreadable.

@@ -116,7 +116,7 @@ impl HotPath {
                 each(move || black_box(forward::decode_request(black_box(&body))))
             }
             Self::EncodeEntries => {
-                let entry = |(id, envelope)| Entry { id: EntryId(id), envelope };
+                let entry = |(id, envelope)| Entry::new(EntryId(id), envelope);
                 let message = ServerMessage::Entries((1..).zip(batch).map(entry).collect());
                 each(move || black_box(black_box(&message).encode()))
             }

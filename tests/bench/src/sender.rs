@@ -105,7 +105,7 @@ impl Sender {
                     pause = pause.max(Some(after.max(PAUSE)));
                     true
                 }
-                None => true,
+                _ => true,
             });
             if let Some(reason) = refusal {
                 return Err(BenchError::Refused(reason));

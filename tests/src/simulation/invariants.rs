@@ -125,6 +125,7 @@ impl Facts {
                         broken.push(format!("{number} was refused at {at} as {reason}: {wrong}"));
                     }
                 }
+                other => broken.push(format!("{number} was answered at {at} with {other:?}")),
             }
         }
         let relays: BTreeSet<_> = ids_that_hold.iter().map(|(at, _)| *at).collect();

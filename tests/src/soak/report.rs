@@ -250,7 +250,7 @@ mod tests {
             envelope
         };
         let arrive = |id, envelope: &Envelope| {
-            let entry = Entry { id: EntryId(id), envelope: envelope.clone() };
+            let entry = Entry::new(EntryId(id), envelope.clone());
             world.ledger.arrived(Holder { user: 0, device: 0, relay: 0 }, &mut Visit::default(), &entry);
         };
         let (later, over) = (world.long_life(), world.now());

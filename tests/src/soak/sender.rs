@@ -131,6 +131,11 @@ impl Sender<'_> {
                     }
                     left.push((domain, envelope));
                 }
+                // Of a kind that there is not yet.
+                _ => {
+                    ledger.unanswered([id]);
+                    left.push((domain, envelope));
+                }
             }
         }
         left

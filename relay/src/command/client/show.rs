@@ -39,6 +39,7 @@ pub(super) fn status(status: &TrackingStatus) -> String {
         TrackingState::Stored => "stored",
         TrackingState::Failed => "failed",
         TrackingState::Expired => "expired",
+        _ => "unknown to this version",
     };
     let time = |secs| Timestamp::from_secs(secs).to_string();
     let rows = [

@@ -96,10 +96,8 @@ fn a_message_can_neither_steer_the_terminal_nor_pass_for_another() {
 fn what_does_not_open_is_shown_but_not_acknowledged() {
     let (alice, bob) =
         (Identity::generate("a.example".parse().unwrap()), Identity::generate("b.example".parse().unwrap()));
-    let entry = Entry {
-        id: EntryId(4),
-        envelope: seal(&alice, bob.card(), b"hello", &SealOptions::default()).unwrap(),
-    };
+    let envelope = seal(&alice, bob.card(), b"hello", &SealOptions::default()).unwrap();
+    let entry = Entry::new(EntryId(4), envelope);
     let mut out = Vec::new();
     assert!(print_entry(&bob, &entry, &mut out).unwrap().is_some());
     assert!(print_entry(&alice, &entry, &mut out).unwrap().is_none());
@@ -119,25 +117,18 @@ fn what_could_not_be_printed_is_not_acknowledged() {
         }
     }
     let bob = Identity::generate("b.example".parse().unwrap());
-    let entry = Entry {
-        id: EntryId(4),
-        envelope: seal(&bob, bob.card(), b"hello", &SealOptions::default()).unwrap(),
-    };
+    let envelope = seal(&bob, bob.card(), b"hello", &SealOptions::default()).unwrap();
+    let entry = Entry::new(EntryId(4), envelope);
     let error = print_entry(&bob, &entry, &mut Broken).unwrap_err();
     assert!(matches!(error, ClientCommandError::Output(_)), "{error}");
 }
 
 #[test]
 fn a_status_is_a_short_table() {
-    let status = TrackingStatus {
-        state: TrackingState::Queued,
-        destination: "b.example".parse().unwrap(),
-        queued_at: 0,
-        attempts: 2,
-        reason: Some("connect-failed".into()),
-        next_attempt_at: Some(60),
-        ended_at: None,
-    };
+    let mut status = TrackingStatus::new(TrackingState::Queued, "b.example".parse().unwrap(), 0);
+    status.attempts = 2;
+    status.reason = Some("connect-failed".into());
+    status.next_attempt_at = Some(60);
     assert_eq!(
         show::status(&status),
         "state:        queued\n\

@@ -21,7 +21,7 @@ fn ledger_with(devices: usize) -> (Ledger, Envelope) {
 }
 
 fn entry(id: u64, envelope: &Envelope) -> Entry {
-    Entry { id: EntryId(id), envelope: envelope.clone() }
+    Entry::new(EntryId(id), envelope.clone())
 }
 
 fn duplicates(ledger: &Ledger) -> usize {
@@ -222,7 +222,7 @@ fn an_attachment_may_be_gone_once_it_was_acknowledged_and_never_changed() {
     ledger.fetched(PHONE, &Visit::default(), &entry, Fetched::Gone);
     assert_eq!(ledger.faults(), []);
     ledger.fetched(PHONE, &Visit::default(), &entry, Fetched::Changed);
-    let unacknowledged = Entry { id: EntryId(2), envelope };
+    let unacknowledged = Entry::new(EntryId(2), envelope);
     ledger.fetched(PHONE, &Visit::default(), &unacknowledged, Fetched::Gone);
     assert!(matches!(&ledger.faults()[..], [Fault::Damaged(_), Fault::Damaged(_)]));
 }

@@ -64,6 +64,7 @@ async fn submit(
                 return Err(BenchError::Refused(reason));
             }
             Ok(SubmitResult::Refused { retry_after, .. }) => retry_after,
+            Ok(_) => None,
             Err(error) if error.is_retryable() => error.retry_after(),
             Err(error) => return Err(error.into()),
         };
