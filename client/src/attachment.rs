@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postrider_common::Attachment;
+use postrider_common::backoff::spread;
+use postrider_common::random::{SystemRandom, fraction_of};
 use postrider_common::secret::Secret;
 
 use crate::{Error, Relay};
@@ -27,6 +29,7 @@ pub use upload::Upload;
 
 /// How often a chunk is tried, as long as waiting may help.
 const TRIES: u32 = 6;
+/// The first pause between two tries, at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How a relay says that it has no such attachment, or no longer.
 const UNKNOWN_ATTACHMENT: &str = "unknown-attachment";
@@ -126,7 +129,7 @@ where
         match call().await {
             Err(error) if error.is_retryable() && tries < TRIES => {
                 tracing::debug!("a chunk is tried again: {error}");
-                relay.sleep(pause.max(error.retry_after().unwrap_or_default())).await;
+                relay.sleep(spread(pause, error.retry_after(), fraction_of(&SystemRandom))).await;
                 (tries, pause) = (tries + 1, pause * 2);
             }
             done => return Ok(done?),

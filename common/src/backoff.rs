@@ -1,4 +1,4 @@
-//! How long to leave a failing destination alone.
+//! How long to leave what fails alone.
 
 use std::time::Duration;
 
@@ -42,9 +42,26 @@ pub fn wait(failures: u32, failing_for: Duration, retry_after: Option<Duration>,
     spread.max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
 }
 
+/// A client's pause between two tries, of which the caller has decided how long it is at most: between half and all of it, as
+/// `jitter` in `0.0..=1.0` says, so that the clients of a relay that was restarted do not return in step. Never less than
+/// the relay `asked` for.
+pub fn spread(longest: Duration, asked: Option<Duration>, jitter: f64) -> Duration {
+    longest.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)).max(asked.unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_spread_and_come_no_sooner_than_they_are_asked_to() {
+        let secs = Duration::from_secs;
+        assert_eq!(spread(secs(8), None, 0.0), secs(4));
+        assert_eq!(spread(secs(8), None, 1.0), secs(8));
+        assert_eq!(spread(secs(8), None, 7.0), secs(8));
+        assert_eq!(spread(secs(8), Some(secs(5)), 0.0), secs(5));
+        assert_eq!(spread(secs(8), Some(secs(60)), 1.0), secs(60));
+    }
 
     #[test]
     fn climbs_the_ladder() {

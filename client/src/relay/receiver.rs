@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use postrider_common::secret::random_bytes;
+use postrider_common::backoff::spread;
+use postrider_common::random::{SystemRandom, fraction_of};
 use postrider_common::wire::mailbox::Entry;
 use postrider_common::{EntryId, Timestamp};
 
@@ -99,7 +100,7 @@ impl Receiver {
                 self.poll_for_a_while();
             }
             let asked = error.as_ref().and_then(Error::retry_after);
-            let pause = pause(self.failures, asked, random_bytes::<1>()[0]);
+            let pause = pause(self.failures, asked, fraction_of(&SystemRandom));
             tracing::debug!(
                 seconds = pause.as_secs_f32(),
                 "the stream ended, opening another after a pause: {}",
@@ -193,12 +194,10 @@ fn is_of_websockets(error: &Error) -> bool {
     }
 }
 
-/// Half a second, doubled with each failure up to a minute; between half and all of that, so that the clients of a
-/// relay that was restarted do not return in step. Never less than the relay asked for.
-fn pause(failures: u32, asked: Option<Duration>, jitter: u8) -> Duration {
+/// Half a second at most, doubled with each failure up to a minute.
+fn pause(failures: u32, asked: Option<Duration>, jitter: f64) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    let spread = doubled.min(LONGEST_PAUSE).mul_f64(0.5 + 0.5 * f64::from(jitter) / 255.0);
-    spread.max(asked.unwrap_or_default())
+    spread(doubled.min(LONGEST_PAUSE), asked, jitter)
 }
 
 impl fmt::Debug for Receiver {
@@ -216,16 +215,16 @@ mod tests {
 
     #[test]
     fn the_pause_grows_to_a_minute() {
-        let millis = |failures| pause(failures, None, 255).as_millis();
+        let millis = |failures| pause(failures, None, 1.0).as_millis();
         let pauses: Vec<_> = (1..=9).map(millis).collect();
         assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
         assert_eq!(millis(u32::MAX), 60_000);
-        assert_eq!(pause(2, None, 0), Duration::from_millis(500));
+        assert_eq!(pause(2, None, 0.0), Duration::from_millis(500));
     }
 
     #[test]
     fn the_relays_wish_is_a_lower_bound() {
-        let asked = |secs| pause(4, Some(Duration::from_secs(secs)), 255);
+        let asked = |secs| pause(4, Some(Duration::from_secs(secs)), 1.0);
         assert_eq!(asked(120), Duration::from_secs(120));
         assert_eq!(asked(1), Duration::from_secs(4));
     }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod proxies;
 #[cfg(test)]
 mod server;

@@ -1,5 +1,7 @@
 //! A tiny relay that answers as documented, as far as the client can tell.
 
+mod attachments;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -63,6 +65,7 @@ pub(crate) struct State {
     pub(crate) token: Mutex<Option<String>>,
     pub(crate) entries: watch::Sender<Vec<Entry>>,
     pub(crate) acknowledged: watch::Sender<Vec<EntryId>>,
+    pub(crate) attachments: attachments::Kept,
     /// What happens on each stream; where there is none left the stream is refused with 503.
     pub(crate) scripts: Mutex<VecDeque<Vec<Step>>>,
     /// Gives tokens that it does not accept.
@@ -211,6 +214,9 @@ async fn answer(
         }
     }
     let query = request.uri().query().unwrap_or_default().to_owned();
+    if path.starts_with("/v1/attachments") {
+        return attachments::answer(request, &state.attachments).await;
+    }
     match (request.method().clone(), path.as_str()) {
         (Method::GET, "/.well-known/postrider") => respond(200, "application/json", info()),
         (Method::POST, "/v1/challenges") => {

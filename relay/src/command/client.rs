@@ -19,7 +19,9 @@ use postrider_client::{
     ContactCard, Error, Identity, IdentityError, Invite, KeyPin, Proxy, Relay, SealOptions, SubmitResult,
     TrackingState, Trust, max_message_bytes, seal_with,
 };
+use postrider_common::backoff::spread;
 use postrider_common::clock::{Clock, SystemClock};
+use postrider_common::random::{SystemRandom, fraction_of};
 use postrider_common::wire::control::BindingStatement;
 use postrider_common::{Binding, Domain, TrackingId};
 
@@ -27,7 +29,9 @@ use devices::DevicesCommand;
 pub use problem::ClientCommandError;
 use receive::{fetch, follow};
 
-/// The longest pause between two questions about a queued message.
+/// The first pause between two tries, or two questions about a queued message, at most,
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// and the longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// More than a contact card has.
 const MAX_CARD_BYTES: u64 = 16 << 10;
@@ -371,8 +375,9 @@ impl RelayArgs {
 
 /// Asks until the message is at its destination or never will be.
 async fn wait_for(relay: &Relay, id: TrackingId, clock: &dyn Clock) -> Result<(), ClientCommandError> {
-    let mut pause = Duration::from_millis(500);
+    let mut pause = FIRST_PAUSE;
     loop {
+        let mut asked = None;
         match relay.track(id).await {
             Ok(status) => match status.state {
                 TrackingState::Stored => return Ok(()),
@@ -382,12 +387,10 @@ async fn wait_for(relay: &Relay, id: TrackingId, clock: &dyn Clock) -> Result<()
                     return Err(ClientCommandError::NotDelivered { reason: show::one_line(&reason) });
                 }
             },
-            Err(error) if error.is_retryable() => {
-                pause = pause.max(error.retry_after().unwrap_or_default());
-            }
+            Err(error) if error.is_retryable() => asked = error.retry_after(),
             Err(error) => return Err(error.into()),
         }
-        clock.sleep(pause).await;
+        clock.sleep(spread(pause, asked, fraction_of(&SystemRandom))).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
