@@ -25,7 +25,7 @@ use postrider_common::secret::Secret;
 
 use crate::{Error, Relay};
 
-pub use upload::Upload;
+pub use upload::{SavedUpload, Upload};
 
 /// How often a chunk is tried, as long as waiting may help.
 const TRIES: u32 = 6;

@@ -14,7 +14,7 @@
 //! | acting for a mailbox: registering, submitting, devices, moving | [`Relay::session`] | [`Error`] |
 //! | receiving, over whatever the network allows | [`Session::receive`] | [`Error`] |
 //! | encrypting and decrypting, if the app has nothing of its own | [`seal`], [`Identity::open`] | [`SealError`], [`OpenError`] |
-//! | files | [`Upload`], [`AttachedFile::save`] | [`AttachmentError`] |
+//! | files | [`Upload`], [`SavedUpload`], [`AttachedFile::save`] | [`AttachmentError`] |
 //!
 //! [`Error::is_retryable`] and [`AttachmentError::is_retryable`] say whether to try again; all other errors stay what they
 //! are however long one waits. Every call may be repeated: nothing is kept twice.
@@ -58,7 +58,7 @@
 //! # use postrider_client::clock::{Clock, SystemClock};
 //! # async fn example(me: Identity, friend: ContactCard, session: Session) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut upload = Upload::new("holiday.jpg")?;
-//! // After an error this may be repeated, and goes on where it stopped.
+//! // After an error this may be repeated, and goes on where it stopped; in another process too, by a `SavedUpload`.
 //! let file = upload.run_as(&session, &mut |done, of| println!("{done} of {of} bytes")).await?;
 //! let now = SystemClock.now();
 //! let envelope = seal_with(now, &me, &friend, b"Look!", &[file], &SealOptions::default())?;
@@ -81,7 +81,7 @@ mod relay;
 mod seal;
 mod suite;
 
-pub use attachment::{AttachedFile, AttachmentError, Progress, Upload};
+pub use attachment::{AttachedFile, AttachmentError, Progress, SavedUpload, Upload};
 pub use card::{CardError, ContactCard};
 pub use error::Error;
 pub use identity::{Identity, IdentityError};

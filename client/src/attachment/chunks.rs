@@ -8,6 +8,7 @@ use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
 use postrider_common::limits::{MAX_CHUNK_BYTES, MAX_CHUNKS};
 use postrider_common::secret::Secret;
+use postrider_common::{Attachment, AttachmentId};
 
 use super::AttachmentError;
 
@@ -44,6 +45,16 @@ impl Plan {
 
     pub(super) fn encrypted(&self) -> u64 {
         self.padded + u64::from(TAG_BYTES) * self.padded.div_ceil(self.piece())
+    }
+
+    /// What it is called at a relay.
+    pub(super) fn attachment(&self, id: AttachmentId) -> Attachment {
+        Attachment { id, length: self.encrypted(), chunk_length: self.chunk }
+    }
+
+    /// Whether an attachment is divided so.
+    pub(super) fn is_of(&self, attachment: &Attachment) -> bool {
+        self.attachment(attachment.id) == *attachment
     }
 
     /// One piece of a file of `length` bytes, with its part of the padding.

@@ -1,17 +1,18 @@
-//! A file is brought to a relay.
+//! A file is brought to a relay, in as many runs and processes as it takes.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures_util::{StreamExt, stream};
 use postrider_common::secret::Secret;
 use postrider_common::wire::attachments::AttachmentStatus;
 use postrider_common::{Attachment, AttachmentId};
+use serde::{Deserialize, Serialize};
 
 use super::chunks::{Plan, encrypt};
-use super::{AttachedFile, AttachmentError, Progress, at, blocking, patiently, short};
+use super::{AttachedFile, AttachmentError, Progress, UNKNOWN_ATTACHMENT, at, blocking, patiently, short};
 use crate::{Error, Relay, Session};
 
 /// How many chunks are on their way at a time.
@@ -37,25 +38,90 @@ const IN_FLIGHT: usize = 3;
 #[derive(Debug)]
 pub struct Upload {
     path: PathBuf,
-    length: u64,
-    modified: Option<SystemTime>,
+    version: FileVersion,
     plan: Plan,
     key: Secret<32>,
     reserved: Option<AttachmentId>,
+}
+
+/// What another process needs to go on with an [`Upload`] for which [room was made](Upload::reserve): any form of serde's will
+/// do. The key to the file is in it, so keep it as you keep keys, and no longer than until the envelope is submitted.
+///
+/// ```no_run
+/// # use postrider_client::{AttachedFile, AttachmentError, SavedUpload, Session, Upload};
+/// # async fn example(session: Session, kept: Option<SavedUpload>, keep: impl Fn(Option<SavedUpload>))
+/// #     -> Result<AttachedFile, AttachmentError> {
+/// // What an earlier process has kept, unless the file is another one by now.
+/// let resumed = kept.and_then(|kept| Upload::resume("holiday.jpg", kept).ok());
+/// let mut upload = match resumed {
+///     Some(upload) => upload,
+///     None => Upload::new("holiday.jpg")?,
+/// };
+/// upload.reserve_as(&session).await?;
+/// keep(upload.saved());
+/// upload.run_as(&session, &mut |done, of| println!("{done} of {of} bytes")).await
+/// # }
+/// ```
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SavedUpload {
+    file: FileVersion,
+    attachment: Attachment,
+    #[serde(with = "hexadecimal")]
+    key: Secret<32>,
+}
+
+/// What tells a file from what becomes of it when somebody writes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct FileVersion {
+    length: u64,
+    /// Since 1970. `None`: the operating system does not say, or it was earlier.
+    modified: Option<Duration>,
 }
 
 impl Upload {
     /// Looks at the file; nothing is sent yet.
     pub fn new(path: impl Into<PathBuf>) -> Result<Self, AttachmentError> {
         let path = path.into();
-        let (length, modified) = look(&path)?;
-        let plan = Plan::of(length).ok_or_else(|| AttachmentError::TooLarge { path: path.clone() })?;
-        Ok(Self { path, length, modified, plan, key: Secret::random(), reserved: None })
+        let version = FileVersion::of(&path)?;
+        let plan =
+            Plan::of(version.length).ok_or_else(|| AttachmentError::TooLarge { path: path.clone() })?;
+        Ok(Self { path, version, plan, key: Secret::random(), reserved: None })
+    }
+
+    /// Goes on with what another process has [saved](Self::saved). The file must be the same, and what was kept of it must be
+    /// of use to this version: otherwise the error is [`AttachmentError::Changed`], and the upload begins [anew](Self::new).
+    pub fn resume(path: impl Into<PathBuf>, saved: SavedUpload) -> Result<Self, AttachmentError> {
+        let upload = Self::new(path)?;
+        let SavedUpload { file, attachment, key } = saved;
+        if file != upload.version || !upload.plan.is_of(&attachment) {
+            return Err(AttachmentError::Changed { path: upload.path });
+        }
+        Ok(Self { key, reserved: Some(attachment.id), ..upload })
+    }
+
+    /// Makes room for the file at a relay that takes envelopes from everybody, unless that was done: so that there is something
+    /// to [save](Self::saved) before the first byte is sent. [`run`](Self::run) does it by itself otherwise.
+    pub async fn reserve(&mut self, relay: &Relay) -> Result<(), AttachmentError> {
+        let (length, chunk) = (self.plan.encrypted(), self.plan.chunk);
+        self.at_relay(relay, || relay.reserve_attachment(length, chunk)).await.map(drop)
+    }
+
+    /// The same at a relay that takes envelopes from its members only, for [`run_as`](Self::run_as).
+    pub async fn reserve_as(&mut self, session: &Session) -> Result<(), AttachmentError> {
+        let (length, chunk) = (self.plan.encrypted(), self.plan.chunk);
+        self.at_relay(session.relay(), || session.reserve_attachment(length, chunk)).await.map(drop)
+    }
+
+    /// What it takes to [go on](Self::resume) in another process. How far it is need not be in it: the relay is asked. `None`
+    /// while there is no room for the file at the relay. A run that has had to begin anew has something else to save.
+    pub fn saved(&self) -> Option<SavedUpload> {
+        let attachment = self.plan.attachment(self.reserved?);
+        Some(SavedUpload { file: self.version, attachment, key: self.key.clone() })
     }
 
     /// Brings the file to a relay that takes envelopes from everybody, and does not learn who brings it. After an error it
-    /// may be called again, and goes on where it stopped: what the relay has is not sent again. At most three chunks of
-    /// 4 MiB are in memory.
+    /// may be called again, and goes on where it stopped: what the relay has is not sent again. If the relay has let go of it
+    /// meanwhile, it begins anew. At most three chunks of 4 MiB are in memory.
     pub async fn run(
         &mut self,
         relay: &Relay,
@@ -76,31 +142,95 @@ impl Upload {
         self.carry(session.relay(), || session.reserve_attachment(length, chunk), progress).await
     }
 
+    /// Gives up what the relay has of it, if no envelope was submitted with it. Otherwise the relay keeps it for another day.
+    pub async fn abandon(&mut self, relay: &Relay) -> Result<(), AttachmentError> {
+        let Some(id) = self.reserved else { return Ok(()) };
+        match patiently(relay, || relay.abandon_attachment(id)).await {
+            Err(error) if !is_forgotten(&error) => return Err(error),
+            _ => self.begin_anew(),
+        }
+        Ok(())
+    }
+
     async fn carry<F>(
         &mut self,
         relay: &Relay,
-        reserve: impl FnOnce() -> F,
+        reserve: impl Fn() -> F,
         progress: Progress<'_>,
     ) -> Result<AttachedFile, AttachmentError>
     where
         F: Future<Output = Result<AttachmentStatus, Error>>,
     {
-        if look(&self.path)? != (self.length, self.modified) {
+        match self.bring(relay, &reserve, &mut *progress).await {
+            // It was there a moment ago.
+            Err(error) if is_forgotten(&error) => {
+                self.begin_anew();
+                self.bring(relay, &reserve, progress).await
+            }
+            done => done,
+        }
+    }
+
+    /// Under another key: the file may be another one by now, and a key is for one.
+    fn begin_anew(&mut self) {
+        tracing::debug!("the relay has nothing of the attachment any more");
+        self.reserved = None;
+        self.key = Secret::random();
+    }
+
+    /// What the relay has of it, once there is room for it.
+    async fn at_relay<F>(
+        &mut self,
+        relay: &Relay,
+        reserve: impl Fn() -> F,
+    ) -> Result<AttachmentStatus, AttachmentError>
+    where
+        F: Future<Output = Result<AttachmentStatus, Error>>,
+    {
+        let known = match self.reserved {
+            Some(id) => Some(patiently(relay, || relay.attachment(id)).await),
+            None => None,
+        };
+        let status = match known {
+            Some(Err(error)) if is_forgotten(&error) => {
+                self.begin_anew();
+                patiently(relay, reserve).await?
+            }
+            Some(known) => known?,
+            None => patiently(relay, reserve).await?,
+        };
+        if !self.plan.is_of(&status.attachment()) {
+            return Err(Error::protocol("it is about an attachment of another length").into());
+        }
+        self.reserved = Some(status.id);
+        Ok(status)
+    }
+
+    async fn bring<F>(
+        &mut self,
+        relay: &Relay,
+        reserve: impl Fn() -> F,
+        progress: Progress<'_>,
+    ) -> Result<AttachedFile, AttachmentError>
+    where
+        F: Future<Output = Result<AttachmentStatus, Error>>,
+    {
+        if FileVersion::of(&self.path)? != self.version {
             return Err(AttachmentError::Changed { path: self.path.clone() });
         }
-        let status = match self.reserved {
-            Some(id) => relay.attachment(id).await?,
-            None => reserve().await?,
-        };
+        let status = self.at_relay(relay, reserve).await?;
         let attachment = status.attachment();
-        self.reserved = Some(attachment.id);
-        let missing: Vec<u32> = status.missing.iter().flat_map(|(first, last)| *first..=*last).collect();
+        let chunks = attachment.chunks();
+        let missing = status.missing.iter().flat_map(|(first, last)| *first..=(*last).min(chunks - 1));
+        // No more than there are, whatever the relay says.
+        let missing: Vec<u32> = missing.take(chunks as usize).collect();
         let bytes_of = |number| attachment.chunk(number).map_or(0, |(_, bytes)| u64::from(bytes));
-        let mut done = attachment.length - missing.iter().map(|number| bytes_of(*number)).sum::<u64>();
+        let left = missing.iter().map(|number| bytes_of(*number)).sum();
+        let mut done = attachment.length.saturating_sub(left);
         progress(done, attachment.length);
         let bring = |number| {
             let (this, attachment) = (&*self, &attachment);
-            async move { this.bring(relay, attachment, number).await.map(|()| number) }
+            async move { this.bring_chunk(relay, attachment, number).await.map(|()| number) }
         };
         let mut brought = stream::iter(missing).map(bring).buffer_unordered(IN_FLIGHT);
         while let Some(number) = brought.next().await {
@@ -111,19 +241,20 @@ impl Upload {
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
         Ok(AttachedFile {
             name: short(&name.unwrap_or_default()).to_owned(),
-            length: self.length,
+            length: self.version.length,
             attachment,
             key: self.key.clone(),
         })
     }
 
-    async fn bring(
+    async fn bring_chunk(
         &self,
         relay: &Relay,
         attachment: &Attachment,
         number: u32,
     ) -> Result<(), AttachmentError> {
-        let (path, plan, length, key) = (self.path.clone(), self.plan, self.length, self.key.clone());
+        let (path, plan, key) = (self.path.clone(), self.plan, self.key.clone());
+        let length = self.version.length;
         let is_last = number + 1 == attachment.chunks();
         let chunk = blocking(move || {
             let file = File::open(&path).map_err(at(&path))?;
@@ -138,10 +269,37 @@ impl Upload {
     }
 }
 
-fn look(path: &Path) -> Result<(u64, Option<SystemTime>), AttachmentError> {
-    let metadata = fs::metadata(path).map_err(at(path))?;
-    if metadata.is_file() {
-        return Ok((metadata.len(), metadata.modified().ok()));
+impl FileVersion {
+    fn of(path: &Path) -> Result<Self, AttachmentError> {
+        let metadata = fs::metadata(path).map_err(at(path))?;
+        if !metadata.is_file() {
+            return Err(at(path)(io::Error::other("it is no file")));
+        }
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Ok(Self { length: metadata.len(), modified })
     }
-    Err(at(path)(io::Error::other("it is no file")))
+}
+
+/// Whether the relay no longer knows what room was made for.
+fn is_forgotten(error: &AttachmentError) -> bool {
+    matches!(error, AttachmentError::Relay(error) if error.slug() == Some(UNKNOWN_ATTACHMENT))
+}
+
+/// A key as text.
+mod hexadecimal {
+    use data_encoding::HEXLOWER;
+    use postrider_common::secret::Secret;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(key: &Secret<32>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(HEXLOWER.encode(key.expose())))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret<32>, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok().map(Zeroizing::new);
+        let key = bytes.and_then(|bytes| Some(Secret::new(*bytes.as_array()?)));
+        key.ok_or_else(|| serde::de::Error::custom("a key has 64 hexadecimal digits"))
+    }
 }

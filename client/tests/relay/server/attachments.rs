@@ -34,6 +34,13 @@ impl Kept {
         self.0.lock().unwrap().clear();
     }
 
+    /// Loses each chunk with that number.
+    pub(crate) fn lose(&self, number: u32) {
+        for one in self.0.lock().unwrap().iter_mut() {
+            one.chunks.remove(&number);
+        }
+    }
+
     /// Changes a byte of each chunk with that number.
     pub(crate) fn damage(&self, number: u32) {
         for one in self.0.lock().unwrap().iter_mut() {
