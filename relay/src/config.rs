@@ -46,7 +46,7 @@ pub use listen::{ListenAddress, ListenConfig};
 pub use peer::{PeerConfig, PeerDirection, TrustConfig};
 pub use problem::{ConfigErrors, Problem};
 pub use renewal::{Fingerprint, Pair};
-pub(crate) use unit::duration;
+pub(crate) use unit::{duration, show_duration};
 
 /// A configuration that can be trusted: every value is in range, every file was read, nothing contradicts.
 #[derive(Debug, Clone)]

@@ -4,8 +4,11 @@
 
 mod devices;
 mod files;
+mod notes;
+mod outgoing;
 mod problem;
 mod receive;
+mod send;
 mod show;
 
 use std::fs;
@@ -15,26 +18,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use postrider_client::{
-    ContactCard, Error, Identity, IdentityError, Invite, KeyPin, Proxy, Relay, SealOptions, SubmitResult,
-    TrackingState, Trust, max_message_bytes, seal_with,
-};
-use postrider_common::backoff::spread;
-use postrider_common::clock::{Clock, SystemClock};
-use postrider_common::random::{SystemRandom, fraction_of};
+use postrider_client::{Error, Identity, IdentityError, Invite, KeyPin, Proxy, Relay, Trust};
 use postrider_common::wire::control::BindingStatement;
 use postrider_common::{Binding, Domain, TrackingId};
 
 use devices::DevicesCommand;
 pub use problem::ClientCommandError;
 use receive::{fetch, follow};
+pub use send::SendArgs;
 
 /// The first pause between two tries, or two questions about a queued message, at most,
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// and the longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// More than a contact card has.
-const MAX_CARD_BYTES: u64 = 16 << 10;
 
 /// What a user does with a relay.
 #[derive(Debug, Subcommand)]
@@ -63,39 +59,6 @@ pub struct KeygenArgs {
     /// The file to write; one that exists is not overwritten
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-}
-
-/// `send`.
-#[derive(Debug, Args)]
-pub struct SendArgs {
-    /// The file that `keygen` wrote
-    #[arg(long, value_name = "FILE")]
-    identity: PathBuf,
-    #[command(flatten)]
-    relay: RelayArgs,
-    #[command(flatten)]
-    recipient: Recipient,
-    /// The message; without it, standard input is sent
-    #[arg(long, value_name = "TEXT")]
-    message: Option<String>,
-    /// A file to send along; may be given several times
-    #[arg(long, value_name = "FILE")]
-    attach: Vec<PathBuf>,
-    /// If the message is queued for another relay, wait until it is there
-    #[arg(long)]
-    wait: bool,
-}
-
-/// Who a message is for.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Recipient {
-    /// The recipient's contact card
-    #[arg(long, value_name = "CARD")]
-    to: Option<ContactCard>,
-    /// A file that holds the recipient's contact card
-    #[arg(long, value_name = "FILE")]
-    card: Option<PathBuf>,
 }
 
 /// `receive`.
@@ -227,70 +190,6 @@ impl KeygenArgs {
     }
 }
 
-impl SendArgs {
-    async fn run(
-        self,
-        input: &mut (dyn Read + Send),
-        out: &mut (dyn Write + Send),
-    ) -> Result<(), ClientCommandError> {
-        let identity = Identity::load(&self.identity)?;
-        let to = self.recipient.card()?;
-        let relay = self.relay.build()?;
-        let message = match self.message {
-            Some(text) => text.into_bytes(),
-            None => read_message(input)?,
-        };
-        let seal = |files: &[_]| {
-            seal_with(SystemClock.now(), &identity, &to, &message, files, &SealOptions::default())
-        };
-        // Before anybody is called: a message that is too long is found so before its files are there.
-        let mut envelope = seal(&[])?;
-        // Where everybody may submit, nobody is told who does.
-        let session = match relay.info().await?.policies.submission.as_str() {
-            "open" => None,
-            _ => Some(relay.session(&identity).await?),
-        };
-        let mut files = Vec::with_capacity(self.attach.len());
-        for path in &self.attach {
-            files.push(files::upload(&relay, session.as_ref(), path).await?);
-        }
-        if !files.is_empty() {
-            envelope = seal(&files)?;
-        }
-        let submitted = match session {
-            None => relay.submit_one(to.domain(), envelope).await?,
-            Some(session) => session.submit_one(to.domain(), envelope).await?,
-        };
-        match submitted {
-            SubmitResult::Stored => print(out, "stored\n"),
-            SubmitResult::Queued { tracking } => {
-                print(out, &format!("{tracking}\n"))?;
-                if self.wait {
-                    wait_for(&relay, tracking, &SystemClock).await?;
-                    print(out, "stored\n")?;
-                }
-                Ok(())
-            }
-            SubmitResult::Refused { reason, retry_after } => {
-                Err(ClientCommandError::Refused { reason, retry_after })
-            }
-            _ => {
-                let reason = "its result is of a kind that this version does not know".into();
-                Err(Error::Protocol { reason }.into())
-            }
-        }
-    }
-}
-
-impl Recipient {
-    fn card(self) -> Result<ContactCard, ClientCommandError> {
-        match (self.to, self.card) {
-            (Some(card), _) => Ok(card),
-            (None, path) => read_card(&path.unwrap_or_default()),
-        }
-    }
-}
-
 impl ReceiveArgs {
     async fn run(self, out: &mut (dyn Write + Send)) -> Result<(), ClientCommandError> {
         let identity = Identity::load(&self.identity)?;
@@ -371,48 +270,6 @@ impl RelayArgs {
         }
         builder.build()
     }
-}
-
-/// Asks until the message is at its destination or never will be.
-async fn wait_for(relay: &Relay, id: TrackingId, clock: &dyn Clock) -> Result<(), ClientCommandError> {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        let mut asked = None;
-        match relay.track(id).await {
-            Ok(status) => match status.state {
-                TrackingState::Stored => return Ok(()),
-                _ if !status.is_final() => {}
-                _ => {
-                    let reason = status.reason.unwrap_or_else(|| "no reason is given".into());
-                    return Err(ClientCommandError::NotDelivered { reason: show::one_line(&reason) });
-                }
-            },
-            Err(error) if error.is_retryable() => asked = error.retry_after(),
-            Err(error) => return Err(error.into()),
-        }
-        clock.sleep(spread(pause, asked, fraction_of(&SystemRandom))).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-fn read_card(path: &Path) -> Result<ContactCard, ClientCommandError> {
-    let unreadable = |source| ClientCommandError::Input { what: path.display().to_string(), source };
-    let mut text = String::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(MAX_CARD_BYTES).read_to_string(&mut text))
-        .map_err(unreadable)?;
-    text.parse().map_err(|source| ClientCommandError::Card { path: path.into(), source })
-}
-
-/// Reads one byte more than a message may have, so that a longer one is refused instead of cut.
-fn read_message(input: &mut (dyn Read + Send)) -> Result<Vec<u8>, ClientCommandError> {
-    let mut message = Vec::new();
-    let limit = max_message_bytes() as u64 + 1;
-    input
-        .take(limit)
-        .read_to_end(&mut message)
-        .map_err(|source| ClientCommandError::Input { what: "the message".into(), source })?;
-    Ok(message)
 }
 
 fn print(out: &mut (dyn Write + Send), text: &str) -> Result<(), ClientCommandError> {

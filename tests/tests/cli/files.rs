@@ -1,15 +1,18 @@
 //! Files beside messages, where something is wrong with them.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::num::NonZeroU32;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use postrider_tests::binary::postrider;
 use postrider_tests::cluster::{Cluster, PATIENCE};
+use postrider_tests::link::{Condition, Link};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::client::{ALPHA, Person, printed};
@@ -25,7 +28,12 @@ struct Office {
 
 impl Office {
     async fn open() -> Self {
-        let cluster = Cluster::start([ALPHA]).await.unwrap();
+        Self::configured("").await
+    }
+
+    async fn configured(configuration: &'static str) -> Self {
+        let builder = Cluster::builder([ALPHA]).configure(move |_| configuration.into());
+        let cluster = builder.start().await.unwrap();
         let directory = TempDir::new().unwrap();
         let alice = Person::new("alice", ALPHA, &cluster, directory.path()).await;
         let bob = Person::new("bob", ALPHA, &cluster, directory.path()).await;
@@ -54,17 +62,40 @@ impl Office {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The one file of so many bytes at the relay.
-    fn at_relay(&self, bytes: u64) -> PathBuf {
+    /// The files of attachments at the relay.
+    fn all_at_relay(&self) -> Vec<PathBuf> {
         fn files(path: &Path) -> Vec<PathBuf> {
-            let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+            let entries = fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
             entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
         }
-        let all = files(&self.cluster.directory(ALPHA).unwrap().join("data/attachments"));
-        let mut fitting = all.into_iter().filter(|path| fs::metadata(path).unwrap().len() == bytes);
+        files(&self.cluster.directory(ALPHA).unwrap().join("data/attachments"))
+    }
+
+    /// The one of so many bytes.
+    fn at_relay(&self, bytes: u64) -> PathBuf {
+        let all = self.all_at_relay().into_iter();
+        let mut fitting = all.filter(|path| fs::metadata(path).unwrap().len() == bytes);
         let found = fitting.next().expect("the relay has it");
         assert_eq!(fitting.next(), None, "only one has {bytes} bytes");
         found
+    }
+
+    /// The same, as a process of its own.
+    fn spawn(&self, person: &Person, command: &str, arguments: &[&str]) -> Child {
+        let mut client = Command::new(postrider());
+        client.args(["client", command, "--identity"]).arg(&person.identity);
+        client.args(&person.to_relay).args(arguments).kill_on_drop(true).stdin(Stdio::null());
+        client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn door(&self) -> &Link {
+        self.cluster.door(ALPHA).unwrap()
+    }
+
+    /// What commands have left for later ones beside alice's identity.
+    fn notes(&self) -> Vec<PathBuf> {
+        let all = fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.to_str().unwrap().contains(".alice.identity.upload-")).collect()
     }
 
     fn saved(&self) -> Vec<String> {
@@ -115,11 +146,8 @@ async fn who_follows_goes_on_after_a_file_that_is_damaged() {
     let office = Office::open().await;
     office.send("with a file", &[("bad.bin", 10)]).await;
     damage(&office);
-    let mut command = Command::new(postrider());
-    command.args(["client", "receive", "--identity"]).arg(&office.bob.identity).args(&office.bob.to_relay);
-    command.args(["--follow", "--save"]).arg(&office.into).kill_on_drop(true);
     let mut following =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        office.spawn(&office.bob, "receive", &["--follow", "--save", office.into.to_str().unwrap()]);
     let mut said = BufReader::new(following.stdout.take().unwrap()).lines();
     let mut told = BufReader::new(following.stderr.take().unwrap()).lines();
     let told = timeout(PATIENCE, told.next_line()).await.expect("it is told in time").unwrap().unwrap();
@@ -177,4 +205,98 @@ async fn what_was_printed_before_a_file_could_not_be_written_does_not_come_again
     assert!(String::from_utf8_lossy(&output.stdout).contains("before\n"), "{output:?}");
     let again = printed(&office.bob.run("receive", &["--save", office.into.to_str().unwrap()]).await);
     assert!(!again.contains("before") && again.contains("good.bin, 10 bytes: saved as "), "{again}");
+}
+
+const MIB: u64 = 1 << 20;
+
+/// So slow that something can be done meanwhile.
+fn slow(link: &Link) {
+    let bytes_per_second = NonZeroU32::new(8 << 20);
+    link.set(Condition::Slow { delay: Duration::ZERO, bytes_per_second });
+}
+
+#[tokio::test]
+async fn who_follows_waits_for_a_relay_that_is_away_in_the_middle_of_a_file() {
+    let office = Office::open().await;
+    office.send("with a file", &[("good.bin", 12 << 20)]).await;
+    slow(office.door());
+    let before = office.door().traffic();
+    let mut following =
+        office.spawn(&office.bob, "receive", &["--follow", "--save", office.into.to_str().unwrap()]);
+    let fetched = |traffic: &postrider_tests::link::Traffic| traffic.response_bytes - before.response_bytes;
+    office.door().wait_for(|traffic| fetched(traffic) > 5 * MIB).await;
+    office.door().cut();
+    let cut = office.door().traffic().connections;
+    // More than one attempt at a file and a look after the relay make.
+    tokio::select! {
+        ended = following.wait() => panic!("it has ended: {ended:?}"),
+        _ = office.door().wait_for(|traffic| traffic.connections > cut + 8) => {}
+    }
+    office.door().heal();
+    let mut said = BufReader::new(following.stdout.take().unwrap()).lines();
+    let saved = async {
+        while let Some(line) = said.next_line().await.unwrap() {
+            if line.contains("saved as") {
+                return;
+            }
+        }
+        panic!("it has ended");
+    };
+    timeout(PATIENCE, saved).await.expect("it is saved");
+    assert_eq!(office.saved(), ["good.bin"]);
+}
+
+#[tokio::test]
+async fn a_send_that_was_killed_is_gone_on_with() {
+    let office = Office::open().await;
+    let (path, card) = (office.file("large.bin", 24 << 20), office.bob.card.to_str().unwrap());
+    let arguments = ["--card", card, "--message", "at last", "--attach", &path];
+    slow(office.door());
+    let before = office.door().traffic().request_bytes;
+    let mut sending = office.spawn(&office.alice, "send", &arguments);
+    // Three chunks of 4 MiB go at a time: then some are there.
+    office.door().wait_for(|traffic| traffic.request_bytes > before + 17 * MIB).await;
+    sending.kill().await.unwrap();
+    let [note] = &office.notes()[..] else { panic!("a note is left: {:?}", office.notes()) };
+    assert_eq!(fs::metadata(note).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let before = office.door().traffic().request_bytes;
+    assert_eq!(printed(&office.alice.run("send", &arguments).await), "stored\n");
+    let sent = office.door().traffic().request_bytes - before;
+    assert!(sent < 17 * MIB, "{sent} bytes of 24 MiB were sent once more");
+    assert_eq!(office.notes(), [PathBuf::new(); 0], "nothing is left");
+    assert_eq!(office.all_at_relay().len(), 1, "there was one attachment only");
+    office.door().heal();
+    printed(&office.bob.run("receive", &["--save", office.into.to_str().unwrap()]).await);
+    assert!(fs::read(office.into.join("large.bin")).unwrap() == fs::read(path).unwrap());
+}
+
+#[tokio::test]
+async fn a_send_waits_for_a_relay_that_is_away_and_not_for_ever() {
+    let office = Office::open().await;
+    let (path, card) = (office.file("large.bin", 24 << 20), office.bob.card.to_str().unwrap());
+    let arguments = ["--card", card, "--message", "at last", "--attach", &path];
+    let begin = async |arguments: &[&str]| {
+        slow(office.door());
+        let before = office.door().traffic().request_bytes;
+        let mut sending = office.spawn(&office.alice, "send", arguments);
+        office.door().wait_for(|traffic| traffic.request_bytes > before + MIB).await;
+        office.door().cut();
+        let mut told = BufReader::new(sending.stderr.take().unwrap()).lines();
+        let line = timeout(PATIENCE, told.next_line()).await.expect("it is told in time").unwrap().unwrap();
+        (sending, line)
+    };
+    let (mut sending, told) = begin(&[&arguments[..], &["--patience", "1 s"]].concat()).await;
+    let ended = "; nothing has got through for 1 s, and the same command goes on where this one ended";
+    assert!(told.starts_with("postrider: ") && told.ends_with(ended), "{told}");
+    assert_eq!(sending.wait().await.unwrap().code(), Some(75));
+
+    let (mut sending, told) = begin(&arguments).await;
+    assert!(told.starts_with(&format!("postrider: {path}: ")), "{told}");
+    assert!(told.ends_with("; trying for up to 10 min"), "{told}");
+    office.door().heal();
+    let ended = timeout(PATIENCE, sending.wait()).await.expect("it ends in time").unwrap();
+    assert!(ended.success(), "{ended}");
+    let received = printed(&office.bob.run("receive", &["--save", office.into.to_str().unwrap()]).await);
+    assert!(received.contains("at last"), "{received}");
 }

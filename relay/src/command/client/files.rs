@@ -1,30 +1,13 @@
-//! Files beside messages: brought and fetched, with a bar on standard error where that is a terminal.
+//! Files that came beside messages are fetched, with a bar on standard error where that is a terminal.
 
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use postrider_client::{AttachedFile, AttachmentError, Relay, Session, Upload};
+use postrider_client::{AttachedFile, AttachmentError, Relay};
 
 use super::show;
 
 const BAR: &str = "{msg:22!} {bar:32} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
-
-/// Brings a file to the relay, with a session if the relay asks who submits.
-pub(super) async fn upload(
-    relay: &Relay,
-    session: Option<&Session>,
-    path: &Path,
-) -> Result<AttachedFile, AttachmentError> {
-    let mut upload = Upload::new(path)?;
-    let bar = bar(&path.file_name().unwrap_or_default().to_string_lossy());
-    let mut progress = |done, of| at(&bar, done, of);
-    let uploaded = match session {
-        None => upload.run(relay, &mut progress).await,
-        Some(session) => upload.run_as(session, &mut progress).await,
-    };
-    bar.finish_and_clear();
-    uploaded
-}
 
 /// Fetches a file into a directory, and says in a line where it is.
 pub(super) async fn save(
@@ -57,12 +40,13 @@ fn named(file: &AttachedFile) -> String {
     format!("    attachment {}, {} bytes", show::one_line(&file.name), file.length)
 }
 
-fn bar(name: &str) -> ProgressBar {
+/// How far a file is.
+pub(super) fn bar(name: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0).with_style(style).with_message(show::one_line(name))
 }
 
-fn at(bar: &ProgressBar, done: u64, of: u64) {
+pub(super) fn at(bar: &ProgressBar, done: u64, of: u64) {
     bar.set_length(of);
     bar.set_position(done);
 }

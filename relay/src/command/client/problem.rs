@@ -46,6 +46,16 @@ pub enum ClientCommandError {
     /// A file that goes or comes along.
     #[error(transparent)]
     Attachment(#[from] AttachmentError),
+    /// Nothing of a file that goes along got through for too long.
+    #[error("{source}; nothing has got through for {patience}{}", goes_on(*.is_noted))]
+    Stalled {
+        /// What happened last.
+        source: Box<AttachmentError>,
+        /// How long that was.
+        patience: String,
+        /// Whether another command can go on.
+        is_noted: bool,
+    },
     /// Files that came along and were not saved.
     #[error(transparent)]
     Unsaved(#[from] Unsaved),
@@ -81,6 +91,7 @@ impl ClientCommandError {
             Self::Attachment(error) if error.is_retryable() => Exit::TemporaryFailure,
             Self::Attachment(AttachmentError::Relay(_)) => Exit::Unavailable,
             Self::Attachment(_) => Exit::Data,
+            Self::Stalled { .. } => Exit::TemporaryFailure,
             // To repeat the command brings back none of those that are lost.
             Self::Unsaved(unsaved) if !unsaved.lost.is_empty() => Exit::Data,
             Self::Unsaved(_) => Exit::TemporaryFailure,
@@ -89,6 +100,10 @@ impl ClientCommandError {
             Self::Relay(_) | Self::Refused { .. } | Self::NotDelivered { .. } => Exit::Unavailable,
         }
     }
+}
+
+fn goes_on(is_noted: bool) -> &'static str {
+    if is_noted { ", and the same command goes on where this one ended" } else { "" }
 }
 
 /// The names of files that came along and were not saved.

@@ -4,11 +4,22 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use postrider_client::{AttachmentError, Delivery, Entry, Identity, Opened, Relay, Session};
+use postrider_client::{AttachedFile, AttachmentError, Delivery, Entry, Identity, Opened, Relay, Session};
 use postrider_common::EntryId;
+use postrider_common::backoff::spread;
+use postrider_common::clock::{Clock, SystemClock};
+use postrider_common::random::{SystemRandom, fraction_of};
 
 use super::problem::Unsaved;
-use super::{ClientCommandError, files, print, show};
+use super::{ClientCommandError, FIRST_PAUSE, LONGEST_PAUSE, files, print, show};
+
+/// Where files are saved.
+#[derive(Clone, Copy)]
+struct Saving<'a> {
+    directory: &'a Path,
+    /// Whether a relay that is away is waited for.
+    waits: bool,
+}
 
 /// Prints everything that waits. What does not open stays where it is: another app of the user's may know how.
 pub(super) async fn fetch(
@@ -16,6 +27,7 @@ pub(super) async fn fetch(
     save: Option<&Path>,
     out: &mut (dyn Write + Send),
 ) -> Result<(), ClientCommandError> {
+    let saving = save.map(|directory| Saving { directory, waits: false });
     let mut unsaved = Unsaved::default();
     let mut after = None;
     loop {
@@ -27,7 +39,7 @@ pub(super) async fn fetch(
         let mut settled = Vec::new();
         let mut taken = Ok(());
         for entry in &entries {
-            match take_entry(session, entry, save, &mut unsaved, out).await {
+            match take_entry(session, entry, saving, &mut unsaved, out).await {
                 Ok(id) => settled.extend(id),
                 Err(error) => {
                     taken = Err(error);
@@ -48,12 +60,13 @@ pub(super) async fn follow(
     save: Option<&Path>,
     out: &mut (dyn Write + Send),
 ) -> Result<(), ClientCommandError> {
+    let saving = save.map(|directory| Saving { directory, waits: true });
     let mut receiver = session.receive();
     loop {
         match receiver.next().await? {
             Delivery::Entry(entry) => {
                 let mut unsaved = Unsaved::default();
-                if let Some(id) = take_entry(session, &entry, save, &mut unsaved, out).await? {
+                if let Some(id) = take_entry(session, &entry, saving, &mut unsaved, out).await? {
                     receiver.acknowledge(&[id]).await?;
                 }
                 if !unsaved.is_empty() {
@@ -75,15 +88,15 @@ pub(super) async fn follow(
 async fn take_entry(
     session: &Session,
     entry: &Entry,
-    save: Option<&Path>,
+    saving: Option<Saving<'_>>,
     unsaved: &mut Unsaved,
     out: &mut (dyn Write + Send),
 ) -> Result<Option<EntryId>, ClientCommandError> {
     let Some(opened) = print_entry(session.identity(), entry, out)? else { return Ok(None) };
     let mut is_settled = true;
     for file in &opened.files {
-        let saved = match save {
-            Some(directory) => files::save(session.relay(), file, directory).await,
+        let saved = match saving {
+            Some(saving) => saving.save(session.relay(), file).await,
             None => {
                 is_settled = false;
                 Ok(files::left(file))
@@ -107,6 +120,24 @@ async fn take_entry(
         print(out, &line)?;
     }
     Ok(is_settled.then_some(entry.id))
+}
+
+impl Saving<'_> {
+    async fn save(self, relay: &Relay, file: &AttachedFile) -> Result<String, AttachmentError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match files::save(relay, file, self.directory).await {
+                Err(error)
+                    if self.waits && error.is_retryable() && Fate::of(&error, relay).await == Fate::Ours =>
+                {
+                    let wait = spread(pause, error.retry_after(), fraction_of(&SystemRandom));
+                    SystemClock.sleep(wait).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                saved => return saved,
+            }
+        }
+    }
 }
 
 /// What an error means for the message that a file came with, and for those behind it.

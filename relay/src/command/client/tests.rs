@@ -1,7 +1,7 @@
 //! What can be seen without a relay.
 
 use clap::{CommandFactory, Parser};
-use postrider_client::{Entry, TrackingStatus, seal};
+use postrider_client::{ContactCard, Entry, SealOptions, TrackingState, TrackingStatus, seal};
 use postrider_common::EntryId;
 
 use super::receive::print_entry;
@@ -138,4 +138,6 @@ fn a_status_is_a_short_table() {
          reason:       connect-failed\n\
          next attempt: 1970-01-01T00:01:00Z\n"
     );
+    status.state = TrackingState::Unknown;
+    assert!(show::status(&status).starts_with("state:        unknown to this version\n"));
 }
