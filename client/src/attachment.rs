@@ -33,6 +33,8 @@ const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How a relay says that it has no such attachment, or no longer.
 const UNKNOWN_ATTACHMENT: &str = "unknown-attachment";
+/// How it says that an attachment is longer than it takes.
+const TOO_LARGE: &str = "too-large";
 /// How it says that an attachment is shorter than its sender says.
 const NO_SUCH_BYTES: &str = "range-not-satisfiable";
 /// The longest name of a file.
@@ -80,8 +82,8 @@ pub enum AttachmentError {
         /// Which.
         path: PathBuf,
     },
-    /// It has more bytes than any attachment.
-    #[error("{}: the file is too large for any relay", .path.display())]
+    /// It has more bytes than an attachment may have, at this relay or at any.
+    #[error("{}: the file is larger than the relay takes", .path.display())]
     TooLarge {
         /// Which.
         path: PathBuf,

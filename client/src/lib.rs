@@ -90,7 +90,8 @@ pub use relay::{
     Trust,
 };
 pub use seal::{
-    OpenError, Opened, SIZE_CLASSES, SealError, SealOptions, max_message_bytes, seal, seal_at, seal_with,
+    MAX_FILES, OpenError, Opened, SIZE_CLASSES, SealError, SealOptions, check_message, max_message_bytes,
+    seal, seal_at, seal_with,
 };
 
 pub use postrider_common::wire::attachments::AttachmentStatus;

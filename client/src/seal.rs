@@ -34,10 +34,12 @@
 //! message`, and in version 2 what the plaintext has about the attachments. It names the recipient and the key made for this message, so a recipient cannot pass the message on
 //! to somebody else as if the sender had written to them.
 
-use std::time::Duration;
+mod error;
+mod options;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use postrider_common::clock::{Clock, SystemClock};
+use postrider_common::limits::MAX_ATTACHMENTS;
 use postrider_common::secret::Secret;
 use postrider_common::{
     Address, Attachment, DeviceId, Domain, Draft, Envelope, EnvelopeId, MailboxId, Timestamp, Urgency,
@@ -47,6 +49,8 @@ use zeroize::Zeroizing;
 use crate::attachment::{AttachedFile, short};
 use crate::suite::{self, ENCAPSULATED_BYTES, Sealer, TAG_BYTES};
 use crate::{ContactCard, Identity};
+pub use error::{OpenError, SealError};
+pub use options::SealOptions;
 
 /// The sizes that bodies are padded to, so that lengths say little. X-Wing's key alone fills the two smallest:
 /// this module begins with the third.
@@ -64,77 +68,39 @@ const SIGNATURE_CONTEXT: &[u8] = b"postrider sealed message v1\0";
 const OUTSIDE: usize = 1 + ENCAPSULATED_BYTES + TAG_BYTES;
 /// What the plaintext has besides the sender's domain and the message.
 const INSIDE: usize = MailboxId::SIZE + 1 + 64 + 4;
+/// What it has about a file besides its name.
+const FILE_BYTES: usize = 32 + 8 + 1;
+
+/// The most files that go with one message.
+pub const MAX_FILES: usize = MAX_ATTACHMENTS;
 
 /// The longest message that [`seal`] takes, whatever the sender's domain.
 pub const fn max_message_bytes() -> usize {
     LARGEST - OUTSIDE - INSIDE - Domain::MAX_LENGTH
 }
 
-/// How a message is sent. Begin with the default, and say what differs:
+/// Whether [`seal_with`] takes a message of so many bytes beside files of these names: to be asked before they are uploaded.
 ///
 /// ```
-/// use std::time::Duration;
+/// use postrider_client::{SealError, check_message, max_message_bytes};
 ///
-/// use postrider_client::{SealOptions, Urgency};
-///
-/// let call = SealOptions::default().expires_in(Duration::from_secs(3600)).urgency(Urgency::Urgent);
-/// assert_eq!((call.urgency, call.device), (Urgency::Urgent, None));
+/// assert_eq!(check_message(1000, ["holiday.jpg", "plan.pdf"]), Ok(()));
+/// assert_eq!(check_message(0, ["x"; 17]), Err(SealError::TooManyFiles { count: 17 }));
+/// // The names and keys of files travel in the message.
+/// assert_eq!(check_message(max_message_bytes(), []), Ok(()));
+/// assert!(check_message(max_message_bytes(), ["holiday.jpg"]).is_err());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SealOptions {
-    /// How long relays keep it for the recipient. Rounded up to a full hour, so that it says little about when
-    /// the message was written.
-    pub expires_in: Duration,
-    /// How much the recipient's device should be bothered.
-    pub urgency: Urgency,
-    /// One device of the recipient's, or all.
-    pub device: Option<DeviceId>,
-}
-
-/// Two weeks, normal urgency, every device.
-impl Default for SealOptions {
-    fn default() -> Self {
-        Self { expires_in: Duration::from_secs(14 * 86_400), urgency: Urgency::Normal, device: None }
+pub fn check_message<'a>(length: usize, names: impl IntoIterator<Item = &'a str>) -> Result<(), SealError> {
+    let (mut count, mut taken) = (0, 0);
+    for name in names {
+        count += 1;
+        taken += FILE_BYTES + short(name).len();
     }
-}
-
-impl SealOptions {
-    /// How long relays keep it.
-    #[must_use]
-    pub const fn expires_in(mut self, lifetime: Duration) -> Self {
-        self.expires_in = lifetime;
-        self
+    if count > MAX_FILES {
+        return Err(SealError::TooManyFiles { count });
     }
-
-    /// How much the recipient's device should be bothered.
-    #[must_use]
-    pub const fn urgency(mut self, urgency: Urgency) -> Self {
-        self.urgency = urgency;
-        self
-    }
-
-    /// For this one of the recipient's devices only.
-    #[must_use]
-    pub const fn device(mut self, device: DeviceId) -> Self {
-        self.device = Some(device);
-        self
-    }
-}
-
-/// Why a message was not sealed. None of it changes by waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SealError {
-    /// It belongs into an attachment.
-    #[error("a message has at most {} bytes, this one has {length}", max_message_bytes())]
-    TooLong {
-        /// Its bytes.
-        length: usize,
-    },
-    /// The card's key does not work.
-    #[error("the message cannot be encrypted to this card")]
-    Encryption,
+    let limit = max_message_bytes() - taken;
+    if length > limit { Err(SealError::TooLong { length, limit }) } else { Ok(()) }
 }
 
 /// What was in an envelope.
@@ -147,27 +113,6 @@ pub struct Opened {
     pub message: Vec<u8>,
     /// What they have attached.
     pub files: Vec<AttachedFile>,
-}
-
-/// Why an envelope was not opened. None of it changes by waiting: acknowledge such an entry, or it comes again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// It is for another mailbox.
-    #[error("the envelope is for another mailbox")]
-    NotForUs,
-    /// Not made by [`seal`], or by a newer version of it.
-    #[error("the envelope was not sealed in a way that this version knows")]
-    UnknownFormat,
-    /// Made for another key, or changed on its way.
-    #[error("the envelope does not open: it was made for another key, or changed on its way")]
-    Decryption,
-    /// It opens, but what is inside makes no sense.
-    #[error("the envelope opens, but its contents are malformed")]
-    Malformed,
-    /// The sender is not who the message says.
-    #[error("the message is not signed by the sender that it names")]
-    Signature,
 }
 
 /// Encrypts and signs a message for the owner of a card.
@@ -214,9 +159,7 @@ pub fn seal_with(
     files: &[AttachedFile],
     options: &SealOptions,
 ) -> Result<Envelope, SealError> {
-    if message.len() > max_message_bytes() {
-        return Err(SealError::TooLong { length: message.len() });
-    }
+    check_message(message.len(), files.iter().map(|file| file.name.as_str()))?;
     let outside = Outside {
         id: EnvelopeId::random(),
         mailbox: *to.mailbox(),
@@ -237,7 +180,8 @@ pub fn seal_with(
     body.extend_from_slice(sealer.encapsulated());
     let ciphertext = sealer.seal(&plaintext, &associated).map_err(|_| SealError::Encryption)?;
     body.extend_from_slice(&ciphertext);
-    outside.with_body(body).map_err(|_| SealError::TooLong { length: message.len() })
+    let limit = max_message_bytes();
+    outside.with_body(body).map_err(|_| SealError::TooLong { length: message.len(), limit })
 }
 
 impl Identity {
@@ -401,7 +345,7 @@ fn plaintext(
     length: usize,
     content: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    let too_long = SealError::TooLong { length };
+    let too_long = SealError::TooLong { length, limit: max_message_bytes() };
     let domain = sender.domain.as_str().as_bytes();
     let needed = OUTSIDE + INSIDE + domain.len() + content.len();
     let class = SIZE_CLASSES.into_iter().find(|class| needed <= *class).ok_or(too_long)?;

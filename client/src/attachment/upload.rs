@@ -12,7 +12,9 @@ use postrider_common::{Attachment, AttachmentId};
 use serde::{Deserialize, Serialize};
 
 use super::chunks::{Plan, encrypt};
-use super::{AttachedFile, AttachmentError, Progress, UNKNOWN_ATTACHMENT, at, blocking, patiently, short};
+use super::{
+    AttachedFile, AttachmentError, Progress, TOO_LARGE, UNKNOWN_ATTACHMENT, at, blocking, patiently, short,
+};
 use crate::{Error, Relay, Session};
 
 /// How many chunks are on their way at a time.
@@ -86,6 +88,18 @@ impl Upload {
         let plan =
             Plan::of(version.length).ok_or_else(|| AttachmentError::TooLarge { path: path.clone() })?;
         Ok(Self { path, version, plan, key: Secret::random(), reserved: None })
+    }
+
+    /// What it is called in the message: the file's own name.
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        short(&name.unwrap_or_default()).to_owned()
+    }
+
+    /// The bytes that a relay has to take, with padding and encryption: compare them with
+    /// [`RelayLimits::attachment_bytes`](crate::RelayLimits::attachment_bytes).
+    pub fn attachment_bytes(&self) -> u64 {
+        self.plan.encrypted()
     }
 
     /// Goes on with what another process has [saved](Self::saved). The file must be the same, and what was kept of it must be
@@ -194,10 +208,19 @@ impl Upload {
         let status = match known {
             Some(Err(error)) if is_forgotten(&error) => {
                 self.begin_anew();
-                patiently(relay, reserve).await?
+                None
             }
-            Some(known) => known?,
-            None => patiently(relay, reserve).await?,
+            Some(known) => Some(known?),
+            None => None,
+        };
+        let status = match status {
+            Some(status) => status,
+            None => patiently(relay, reserve).await.map_err(|error| match error {
+                AttachmentError::Relay(error) if error.slug() == Some(TOO_LARGE) => {
+                    AttachmentError::TooLarge { path: self.path.clone() }
+                }
+                other => other,
+            })?,
         };
         if !self.plan.is_of(&status.attachment()) {
             return Err(Error::protocol("it is about an attachment of another length").into());
@@ -238,13 +261,8 @@ impl Upload {
             progress(done, attachment.length);
         }
         drop(brought);
-        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
-        Ok(AttachedFile {
-            name: short(&name.unwrap_or_default()).to_owned(),
-            length: self.version.length,
-            attachment,
-            key: self.key.clone(),
-        })
+        let (name, length) = (self.name(), self.version.length);
+        Ok(AttachedFile { name, length, attachment, key: self.key.clone() })
     }
 
     async fn bring_chunk(

@@ -1,5 +1,7 @@
 //! What `seal` and `open` promise.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use postrider_common::secret::Secret;
 use proptest::prelude::*;
@@ -65,7 +67,7 @@ fn the_longest_message_fits_the_longest_domain() {
     let longer = vec![1; max_message_bytes() + 1];
     assert_eq!(
         seal(&identity("a"), bob.card(), &longer, &SealOptions::default()),
-        Err(SealError::TooLong { length: longer.len() }),
+        Err(SealError::TooLong { length: longer.len(), limit: max_message_bytes() }),
         "the limit does not depend on the domain"
     );
 }
@@ -164,6 +166,23 @@ fn what_is_attached_comes_with_its_keys_and_cannot_be_exchanged() {
     without.attachments.clear();
     let without = without.with_body(envelope.body().to_vec()).unwrap();
     assert_eq!(bob.open(&without), Err(OpenError::UnknownFormat));
+}
+
+#[test]
+fn a_message_with_too_much_says_what_is_too_much() {
+    let (alice, bob) = (identity("a.example"), identity("b.example"));
+    let sealed = |bytes: usize, files: &[AttachedFile]| {
+        seal_with(NOW, &alice, bob.card(), &vec![b'x'; bytes], files, &SealOptions::default())
+    };
+    let files: Vec<_> = (0..17).map(|n| file(n, "x")).collect();
+    let error = sealed(1, &files).unwrap_err();
+    assert_eq!(error.to_string(), "a message has at most 16 files, this one has 17");
+    let most = max_message_bytes() - 16 * 42;
+    sealed(most, &files[..16]).unwrap();
+    let error = sealed(most + 1, &files[..16]).unwrap_err();
+    assert_eq!(error, SealError::TooLong { length: most + 1, limit: most });
+    let said = format!("a message has at most {most} bytes beside its files, this one has {}", most + 1);
+    assert_eq!(error.to_string(), said);
 }
 
 /// Released formats are read for ever: these were written by the first version.

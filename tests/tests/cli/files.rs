@@ -106,6 +106,7 @@ impl Office {
     }
 }
 
+const NONE: [PathBuf; 0] = [];
 /// Of a file of up to 4 KiB, with padding and encryption.
 const SMALL: u64 = 4096 + 16;
 
@@ -264,7 +265,7 @@ async fn a_send_that_was_killed_is_gone_on_with() {
     assert_eq!(printed(&office.alice.run("send", &arguments).await), "stored\n");
     let sent = office.door().traffic().request_bytes - before;
     assert!(sent < 17 * MIB, "{sent} bytes of 24 MiB were sent once more");
-    assert_eq!(office.notes(), [PathBuf::new(); 0], "nothing is left");
+    assert_eq!(office.notes(), NONE, "nothing is left");
     assert_eq!(office.all_at_relay().len(), 1, "there was one attachment only");
     office.door().heal();
     printed(&office.bob.run("receive", &["--save", office.into.to_str().unwrap()]).await);
@@ -299,4 +300,46 @@ async fn a_send_waits_for_a_relay_that_is_away_and_not_for_ever() {
     assert!(ended.success(), "{ended}");
     let received = printed(&office.bob.run("receive", &["--save", office.into.to_str().unwrap()]).await);
     assert!(received.contains("at last"), "{received}");
+}
+
+#[tokio::test]
+async fn what_no_message_can_have_is_said_before_anything_is_brought() {
+    let office = Office::configured("[limits]\nattachment = \"8 KiB\"\n").await;
+    let card = office.bob.card.to_str().unwrap();
+    let small = office.file("small.bin", 10);
+    let mut arguments = vec!["--card", card, "--message", "x"];
+    arguments.extend(["--attach", &small].repeat(17));
+    let output = office.alice.run("send", &arguments).await;
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(told, "postrider: a message has at most 16 files, this one has 17\n");
+
+    let large = office.file("large.bin", 9000);
+    let arguments = ["--card", card, "--message", "x", "--attach", &small, "--attach", &large];
+    let output = office.alice.run("send", &arguments).await;
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let expected = format!(
+        "postrider: {large}: the relay takes attachments of up to 8192 bytes, and with padding and encryption this one \
+         has 9232 bytes\n"
+    );
+    assert_eq!(told, expected);
+    assert_eq!(office.all_at_relay(), NONE);
+}
+
+#[tokio::test]
+async fn files_are_given_up_when_their_message_is_refused_for_good() {
+    let office = Office::open().await;
+    let carol = Person::new("carol", ALPHA, &office.cluster, office.directory.path()).await;
+    let (path, card) = (office.file("small.bin", 10), carol.card.to_str().unwrap());
+    let arguments = ["--card", card, "--message", "x", "--attach", &path, "--attach", &path];
+    let output = office.alice.run("send", &arguments).await;
+    assert_eq!(output.status.code(), Some(69), "carol has no mailbox: {output:?}");
+    let gone = async {
+        while !office.all_at_relay().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("the files are deleted");
+    assert_eq!(office.notes(), NONE);
 }

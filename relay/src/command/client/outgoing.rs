@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use postrider_client::{AttachedFile, AttachmentError, Progress, Upload};
+use postrider_client::{AttachedFile, AttachmentError, Progress, Relay, Upload};
 use postrider_common::backoff::spread;
 use postrider_common::clock::{Clock, SystemClock};
 use postrider_common::random::{SystemRandom, fraction_of};
@@ -27,6 +27,20 @@ impl Outgoing {
     /// Looks at the file; nobody is called yet.
     pub(super) fn new(path: &Path) -> Result<Self, AttachmentError> {
         Ok(Self { path: path.into(), upload: Upload::new(path)?, note: None })
+    }
+
+    /// What it is called in the message.
+    pub(super) fn name(&self) -> String {
+        self.upload.name()
+    }
+
+    /// Whether the relay takes one that is so large.
+    pub(super) fn check(&self, limit: u64) -> Result<(), ClientCommandError> {
+        let bytes = self.upload.attachment_bytes();
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(ClientCommandError::LargeFile { path: self.path.clone(), bytes, limit })
     }
 
     /// Brings it to the relay, or what is missing of it there. Ends without it where trying again does not help, or nothing
@@ -84,6 +98,15 @@ impl Outgoing {
         if let Some(note) = self.note {
             note.remove();
         }
+    }
+
+    /// There will be no message that it goes with.
+    pub(super) async fn give_up(mut self, relay: &Relay) {
+        // The relay lets go of it after a day in any case.
+        if let Err(error) = self.upload.abandon(relay).await {
+            tracing::debug!("the relay keeps an attachment for a day: {error}");
+        }
+        self.forget();
     }
 
     async fn run(&mut self, way: &Way<'_>, progress: Progress<'_>) -> Result<AttachedFile, AttachmentError> {

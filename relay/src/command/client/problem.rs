@@ -46,6 +46,17 @@ pub enum ClientCommandError {
     /// A file that goes or comes along.
     #[error(transparent)]
     Attachment(#[from] AttachmentError),
+    /// The relay takes no file of that size.
+    #[error("{}: the relay takes attachments of {}, and with padding and encryption this one has {bytes} bytes",
+        .path.display(), up_to(*.limit))]
+    LargeFile {
+        /// Which file.
+        path: PathBuf,
+        /// Its bytes, as the relay would have to keep them.
+        bytes: u64,
+        /// The most that it takes.
+        limit: u64,
+    },
     /// Nothing of a file that goes along got through for too long.
     #[error("{source}; nothing has got through for {patience}{}", goes_on(*.is_noted))]
     Stalled {
@@ -85,7 +96,8 @@ impl ClientCommandError {
     /// What the process exits with.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Identity(_) | Self::Card { .. } | Self::Seal(_) | Self::LongName => Exit::Data,
+            Self::Identity(_) | Self::Card { .. } | Self::Seal(_) => Exit::Data,
+            Self::LargeFile { .. } | Self::LongName => Exit::Data,
             Self::Input { .. } | Self::Output(_) => Exit::Io,
             Self::Attachment(AttachmentError::File { .. }) => Exit::Io,
             Self::Attachment(error) if error.is_retryable() => Exit::TemporaryFailure,
@@ -100,6 +112,10 @@ impl ClientCommandError {
             Self::Relay(_) | Self::Refused { .. } | Self::NotDelivered { .. } => Exit::Unavailable,
         }
     }
+}
+
+fn up_to(limit: u64) -> String {
+    if limit == 0 { "no size at all".into() } else { format!("up to {limit} bytes") }
 }
 
 fn goes_on(is_noted: bool) -> &'static str {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use postrider_client::{
-    ContactCard, Envelope, Error, Identity, Relay, SealOptions, Session, SubmitResult, max_message_bytes,
-    seal_with,
+    ContactCard, Envelope, Error, Identity, Relay, SealOptions, Session, SubmitResult, TrackingState,
+    check_message, max_message_bytes, seal_with,
 };
 use postrider_common::backoff::spread;
 use postrider_common::clock::{Clock, SystemClock};
@@ -86,13 +86,20 @@ impl SendArgs {
             Some(text) => text.into_bytes(),
             None => read_message(input)?,
         };
+        let mut files = self.attach.iter().map(|path| Outgoing::new(path)).collect::<Result<Vec<_>, _>>()?;
+        // Before anybody is called: a message that is too long is found so before its files are there.
+        let names: Vec<_> = files.iter().map(Outgoing::name).collect();
+        check_message(message.len(), names.iter().map(String::as_str))?;
         let seal = |files: &[_]| {
             seal_with(SystemClock.now(), &identity, &to, &message, files, &SealOptions::default())
         };
-        let mut files = self.attach.iter().map(|path| Outgoing::new(path)).collect::<Result<Vec<_>, _>>()?;
-        // Before anybody is called: a message that is too long is found so before its files are there.
+        // So is a card that nothing can be encrypted to.
         let mut envelope = seal(&[])?;
-        let session = match relay.info().await?.policies.submission.as_str() {
+        let info = relay.info().await?;
+        for file in &files {
+            file.check(info.limits.attachment_bytes)?;
+        }
+        let session = match info.policies.submission.as_str() {
             "open" => None,
             _ => Some(relay.session(&identity).await?),
         };
@@ -111,8 +118,9 @@ impl SendArgs {
         let submitted = handing_over.await;
         for file in files {
             match &submitted {
+                Ok(_) => file.forget(),
                 Err(error) if error.exit() == Exit::TemporaryFailure => {}
-                _ => file.forget(),
+                Err(_) => file.give_up(&relay).await,
             }
         }
         match submitted? {
