@@ -155,9 +155,14 @@ async fn blocking<T: Send + 'static>(
 
 /// As much of a name as fits.
 pub(crate) fn short(name: &str) -> &str {
-    let mut end = name.len().min(MAX_NAME_BYTES);
-    while !name.is_char_boundary(end) {
+    cut(name, MAX_NAME_BYTES)
+}
+
+/// The whole characters among the first bytes.
+fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &name[..end]
+    &text[..end]
 }

@@ -6,8 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::chunks::{TAG_BYTES, decrypt};
-use super::{AttachedFile, AttachmentError, Progress, at, blocking, patiently, short};
+use super::{AttachedFile, AttachmentError, MAX_NAME_BYTES, Progress, at, blocking, cut, patiently, short};
 use crate::Relay;
+
+/// What is after a dot in a name and longer is no extension.
+const MAX_EXTENSION: usize = 16;
 
 impl AttachedFile {
     /// Fetches the file into a directory, under its own name or one like it, and never over another file. What was
@@ -41,7 +44,7 @@ impl AttachedFile {
         match fetched {
             Ok(file) => {
                 let length = self.length;
-                blocking(move || finish(&file, length, &unfinished, &directory, &name)).await
+                blocking(move || finish(&file, length, &unfinished, &directory, &name, hard_link)).await
             }
             Err(error) => {
                 if error.is_lost() {
@@ -98,35 +101,73 @@ impl AttachedFile {
     }
 }
 
-/// Gives the file its name, if there is none with it, and makes that stay.
+/// Gives a file a second name, unless that is taken.
+type Link = fn(&Path, &Path) -> io::Result<()>;
+
+fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to)
+}
+
+/// Gives the file its name, or one like it if there is a file with that, and makes it stay.
 fn finish(
     file: &File,
     length: u64,
     unfinished: &Path,
     directory: &Path,
     name: &str,
+    link: Link,
 ) -> Result<PathBuf, AttachmentError> {
     file.set_len(length).and_then(|()| file.sync_all()).map_err(at(unfinished))?;
-    let (stem, extension) = match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() => (stem, format!(".{extension}")),
-        _ => (name, String::new()),
-    };
-    for number in 1_u32.. {
-        let path = match number {
-            1 => directory.join(name),
-            _ => directory.join(format!("{stem} ({number}){extension}")),
-        };
-        match fs::hard_link(unfinished, &path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+    let mut number = 1_u32;
+    loop {
+        let path = directory.join(numbered(name, number));
+        match rename_to_new(unfinished, &path, link) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(at(&path)(error)),
-            Ok(()) => {
-                fs::remove_file(unfinished).map_err(at(unfinished))?;
-                File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))?;
-                return Ok(path);
-            }
+            Ok(()) => return settle(directory).map(|()| path).map_err(at(directory)),
         }
     }
-    Err(AttachmentError::Damaged)
+}
+
+/// Never over another file: a link is not made then. Where the file system knows no links, like FAT and some that are shared in
+/// a network, the name is taken with an empty file, and what is renamed takes the place of that.
+fn rename_to_new(from: &Path, to: &Path, link: Link) -> io::Result<()> {
+    match link(from, to) {
+        Ok(()) => return fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+        // How it is said that there are none differs. What has another reason comes up once more below.
+        Err(_) => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(to)?;
+    fs::rename(from, to).inspect_err(|_| {
+        // It is ours, and empty.
+        let _ = fs::remove_file(to);
+    })
+}
+
+/// Makes the names in a directory stay, where the file system has a way to.
+fn settle(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        settled => settled,
+    }
+}
+
+/// The name for the first, second… file that is called so, no longer than names may be.
+fn numbered(name: &str, number: u32) -> String {
+    if number == 1 {
+        return name.to_owned();
+    }
+    let (stem, extension) = match name.rsplit_once('.') {
+        Some((stem, extension)) if !stem.is_empty() && extension.len() <= MAX_EXTENSION => {
+            (stem, format!(".{extension}"))
+        }
+        _ => (name, String::new()),
+    };
+    let end = format!(" ({number}){extension}");
+    format!("{}{end}", cut(stem, MAX_NAME_BYTES - end.len()))
 }
 
 /// A name for a file in a directory of ours, as like the sender's as may be.
@@ -160,6 +201,51 @@ mod tests {
         {
             assert_eq!(file(bytes, chunk_length, length).piece(), None, "{bytes} {chunk_length} {length}");
         }
+    }
+
+    /// Saves under a name, with links as `link` makes them.
+    fn saved(directory: &Path, name: &str, link: Link) -> Vec<String> {
+        let unfinished = directory.join(".x.part");
+        fs::write(&unfinished, "content and more").unwrap();
+        let file = OpenOptions::new().write(true).open(&unfinished).unwrap();
+        let path = finish(&file, 7, &unfinished, directory, name, link).unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"content");
+        let names = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn no_file_is_overwritten_whether_or_not_there_are_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        fs::write(directory.join("a.txt"), "precious").unwrap();
+        assert_eq!(saved(directory, "a.txt", hard_link), ["a (2).txt", "a.txt"]);
+        let third = saved(directory, "a.txt", |_, _| Err(io::ErrorKind::PermissionDenied.into()));
+        assert_eq!(third, ["a (2).txt", "a (3).txt", "a.txt"]);
+        let other = saved(directory, "b", |_, _| Err(io::ErrorKind::Unsupported.into()));
+        assert_eq!(other, ["a (2).txt", "a (3).txt", "a.txt", "b"]);
+        assert_eq!(fs::read(directory.join("a.txt")).unwrap(), b"precious");
+        assert_eq!(fs::read(directory.join("a (2).txt")).unwrap(), b"content");
+    }
+
+    #[test]
+    fn what_cannot_be_named_leaves_nothing_empty_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let to = directory.path().join("a.txt");
+        let missing = directory.path().join("missing");
+        rename_to_new(&missing, &to, |_, _| Err(io::ErrorKind::Unsupported.into())).unwrap_err();
+        assert!(!to.exists());
+    }
+
+    #[test]
+    fn a_number_fits_into_the_longest_name() {
+        assert_eq!(numbered("a.tar.gz", 2), "a.tar (2).gz");
+        assert_eq!(numbered(".gz", 2), ".gz (2)");
+        let long = "ü".repeat(125) + ".txt";
+        assert_eq!(numbered(&long, 10), "ü".repeat(123) + " (10).txt");
+        assert_eq!(numbered(&format!("a.{}", "x".repeat(253)), 2).len(), 255);
     }
 
     #[test]
