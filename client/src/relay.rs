@@ -117,6 +117,19 @@ impl Relay {
 
     /// What became of an envelope that was queued. An id that the relay does not know, or no longer, is refused
     /// with the [slug](Error::slug) `unknown-tracking`.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Error, Relay, TrackingId, TrackingState};
+    /// # async fn example(relay: Relay, id: TrackingId) -> Result<(), Error> {
+    /// let status = relay.track(id).await?;
+    /// match status.state {
+    ///     TrackingState::Stored => println!("{} has it", status.destination),
+    ///     _ if status.is_final() => println!("it never comes there: {:?}", status.reason),
+    ///     _ => println!("it was tried {} times: {:?}", status.attempts, status.reason),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn track(&self, id: TrackingId) -> Result<TrackingStatus, Error> {
         let answer = self.call(Call::get(&format!("/v1/tracking/{id}"))).await?;
         json(&answer)

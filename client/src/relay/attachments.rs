@@ -26,6 +26,22 @@ impl Relay {
     /// The relay keeps it for a day or so after the last chunk, unless an envelope is submitted with it. It does not learn
     /// who asks, and makes room if its policy for submissions is `open`: see [`Session::reserve_attachment`](
     /// crate::Session::reserve_attachment) for others.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Domain, Draft, MailboxId, Relay, Timestamp};
+    /// # async fn example(relay: Relay, domain: Domain, mailbox: MailboxId, tomorrow: Timestamp, ciphertext: Vec<u8>)
+    /// #     -> Result<(), Box<dyn std::error::Error>> {
+    /// // For an app that encrypts files in its own way: what the relay is given is ciphertext.
+    /// let status = relay.reserve_attachment(ciphertext.len() as u64, 1 << 20).await?;
+    /// for (number, chunk) in (0..).zip(ciphertext.chunks(1 << 20)) {
+    ///     relay.put_chunk(status.id, number, chunk.to_vec().into()).await?;
+    /// }
+    /// let draft = Draft::new(mailbox, tomorrow, &b"another ciphertext, with the key to it"[..]);
+    /// let envelope = Draft { attachments: vec![status.attachment()], ..draft }.finish()?;
+    /// println!("{:?}", relay.submit_one(&domain, envelope).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn reserve_attachment(
         &self,
         length: u64,
@@ -36,11 +52,34 @@ impl Relay {
 
     /// An attachment, and which chunks the relay still lacks. An id that it does not know is refused with the
     /// [slug](Error::slug) `unknown-attachment`.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{AttachmentId, Error, Relay};
+    /// # async fn example(relay: Relay, id: AttachmentId) -> Result<(), Error> {
+    /// match relay.attachment(id).await {
+    ///     Ok(status) if status.missing.is_empty() => println!("an envelope may name it"),
+    ///     Ok(status) => println!("to be brought, first and last numbers of chunks: {:?}", status.missing),
+    ///     Err(error) if error.slug() == Some("unknown-attachment") => println!("to be brought from the beginning"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn attachment(&self, id: AttachmentId) -> Result<AttachmentStatus, Error> {
         json(&self.call(Call::get(&format!("/v1/attachments/{id}/chunks"))).await?)
     }
 
-    /// Brings one chunk. After an error the same may be done again.
+    /// Brings one chunk. After an error the same may be done again. All but the last have the length that was told when room was
+    /// made.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{AttachmentId, Error, Relay};
+    /// # async fn example(relay: Relay, id: AttachmentId, chunk: Vec<u8>) -> Result<(), Error> {
+    /// // Any order will do, and several at a time.
+    /// relay.put_chunk(id, 7, chunk.into()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn put_chunk(&self, id: AttachmentId, number: u32, bytes: Bytes) -> Result<(), Error> {
         let mut call = Call::new(Method::PUT, &format!("/v1/attachments/{id}/chunks/{number}"));
         let digest = HeaderValue::try_from(content_digest(&Sha256::digest(&bytes).into()))
@@ -53,6 +92,19 @@ impl Relay {
     }
 
     /// One chunk of an attachment that is whole.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Entry, Relay};
+    /// # async fn example(relay: Relay, entry: Entry) -> Result<(), Box<dyn std::error::Error>> {
+    /// for attachment in entry.envelope.attachments() {
+    ///     for number in 0..attachment.chunks() {
+    ///         let ciphertext = relay.chunk(attachment, number).await?;
+    ///         println!("{} bytes to decrypt", ciphertext.len());
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn chunk(&self, attachment: &Attachment, number: u32) -> Result<Bytes, Error> {
         let (start, bytes) =
             attachment.chunk(number).ok_or_else(|| Error::protocol("there is no such chunk"))?;
@@ -75,6 +127,18 @@ impl Relay {
     }
 
     /// Gives up an attachment that no envelope was submitted with.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{AttachmentId, Error, Relay};
+    /// # async fn example(relay: Relay, id: AttachmentId) -> Result<(), Error> {
+    /// match relay.abandon_attachment(id).await {
+    ///     Err(error) if error.slug() == Some("attachment-in-use") => println!("it goes with its envelope"),
+    ///     Err(error) if error.slug() == Some("unknown-attachment") => println!("it is gone already"),
+    ///     given_up => given_up?,
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn abandon_attachment(&self, id: AttachmentId) -> Result<(), Error> {
         self.call(Call::new(Method::DELETE, &format!("/v1/attachments/{id}"))).await.map(drop)
     }

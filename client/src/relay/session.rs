@@ -93,6 +93,19 @@ impl Session {
     /// Hands envelopes over as [`Relay::submit`] does, to a relay that takes them from its members only
     /// ([`RelayPolicies::submission`](crate::RelayPolicies::submission) is `members`): it sees whose session submits. To one
     /// that takes them from everybody the token is not shown.
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Domain, Envelope, Error, Session, SubmitResult};
+    /// # async fn example(session: Session, letters: Vec<(Domain, Envelope)>) -> Result<(), Error> {
+    /// for ((domain, _), result) in letters.iter().zip(session.submit(&letters).await?) {
+    ///     match result {
+    ///         SubmitResult::Refused { reason, .. } => println!("not to {domain}: {reason}"),
+    ///         taken => println!("to {domain}: {taken:?}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn submit(&self, items: &[(Domain, Envelope)]) -> Result<Vec<SubmitResult>, Error> {
         if items.is_empty() {
             return Ok(Vec::new());
@@ -109,6 +122,18 @@ impl Session {
     /// Makes room for an attachment as [`Relay::reserve_attachment`] does, at a relay that takes envelopes from its members
     /// only. To one that takes them from everybody the token is not shown. Chunks are brought without it:
     /// [`Relay::put_chunk`].
+    ///
+    /// ```no_run
+    /// # use postrider_client::{Attachment, Error, Session};
+    /// # async fn example(session: Session, ciphertext: Vec<u8>) -> Result<Attachment, Error> {
+    /// let status = session.reserve_attachment(ciphertext.len() as u64, 1 << 20).await?;
+    /// for (number, chunk) in (0..).zip(ciphertext.chunks(1 << 20)) {
+    ///     session.relay().put_chunk(status.id, number, chunk.to_vec().into()).await?;
+    /// }
+    /// // For the envelope that is submitted next.
+    /// Ok(status.attachment())
+    /// # }
+    /// ```
     pub async fn reserve_attachment(
         &self,
         length: u64,

@@ -20,6 +20,34 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 
 /// How the relay proves to be the one that is meant. There is no mode without proof.
+///
+/// ```
+/// use postrider_client::{KeyPin, Relay, Trust};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let mut authority = rcgen::CertificateParams::new(Vec::new())?;
+/// # authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+/// # let authority = authority.self_signed(&rcgen::KeyPair::generate()?)?.pem();
+/// # let directory = tempfile::tempdir()?;
+/// # let file = directory.path().join("authority.pem");
+/// # std::fs::write(&file, &authority)?;
+/// // A relay with a certificate as websites have them.
+/// Relay::builder("https://relay.example.org").trust(Trust::WebRoots).build()?;
+///
+/// // One with a key of its own, as an invite carries it, and the key that it is going to have after that.
+/// let pin: KeyPin = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".parse()?;
+/// let next: KeyPin = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752".parse()?;
+/// Relay::builder("https://192.0.2.7:8443").trust(Trust::Pinned(vec![pin, next])).build()?;
+///
+/// // One with a certificate from the organisation's own authority: a file, or its text, which comes with the app.
+/// Relay::builder("https://relay.example.org").trust(Trust::AuthorityFile(file)).build()?;
+/// Relay::builder("https://relay.example.org").trust(Trust::AuthorityPem(authority)).build()?;
+///
+/// // Who would trust nobody is told so before anybody is called.
+/// assert!(Relay::builder("https://relay.example.org").trust(Trust::Pinned(Vec::new())).build().is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum Trust {
@@ -36,6 +64,14 @@ pub enum Trust {
 }
 
 /// The SHA-256 of a public key in its certificate form (`SubjectPublicKeyInfo`), as 64 hexadecimal digits.
+///
+/// ```
+/// use postrider_client::KeyPin;
+///
+/// let pin: KeyPin = "9F:86:D0:81:88:4C:7D:65:9A:2F:EA:A0:C5:5A:D0:15:A3:BF:4F:1B:2B:0B:82:2C:D1:5D:6C:15:B0:F0:0A:08".parse()?;
+/// assert_eq!(pin.to_string(), "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
+/// # Ok::<(), postrider_client::KeyPinError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyPin([u8; 32]);
 
