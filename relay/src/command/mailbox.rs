@@ -3,14 +3,16 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use postrider_common::MailboxId;
 use postrider_common::wire::control::BindingStatement;
+use postrider_common::{Domain, MailboxId};
 
 use super::queue::{AdminCommandError, Asked, block_on};
 use super::show::{Cell, Style, Tone, facts, size, table, time};
-use crate::admin::documents::{Created, Done, Mailbox, MailboxDetails, Mailboxes, NewMailbox};
+use crate::admin::Client;
+use crate::admin::documents::{Created, Done, Mailbox, MailboxDetails, Mailboxes, NewMailbox, Status};
 
 /// More than a signed binding has.
 const MAX_BINDING_BYTES: u64 = 8 << 10;
@@ -47,9 +49,9 @@ pub enum MailboxCommand {
 pub struct OneArgs {
     #[command(flatten)]
     asked: Asked,
-    /// The mailbox, or an address of it.
-    #[arg(value_name = "MAILBOX", value_parser = mailbox)]
-    mailbox: MailboxId,
+    /// The mailbox, or its address at this relay.
+    #[arg(value_name = "MAILBOX")]
+    mailbox: Named,
 }
 
 /// For `mailbox list`.
@@ -61,8 +63,8 @@ pub struct ListArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     count: u16,
     /// Begin after this one, instead of with the first.
-    #[arg(long, value_name = "MAILBOX", value_parser = mailbox)]
-    after: Option<MailboxId>,
+    #[arg(long, value_name = "MAILBOX")]
+    after: Option<Named>,
 }
 
 /// For `mailbox delete`.
@@ -85,8 +87,41 @@ pub struct RedirectArgs {
     binding: PathBuf,
 }
 
-fn mailbox(text: &str) -> Result<MailboxId, String> {
-    text.split('@').next().unwrap_or_default().parse().map_err(|error| format!("{error}"))
+/// A mailbox as somebody writes it: by itself, or as an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    mailbox: MailboxId,
+    domain: Option<Domain>,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mailbox, domain) = match text.split_once('@') {
+            Some((mailbox, domain)) => (mailbox, Some(domain)),
+            None => (text, None),
+        };
+        let domain = domain.map(str::parse).transpose().map_err(|error| format!("{error}"))?;
+        Ok(Self { mailbox: mailbox.parse().map_err(|error| format!("{error}"))?, domain })
+    }
+}
+
+impl Named {
+    /// The mailbox, if it is meant to be at the relay that is asked. The same key may have one at several.
+    async fn at(&self, client: &Client) -> Result<MailboxId, AdminCommandError> {
+        let Self { mailbox, domain } = self;
+        if let Some(domain) = domain {
+            let own = client.get::<Status>("/v1/status").await?.domain;
+            if *domain != own {
+                return Err(AdminCommandError::Usage(format!(
+                    "this relay is {own}, and {mailbox}@{domain} is no address here; without the domain it is its own \
+                     mailbox of that name"
+                )));
+            }
+        }
+        Ok(*mailbox)
+    }
 }
 
 /// Carries a command out.
@@ -98,20 +133,26 @@ async fn carry_out(command: &MailboxCommand, out: &mut dyn Write) -> Result<(), 
     let style = Style::of_stdout();
     match command {
         MailboxCommand::Create(OneArgs { asked, mailbox }) => {
-            let wanted = NewMailbox { mailbox: Some(*mailbox) };
-            let created: Created = asked.client()?.post("/v1/mailboxes", &wanted).await?;
+            let client = asked.client()?;
+            let wanted = NewMailbox { mailbox: Some(mailbox.at(&client).await?) };
+            let created: Created = client.post("/v1/mailboxes", &wanted).await?;
             let text =
                 if created.created { "made: it waits for its first device\n" } else { "it is there\n" };
             asked.tell(&created, || text.into(), out)
         }
         MailboxCommand::List(ListArgs { asked, count, after }) => {
-            let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-            let path = format!("/v1/mailboxes?count={count}{after}");
-            let page: Mailboxes = asked.client()?.get(&path).await?;
+            let client = asked.client()?;
+            let mut path = format!("/v1/mailboxes?count={count}");
+            if let Some(after) = after {
+                path.push_str(&format!("&after={}", after.at(&client).await?));
+            }
+            let page: Mailboxes = client.get(&path).await?;
             asked.tell(&page, || listed(style, &page), out)
         }
         MailboxCommand::Show(OneArgs { asked, mailbox }) => {
-            let details: MailboxDetails = asked.client()?.get(&format!("/v1/mailboxes/{mailbox}")).await?;
+            let client = asked.client()?;
+            let mailbox = mailbox.at(&client).await?;
+            let details: MailboxDetails = client.get(&format!("/v1/mailboxes/{mailbox}")).await?;
             asked.tell(&details, || shown(style, &details), out)
         }
         MailboxCommand::Suspend(one) => {
@@ -126,7 +167,9 @@ async fn carry_out(command: &MailboxCommand, out: &mut dyn Write) -> Result<(), 
         }
         MailboxCommand::Resume(one) => order(one, "resume", &(), "is open again", out).await,
         MailboxCommand::Delete(DeleteArgs { one: OneArgs { asked, mailbox }, .. }) => {
-            let done: Done = asked.client()?.delete(&format!("/v1/mailboxes/{mailbox}")).await?;
+            let client = asked.client()?;
+            let mailbox = mailbox.at(&client).await?;
+            let done: Done = client.delete(&format!("/v1/mailboxes/{mailbox}")).await?;
             asked.tell(&done, || format!("{mailbox} is deleted\n"), out)
         }
         MailboxCommand::Redirect(RedirectArgs { one, binding }) => {
@@ -144,8 +187,9 @@ async fn order(
     said: &str,
     out: &mut dyn Write,
 ) -> Result<(), AdminCommandError> {
-    let path = format!("/v1/mailboxes/{mailbox}/{what}");
-    let done: Done = asked.client()?.post(&path, body).await?;
+    let client = asked.client()?;
+    let mailbox = mailbox.at(&client).await?;
+    let done: Done = client.post(&format!("/v1/mailboxes/{mailbox}/{what}"), body).await?;
     asked.tell(&done, || format!("{mailbox} {said}\n"), out)
 }
 

@@ -180,6 +180,9 @@ pub enum AdminCommandError {
     /// The relay.
     #[error(transparent)]
     Relay(#[from] ClientError),
+    /// The command line asks for something else than there can be.
+    #[error("{0}")]
+    Usage(String),
     /// What was asked for is not there.
     #[error("{0}")]
     NotThere(String),
@@ -215,6 +218,7 @@ impl AdminCommandError {
                 | ClientError::NotFound(_)
                 | ClientError::Refused(_) => Exit::Unavailable,
             },
+            Self::Usage(_) => Exit::Usage,
             Self::NotThere(_) | Self::NotReady(_) => Exit::Unavailable,
             Self::File { error, .. } => Exit::for_creating(error),
             Self::System(_) => Exit::Software,

@@ -131,6 +131,29 @@ async fn mailboxes_are_listed_a_page_at_a_time_and_deleted() {
     cluster.shut_down().await.unwrap();
 }
 
+/// The same key may have a mailbox at several relays: an address is that at its own.
+#[tokio::test]
+async fn an_address_at_another_relay_is_no_mailbox_of_this_one() {
+    let cluster = one_relay("open").await;
+    let user = cluster.user(ALPHA).await.unwrap();
+    let mailbox = user.identity().address().mailbox.to_string();
+    let (here, elsewhere) = (format!("{mailbox}@{ALPHA}"), format!("{mailbox}@{BETA}"));
+    let file = cluster.directory(ALPHA).unwrap().join("binding.json");
+    let signed = user.identity().at(BETA.parse().unwrap()).binding(5);
+    fs::write(&file, serde_json::to_string(&BindingStatement::from(&signed)).unwrap()).unwrap();
+    let redirect = ["redirect", "--binding", file.to_str().unwrap()];
+    for command in [&["create"][..], &["show"], &["suspend"], &["resume"], &["delete", "--yes"], &redirect] {
+        let (code, out, err) =
+            ask_anyhow(&cluster, &[&["mailbox"], command, &[elsewhere.as_str()]].concat()).await;
+        assert_eq!((code, out.as_str()), (Some(64), ""), "{command:?}: {err}");
+        assert!(err.contains(&format!("this relay is {ALPHA}")), "{err}");
+    }
+    let (code, _, err) = ask_anyhow(&cluster, &["mailbox", "list", "--after", &elsewhere]).await;
+    assert_eq!(code, Some(64), "{err}");
+    assert!(ask(&cluster, &["mailbox", "show", &here]).await.contains("open"));
+    cluster.shut_down().await.unwrap();
+}
+
 /// Somebody who has left: their mailbox is closed, and what comes for it follows them, by what they have signed.
 #[tokio::test]
 async fn a_suspended_mailbox_is_redirected_by_what_its_owner_has_signed() {
