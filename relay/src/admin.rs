@@ -6,7 +6,7 @@
 
 mod client;
 pub mod documents;
-mod invites;
+pub(crate) mod invites;
 mod mailboxes;
 mod problem;
 mod queue;

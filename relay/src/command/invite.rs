@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Subcommand};
 use postrider_common::InviteId;
 use qrcode::render::unicode::Dense1x2;
@@ -12,6 +13,7 @@ use qrcode::{EcLevel, QrCode};
 use super::queue::{AdminCommandError, Asked, block_on};
 use super::show::{Cell, Style, Tone, table, time};
 use crate::admin::documents::{CreateInvites, Done, Invites};
+use crate::admin::invites::{LONGEST, MOST_AT_ONCE, MOST_USES, authority};
 use crate::config::duration;
 
 /// What to do with invites.
@@ -34,17 +36,17 @@ pub struct CreateArgs {
     #[command(flatten)]
     asked: Asked,
     /// How many mailboxes may be registered with one invite.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = counted(MOST_USES))]
     uses: u32,
     /// For how long it may be used, such as `12 h` or `7 days`.
-    #[arg(long, value_name = "DURATION", default_value = "7 days", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "7 days", value_parser = lifetime)]
     expires: Duration,
     /// How many invites to make.
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = counted(MOST_AT_ONCE))]
     count: u32,
     /// The host that clients connect to, with a port if it is not 443 [default: `relay.` and the relay's domain, with the
     /// first port that it listens on].
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = authority)]
     host: Option<String>,
     /// Print QR codes also where standard output is no terminal.
     #[arg(long)]
@@ -66,6 +68,18 @@ pub struct RevokeArgs {
     /// Which one, as `invite list` names it.
     #[arg(value_name = "INVITE")]
     invite: InviteId,
+}
+
+fn counted(most: u32) -> RangedI64ValueParser<u32> {
+    RangedI64ValueParser::new().range(1..=i64::from(most))
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = duration(text)?;
+    if (Duration::from_secs(1)..=LONGEST).contains(&lifetime) {
+        return Ok(lifetime);
+    }
+    Err(format!("it has to be from 1 s to {} days", LONGEST.as_secs() / 86_400))
 }
 
 /// Carries a command out.

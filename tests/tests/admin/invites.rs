@@ -79,9 +79,18 @@ async fn invites_are_revoked_and_odd_ones_are_not_made() {
     assert_eq!(register(&user, Some(&invites[2])).await, Ok(true));
     let (code, _, err) = ask_anyhow(&cluster, &["invite", "revoke", &id]).await;
     assert_eq!((code, err), (Some(69), format!("postrider: there is no invite {id}\n")));
-    for arguments in [["--uses", "0"], ["--count", "257"], ["--expires", "400 days"], ["--host", "a b"]] {
-        let (code, out, err) = ask_anyhow(&cluster, &["invite", "create", arguments[0], arguments[1]]).await;
-        assert_eq!((code, out.as_str()), (Some(69), ""), "{arguments:?}: {err}");
+    for (option, value) in [
+        ("--uses", "0"),
+        ("--count", "257"),
+        ("--expires", "0 s"),
+        ("--expires", "400 days"),
+        ("--host", "a b"),
+        ("--host", ":"),
+        ("--host", "relay.example:99999"),
+    ] {
+        let (code, out, err) = ask_anyhow(&cluster, &["invite", "create", option, value]).await;
+        assert_eq!((code, out.as_str()), (Some(64), ""), "{option} {value}: {err}");
+        assert!(err.contains(&format!("invalid value '{value}' for '{option}")), "{err}");
     }
     // With a code, where one is asked for.
     let made = ask(&cluster, &["invite", "create", "--qr"]).await;
