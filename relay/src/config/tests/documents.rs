@@ -32,6 +32,35 @@ fn the_messages_in_the_reference_are_those_of_the_code() {
 }
 
 #[test]
+fn the_keys_that_documents_name_are_there() {
+    let names_key = |name: &str| {
+        ALL.iter().any(|key| key.path == name) || SECTIONS.iter().any(|section| section.path == name)
+    };
+    let begins = |name: &str| {
+        let section = name.split_once('.').map_or("", |(section, _)| section);
+        SECTIONS.iter().any(|known| !section.is_empty() && known.path.split('.').next() == Some(section))
+    };
+    // Files.
+    let is_file = |name: &str| name.ends_with(".rs") || name == "store.import";
+    let documents = fs::read_dir(repository("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    for path in documents.chain([repository("README.md")]) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        // What is between backquotes, as far as it may be a key: `web.allowed_origins`, `[[federation.peers]]`.
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let name = quoted.trim_start_matches('[');
+            let name = name.split(|c: char| !(c.is_ascii_lowercase() || matches!(c, '.' | '_'))).next();
+            let name = name.unwrap_or_default();
+            if begins(name) && !is_file(name) {
+                assert!(names_key(name), "{} names {name}, which is no key", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen}");
+}
+
+#[test]
 fn the_full_sample_is_that_of_the_code_and_loads() {
     let text = full();
     agree("deploy/full.toml", &text);
