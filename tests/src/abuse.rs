@@ -1,4 +1,4 @@
-//! Connections as no client makes them: ten kinds of abuse, written by hand.
+//! Connections as no client makes them: eleven kinds of abuse, written by hand.
 //!
 //! The benchmark makes hundreds of them beside a good client; tests look at how each ends.
 
@@ -45,6 +45,8 @@ pub enum Kind {
     UnauthenticatedFlood,
     /// Submissions that are larger than any may be
     OversizedBatches,
+    /// Requests without end over HTTP/2, of whose answers one byte may come
+    TinyWindows,
 }
 
 /// For whom the relay takes the connection.
@@ -106,8 +108,8 @@ pub enum AbuserError {
 }
 
 impl Kind {
-    /// All ten.
-    pub const ALL: [Self; 10] = [
+    /// All eleven.
+    pub const ALL: [Self; 11] = [
         Self::SlowHeader,
         Self::SlowBody,
         Self::HugeHeader,
@@ -118,6 +120,7 @@ impl Kind {
         Self::ResetStorm,
         Self::UnauthenticatedFlood,
         Self::OversizedBatches,
+        Self::TinyWindows,
     ];
 
     /// As in documents and on the command line.
@@ -133,6 +136,7 @@ impl Kind {
             Self::ResetStorm => "reset-storm",
             Self::UnauthenticatedFlood => "unauthenticated-flood",
             Self::OversizedBatches => "oversized-batches",
+            Self::TinyWindows => "tiny-windows",
         }
     }
 

@@ -18,6 +18,9 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+/// A setting: how much of an answer may come at first.
+const INITIAL_WINDOW_SIZE: u8 = 4;
+
 /// Flags.
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -25,7 +28,10 @@ const END_HEADERS: u8 = 0x4;
 /// The code that says that nobody wants the answer any more.
 const CANCEL: u32 = 8;
 
-/// What makes a connection's window, which begins with 65,535 bytes, as large as any may be.
+/// What a stream's window has at first, unless it is told otherwise.
+const FIRST_WINDOW: u32 = 65_535;
+
+/// What makes a connection's window, which begins with as much, as large as any may be.
 const WINDOW: u32 = 0x7fff_0000;
 
 /// How many small frames are written at a time.
@@ -41,8 +47,14 @@ pub(super) async fn abuse(
 ) {
     let (reading, mut writing) = tokio::io::split(stream);
     let attack = async {
-        // No table of header fields, so that every answer says its status; and nothing that keeps an answer back.
-        let settings = frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
+        // No table of header fields, so that every answer says its status; and nothing that keeps an answer back, unless that
+        // is the point.
+        let window = match kind {
+            Kind::TinyWindows => 1,
+            _ => FIRST_WINDOW,
+        };
+        let settings = [&[0, 1, 0, 0, 0, 0, 0, INITIAL_WINDOW_SIZE], &window.to_be_bytes()[..]].concat();
+        let settings = frame(SETTINGS, 0, 0, &settings);
         let hello = [PREFACE, &settings, &frame(WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes())].concat();
         // Whoever cannot write any more has been cut off: who reads will see it.
         let _ = writing.write_all(&hello).await;
@@ -77,7 +89,7 @@ pub(super) async fn abuse(
                 };
                 streams(writing, and_reset).await;
             }
-            Kind::UnauthenticatedFlood => {
+            Kind::UnauthenticatedFlood | Kind::TinyWindows => {
                 let asked = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(asking));
                 streams(writing, asked).await;
             }

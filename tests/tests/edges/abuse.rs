@@ -42,6 +42,7 @@ const fn expected(kind: Kind, door: Door) -> Expected {
         (Kind::ResetStorm, _) => Cut(&[GoneAway(ENHANCE_YOUR_CALM)]),
         (Kind::OversizedBatches, _) => Cut(&[Answered(413)]),
         (Kind::TooManyStreams, Door::Clients) => Cut(&[Reset(REFUSED_STREAM)]),
+        (Kind::TinyWindows, _) => Cut(&[Reset(REFUSED_STREAM)]),
         (Kind::TooManyStreams, Door::Relays) => HeldOut(&[Reset(REFUSED_STREAM)]),
         (Kind::EndlessFrames | Kind::UnauthenticatedFlood, Door::Clients) => HeldOut(&[Answered(401)]),
         (Kind::EndlessFrames | Kind::UnauthenticatedFlood, Door::Relays) => HeldOut(&[Answered(403)]),
