@@ -3,6 +3,8 @@
 //! The relay pushes entries as they become durable and keeps the rest back while the device holds a full window
 //! unacknowledged. What was not acknowledged when the connection ends comes again on the next one.
 
+mod unfinished;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,7 @@ use crate::failpoint::{self, Step};
 use crate::hub::{Attendance, Connection, Ending, Event};
 use crate::store::{StoreError, Window};
 use crate::telemetry::Seldom;
+use unfinished::Unfinished;
 
 /// What one frame carries at most: large enough to be efficient, small enough that acknowledgements are not stuck
 /// behind it.
@@ -87,7 +90,7 @@ pub(super) async fn open(
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_write_buffer_size(4 << 20);
-        let io = TokioIo::new(upgraded);
+        let io = Unfinished::new(TokioIo::new(upgraded));
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         let stream = DeviceStream::new(socket, session, &exchange, window, &supervisor);
         tokio::select! {
@@ -134,9 +137,11 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| ApiError::UpgradeRequired)
 }
 
+type Socket = WebSocketStream<Unfinished<TokioIo<Upgraded>>>;
+
 /// One device's stream.
 struct DeviceStream<'a> {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: Socket,
     session: Session,
     exchange: &'a Exchange,
     supervisor: &'a Supervisor,
@@ -163,7 +168,7 @@ enum End {
 
 impl<'a> DeviceStream<'a> {
     fn new(
-        socket: WebSocketStream<TokioIo<Upgraded>>,
+        socket: Socket,
         session: Session,
         exchange: &'a Exchange,
         window: Window,
@@ -198,9 +203,9 @@ impl<'a> DeviceStream<'a> {
     /// Drops what the device is still sending. If the socket were closed over it, the system would reset the connection,
     /// and the device might never read why.
     async fn linger(&mut self, code: CloseCode) {
-        if matches!(code, CloseCode::Size | CloseCode::Protocol) {
-            // Where one frame ends and the next begins is no longer known.
-            let _ = tokio::io::copy(self.socket.get_mut(), &mut tokio::io::sink()).await;
+        if matches!(code, CloseCode::Size | CloseCode::Protocol) || self.socket.get_ref().is_over() {
+            // Where one frame ends and the next begins is no longer known, or nobody reads frames any more.
+            let _ = tokio::io::copy(self.socket.get_mut().io(), &mut tokio::io::sink()).await;
         } else {
             while let Some(Ok(_)) = self.socket.next().await {}
         }
@@ -230,6 +235,7 @@ impl<'a> DeviceStream<'a> {
                         return Err(End::Gone);
                     }
                     self.pings = 0;
+                    self.socket.get_mut().begin_anew();
                     self.send(Message::Ping(Bytes::new())).await?;
                 }
             }
@@ -270,6 +276,7 @@ impl<'a> DeviceStream<'a> {
                 let malformed =
                     |_| End::Close(CloseCode::Unsupported, "a message of this version is expected");
                 let DeviceMessage::Acknowledge(entries) = DeviceMessage::decode(&bytes).map_err(malformed)?;
+                self.socket.get_mut().begin_anew();
                 self.acknowledge(entries);
                 Ok(())
             }
@@ -288,6 +295,9 @@ impl<'a> DeviceStream<'a> {
             }
             Some(Err(SocketError::Protocol(_))) => {
                 Err(End::Close(CloseCode::Protocol, "the frame is malformed"))
+            }
+            Some(Err(SocketError::Io(error))) if unfinished::is_limit(&error) => {
+                Err(End::Close(CloseCode::Policy, "a message in pieces without end"))
             }
             Some(Err(_)) => Err(End::Gone),
         }

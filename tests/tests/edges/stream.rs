@@ -40,13 +40,16 @@ async fn open(alpha: &Target, owner: &Owner) -> Socket {
 
 /// The next message that is no ping.
 async fn next(socket: &mut Socket) -> Option<Message> {
-    loop {
-        match timeout(PATIENCE, socket.next()).await.expect("a message or an end in time") {
-            Some(Ok(Message::Ping(_))) => {}
-            Some(Ok(message)) => return Some(message),
-            Some(Err(_)) | None => return None,
+    let next = async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Ping(_))) => {}
+                Some(Ok(message)) => return Some(message),
+                Some(Err(_)) | None => return None,
+            }
         }
-    }
+    };
+    timeout(PATIENCE, next).await.expect("a message or an end in time")
 }
 
 async fn assert_closed(what: &str, socket: Socket, code: CloseCode) {
@@ -249,4 +252,45 @@ async fn a_device_that_pings_without_end_is_disconnected() {
         other => panic!("a close frame was expected, not {other:?}"),
     }
     assert!(answered >= 50, "a few are answered, not only {answered}");
+}
+
+/// A frame of a client's with less than 126 bytes, not the last of its message unless it says so.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = 0x80 | u8::try_from(payload.len()).unwrap();
+    [&[first, length, 0, 0, 0, 0], payload].concat()
+}
+
+const BEGINNING: u8 = 0x02;
+const PIECE: u8 = 0x00;
+const LAST: u8 = 0x80;
+const PING: u8 = 0x89;
+
+#[tokio::test]
+async fn a_message_in_the_smallest_pieces_is_taken_and_one_without_an_end_is_not() {
+    let cluster = Cluster::start([ALPHA]).await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let owner = Owner::registered(&alpha).await;
+    let mut socket = open(&alpha, &owner).await;
+    // As many ids as there may be, a byte in each frame, with pings between them, and twice.
+    let message = DeviceMessage::Acknowledge((0..1024).map(EntryId).collect()).encode();
+    let mut bytes = frame(BEGINNING, &[]);
+    for (at, byte) in message.iter().enumerate() {
+        bytes.extend(frame(PIECE, &[*byte]));
+        if at % 250 == 0 {
+            bytes.extend(frame(PING, &[7; 125]));
+        }
+    }
+    bytes.extend(frame(LAST, &[]));
+    for _ in 0..2 {
+        socket.get_mut().write_all(&bytes).await.unwrap();
+    }
+    socket.get_mut().write_all(&frame(PING, b"after it")).await.unwrap();
+    while !matches!(next(&mut socket).await.expect("it is open"), Message::Pong(said) if said == "after it") {
+    }
+
+    // Frames that bring nothing, and are no message ever.
+    let endless = [frame(BEGINNING, &[]), frame(PIECE, &[]).repeat(50_000)].concat();
+    socket.get_mut().write_all(&endless).await.unwrap();
+    assert_closed_because("without an end", socket, CloseCode::Policy, "without end").await;
+    alpha.assert_nothing_stored_and_serving(&owner).await;
 }
