@@ -120,9 +120,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Makes a mailbox without a device, which keeps what comes for the first one; whether it is new.
     fn make(&self, mailbox: MailboxId, now: Timestamp) -> Answer<'_, bool>;
 
-    /// Closes a mailbox since then, or opens it again; whether there is one. A closed one registers no device, and
-    /// what is deposited is rejected with `mailbox-refused`, unless it has moved. What is in it stays.
-    fn suspend(&self, mailbox: MailboxId, since: Option<Timestamp>) -> Answer<'_, bool>;
+    /// Closes a mailbox, or opens it again; whether there is one. A closed one registers no device, and what is deposited is
+    /// rejected with `mailbox-refused`, unless it has moved. What is in it stays, and so do its devices, however long they
+    /// are away: when it is opened, that is as if each were here.
+    fn suspend(&self, mailbox: MailboxId, is_closed: bool, now: Timestamp) -> Answer<'_, bool>;
 
     /// Mailboxes with what is kept of them, as many as that, in the order of their ids, after `after`.
     fn mailboxes(&self, after: Option<MailboxId>, count: usize)

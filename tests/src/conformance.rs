@@ -71,6 +71,7 @@ macro_rules! store_conformance {
             removes_a_device_with_what_waits_for_it_alone
             knows_devices_by_the_day_and_the_name
             drops_devices_that_stay_away
+            keeps_the_devices_of_a_closed_mailbox
             counts_an_invite_with_its_registration
             ends_invites
             takes_the_binding_with_the_highest_serial

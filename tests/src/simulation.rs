@@ -52,7 +52,7 @@
 //!     goes (see 6 and 13).
 //! 16. **A mailbox that is closed takes nothing**, once its administrator was told so, and hands no connected device an
 //!     ephemeral envelope; `mailbox-refused` is the answer then, and at no other time. What it has taken before it has
-//!     when it is opened. Until then it does not move.
+//!     when it is opened, and its devices, too, however long that takes. Until then it does not move.
 //! 17. **No envelope without its attachment.** None is taken of which not every chunk was brought; none is refused for an
 //!     attachment that is there. Whatever a device is shown, its attachment is at that relay until the device has
 //!     acknowledged it.

@@ -21,9 +21,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use postrider_common::EntryId;
 use postrider_common::supervisor::Supervisor;
 use postrider_common::wire::mailbox::{DeviceMessage, ServerMessage};
+use postrider_common::{EntryId, Timestamp};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -58,6 +58,9 @@ const PING: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(90);
 /// How often a device may ping, or answer pings, between two of the relay's.
 const MOST_PINGS: u32 = 100;
+/// How often a device that stays connected is noted as being here. Of that the day is kept, and a device may be away for
+/// seven of them at least.
+const CONTACT: Duration = Duration::from_secs(86_400);
 /// How long one frame may take to leave.
 const SEND: Duration = Duration::from_secs(30);
 /// How long a device has to take note that the relay closes the stream.
@@ -156,6 +159,8 @@ struct DeviceStream<'a> {
     acknowledging: FuturesUnordered<BoxFuture<'a, Result<(), StoreError>>>,
     /// The device's pings and pongs since the relay's last ping.
     pings: u32,
+    /// When the device was last noted as being here, by the relay's clock.
+    noted_at: Timestamp,
 }
 
 /// Why a stream ends.
@@ -186,6 +191,7 @@ impl<'a> DeviceStream<'a> {
             has_more: true,
             acknowledging: FuturesUnordered::new(),
             pings: 0,
+            noted_at: exchange.now(),
         }
     }
 
@@ -228,6 +234,7 @@ impl<'a> DeviceStream<'a> {
                 message = self.socket.next(), if may_read => {
                     heard = Instant::now();
                     self.incoming(message)?;
+                    self.note_contact().await;
                 }
                 event = connection.event() => self.happened(event).await?,
                 _ = ping.tick() => {
@@ -312,6 +319,15 @@ impl<'a> DeviceStream<'a> {
         tracing::debug!(count = entries.len(), "acknowledged");
         let (exchange, mailbox, device) = (self.exchange, self.session.mailbox, self.session.device);
         self.acknowledging.push(Box::pin(exchange.acknowledge(mailbox, device, entries)));
+    }
+
+    /// Whatever a device sends says that it is here; as long as it is connected, that is at least a pong in a while.
+    async fn note_contact(&mut self) {
+        let now = self.exchange.now();
+        if now.since(self.noted_at) >= CONTACT {
+            self.exchange.note_contact(self.session.mailbox, self.session.device).await;
+            self.noted_at = now;
+        }
     }
 
     async fn happened(&mut self, event: Event) -> Result<(), End> {

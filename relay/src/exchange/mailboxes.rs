@@ -108,8 +108,7 @@ impl Exchange {
 
     /// An administrator closes a mailbox, and with it its connections, or opens it again.
     pub async fn suspend(&self, mailbox: MailboxId, is_closed: bool) -> Result<(), MailboxError> {
-        let since = is_closed.then(|| self.clock.now());
-        let existed = self.store.suspend(mailbox, since).await?;
+        let existed = self.store.suspend(mailbox, is_closed, self.clock.now()).await?;
         if is_closed {
             self.hub.disconnect(&mailbox, Ending::Suspended);
         }
@@ -157,11 +156,16 @@ impl Exchange {
         let connection = self.hub.connect(mailbox, device, attendance);
         self.registered(mailbox, device).await?;
         connection.admit();
+        self.note_contact(mailbox, device).await;
+        Ok(connection)
+    }
+
+    /// The device is here. For whoever stays connected, this is to be called once a day.
+    pub async fn note_contact(&self, mailbox: MailboxId, device: DeviceId) {
         // A store that takes no more writes still gives what it has.
         if let Err(error) = self.store.note_contact(mailbox, device, self.clock.now()).await {
             tracing::debug!("the day of a contact is not kept: {error}");
         }
-        Ok(connection)
     }
 
     /// What waits for a device.

@@ -79,6 +79,12 @@ impl<K: Kv> Group<'_, K> {
         Ok(true)
     }
 
+    /// Whether the devices of a mailbox are kept from being here.
+    pub(super) fn is_suspended(&self, mailbox: &MailboxId) -> Result<bool, StoreError> {
+        let record = self.record::<MailboxRecord>(&keys::mailbox(mailbox))?;
+        Ok(record.is_some_and(|record| record.suspended.is_some()))
+    }
+
     /// Removes what is kept of a device beside its entries.
     pub(super) fn forget_device(&mut self, mailbox: &MailboxId, device: &DeviceId) -> Result<(), StoreError> {
         let key = keys::device(mailbox, device);

@@ -100,12 +100,16 @@ impl<K: Kv> Group<'_, K> {
         Ok(round.more)
     }
 
-    /// Each device counts for one deletion, whatever waits for it: that is bounded by what a mailbox holds.
+    /// Each device counts for one deletion, whatever waits for it: that is bounded by what a mailbox holds. Those of a
+    /// suspended mailbox stay: they could not be here if they would.
     fn expire_devices(&mut self, now: Timestamp, left: &mut usize) -> Result<Round, StoreError> {
         let since = now - self.rules.limits.device_idle;
         let end = keys::after_secs(keys::CONTACTS, since);
         self.round(&[keys::CONTACTS], &end, left, |group, key| {
             let (mailbox, device) = keys::of_device(&key)?;
+            if group.is_suspended(&mailbox)? {
+                return Ok(false);
+            }
             let existed = group.remove_device(&mailbox, &device)?;
             group.remove(key);
             Ok(existed)

@@ -101,16 +101,23 @@ impl<K: Kv> Group<'_, K> {
     pub(crate) fn suspend(
         &mut self,
         mailbox: &MailboxId,
-        since: Option<Timestamp>,
+        is_closed: bool,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
         let key = keys::mailbox(mailbox);
         let Some(record) = self.record::<MailboxRecord>(&key)? else {
             return Ok(false);
         };
-        if record.suspended.is_some() != since.is_some() {
-            self.put(key, &MailboxRecord { suspended: since, ..record });
+        if record.suspended.is_some() != is_closed {
+            if !is_closed {
+                // Meanwhile none of them could be here.
+                for device in &record.devices {
+                    self.note_contact(mailbox, device, now)?;
+                }
+            }
+            self.put(key, &MailboxRecord { suspended: is_closed.then_some(now), ..record });
         }
-        if since.is_some() {
+        if is_closed {
             self.changes().suspended.insert(*mailbox);
         }
         Ok(true)

@@ -24,13 +24,13 @@ pub async fn closes_a_mailbox_and_opens_it_again(subject: &impl Subject) {
     store.register(mailbox(1), device(1), NOW).await.unwrap();
     let before = envelope(1, "before");
     store.deposit(vec![before.clone()], NOW).await.unwrap();
-    assert!(!store.suspend(mailbox(9), Some(NOW)).await.unwrap(), "there is none");
+    assert!(!store.suspend(mailbox(9), true, NOW).await.unwrap(), "there is none");
     let mut changes = store.watch();
-    assert!(store.suspend(mailbox(1), Some(NOW)).await.unwrap());
+    assert!(store.suspend(mailbox(1), true, NOW).await.unwrap());
     assert_eq!(changes.recv().await, Ok(Change::Suspended(mailbox(1))));
     drop(store);
     let store = open(subject);
-    assert!(store.suspend(mailbox(1), Some(NOW + DAY)).await.unwrap());
+    assert!(store.suspend(mailbox(1), true, NOW + DAY).await.unwrap());
     let state = store.mailbox(mailbox(1)).await.unwrap().unwrap();
     assert_eq!((state.suspended, state.entries), (Some(NOW), 1), "since the first time");
     let outcomes = store.deposit(vec![before, envelope(1, "meanwhile")], NOW).await.unwrap();
@@ -39,7 +39,7 @@ pub async fn closes_a_mailbox_and_opens_it_again(subject: &impl Subject) {
         let refused = store.register(mailbox(1), device(by), NOW).await.unwrap();
         assert_eq!(refused, Registration::Suspended);
     }
-    assert!(store.suspend(mailbox(1), None).await.unwrap());
+    assert!(store.suspend(mailbox(1), false, NOW + DAY).await.unwrap());
     assert_eq!(store.register(mailbox(1), device(1), NOW).await.unwrap(), Registration::Unchanged);
     let stored = store.deposit(vec![envelope(1, "after")], NOW).await.unwrap();
     assert_eq!(stored, [Outcome::Stored]);
@@ -125,6 +125,28 @@ pub async fn knows_devices_by_the_day_and_the_name(subject: &impl Subject) {
     store.unregister(mailbox(1)).await.unwrap();
     store.register(mailbox(1), device(2), NOW).await.unwrap();
     assert_eq!(known().await, [(device(2), vec![], NOW)], "nothing is left of the earlier one");
+}
+
+/// The devices of a closed mailbox stay, with what waits for them: none of them could be here. When it is opened again, their
+/// time begins anew.
+pub async fn keeps_the_devices_of_a_closed_mailbox(subject: &impl Subject) {
+    let limits = StoreLimits { device_idle: 10 * DAY, ..StoreLimits::default() };
+    let store = subject.open(limits).unwrap();
+    for of in [1, 2] {
+        store.register(mailbox(of), device(of), NOW).await.unwrap();
+    }
+    let far = Draft::new(mailbox(1), NOW + 40 * DAY, &b"stays"[..]).finish().unwrap();
+    store.deposit(vec![far], NOW).await.unwrap();
+    store.suspend(mailbox(1), true, NOW + DAY).await.unwrap();
+    assert_eq!(store.expire(NOW + 20 * DAY, 100).await.unwrap().devices, 1, "the other mailbox's");
+    assert_eq!(store.expire(NOW + 21 * DAY, 100).await.unwrap().devices, 0);
+    let state = store.mailbox(mailbox(1)).await.unwrap().unwrap();
+    assert_eq!((state.devices, state.entries), (vec![device(1)], 1));
+    store.suspend(mailbox(1), false, NOW + 21 * DAY).await.unwrap();
+    store.suspend(mailbox(1), false, NOW + 22 * DAY).await.unwrap();
+    assert_eq!(store.expire(NOW + 30 * DAY, 100).await.unwrap().devices, 0);
+    assert_eq!(bodies(&fetch(&store, 1, 1).await), ["stays"]);
+    assert_eq!(store.expire(NOW + 31 * DAY, 100).await.unwrap().devices, 1, "since it was opened");
 }
 
 /// A device that has been away for the limit is removed as by its owner; one that was here is not.

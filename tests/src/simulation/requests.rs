@@ -87,14 +87,23 @@ impl World {
     /// Opens every mailbox that is closed somewhere.
     pub(super) async fn resume_everybody(&self) {
         for node in &self.nodes {
-            let Some(life) = node.life() else { continue };
-            for number in 0..MAILBOXES * u8::try_from(self.nodes.len()).unwrap_or_default() {
-                let state = life.store.mailbox(mailbox(number)).await;
-                if matches!(state, Ok(Some(state)) if state.suspended.is_some()) {
-                    self.suspend_at(node, number, false);
-                }
+            for number in self.closed_at(node).await {
+                self.suspend_at(node, number, false);
             }
         }
+    }
+
+    /// The mailboxes that are closed at a relay.
+    pub(super) async fn closed_at(&self, node: &Node) -> Vec<u8> {
+        let mut closed = Vec::new();
+        let Some(life) = node.life() else { return closed };
+        for number in 0..MAILBOXES * u8::try_from(self.nodes.len()).unwrap_or_default() {
+            let state = life.store.mailbox(mailbox(number)).await;
+            if matches!(state, Ok(Some(state)) if state.suspended.is_some()) {
+                closed.push(number);
+            }
+        }
+        closed
     }
 
     fn suspend_at(&self, node: &Arc<Node>, number: u8, is_closed: bool) {

@@ -305,6 +305,10 @@ impl World {
             if !is_empty || destinations.iter().any(|destination| destination.items > 0) {
                 return false;
             }
+            // One may have been closed since all were opened, and its devices would be kept for ever.
+            if !self.closed_at(node).await.is_empty() {
+                return false;
+            }
         }
         true
     }

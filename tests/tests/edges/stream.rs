@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use postrider_common::EntryId;
+use postrider_common::wire::control::Devices;
 use postrider_common::wire::mailbox::{DeviceMessage, ServerMessage};
+use postrider_tests::clock::StandingClock;
 use postrider_tests::cluster::{Cluster, PATIENCE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -293,4 +295,41 @@ async fn a_message_in_the_smallest_pieces_is_taken_and_one_without_an_end_is_not
     socket.get_mut().write_all(&endless).await.unwrap();
     assert_closed_because("without an end", socket, CloseCode::Policy, "without end").await;
     alpha.assert_nothing_stored_and_serving(&owner).await;
+}
+
+#[tokio::test]
+async fn a_device_that_stays_connected_is_not_away() {
+    let clock = StandingClock::new();
+    let limits = "[limits]\ndevice_idle = \"7 days\"\nsession_lifetime = \"30 days\"\n";
+    let cluster = Cluster::builder([ALPHA])
+        .clock(clock.clone())
+        .configure(move |_| limits.into())
+        .start()
+        .await
+        .unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let owner = Owner::registered(&alpha).await;
+    let other = owner.another_device(&alpha).await;
+    assert_eq!(alpha.call_as(&other, "PUT /v1/mailbox", &[], b"").await.status, 200);
+    let mut socket = open(&alpha, &owner).await;
+    for day in 0..8 {
+        clock.advance(Duration::from_secs(86_400));
+        socket.send(Message::Ping(vec![day].into())).await.unwrap();
+        assert_eq!(next(&mut socket).await, Some(Message::Pong(vec![day].into())));
+    }
+    // The other one is away, and is removed; whoever is as long away as that goes with it.
+    let left = async {
+        loop {
+            let answer = alpha.call_as(&owner, "GET /v1/mailbox/devices", &[], b"").await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let known: Devices = serde_json::from_slice(&answer.body).unwrap();
+            if known.devices.len() < 2 {
+                return known.devices;
+            }
+        }
+    };
+    let left = timeout(PATIENCE, left).await.expect("one is removed");
+    assert_eq!(left.iter().map(|known| known.device).collect::<Vec<_>>(), [owner.device]);
+    socket.send(Message::Ping(vec![9].into())).await.unwrap();
+    assert_eq!(next(&mut socket).await, Some(Message::Pong(vec![9].into())));
 }

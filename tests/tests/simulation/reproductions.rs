@@ -273,3 +273,11 @@ fn what_was_over_when_its_turn_came_may_be_overtaken() {
     };
     holds(84_895, &script);
 }
+
+/// A mailbox that was closed when all others had been opened keeps its device until it is opened, too.
+#[test]
+fn a_mailbox_that_is_closed_last_is_opened_as_well() {
+    let script =
+        Script { relays: 2, ops: vec![Op::Register { mailbox: 2, device: 1 }, Op::Suspend { mailbox: 2 }] };
+    holds(41, &script);
+}

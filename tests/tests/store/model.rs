@@ -294,7 +294,7 @@ impl<S: Subject> Pair<'_, S> {
                 assert_eq!(existed, model.mailboxes.remove(&of).is_some());
             }
             Op::Suspend { of, is_closed } => {
-                let existed = store.suspend(mailbox(of), is_closed.then_some(now)).await.unwrap();
+                let existed = store.suspend(mailbox(of), is_closed, now).await.unwrap();
                 let found = model.mailboxes.get_mut(&of).map(|mailbox| mailbox.is_closed = is_closed);
                 assert_eq!(existed, found.is_some());
             }

@@ -50,8 +50,8 @@ impl<K: Kv> Store for Engine<K> {
         Box::pin(self.write(Load::SMALL, move |group| group.make(&mailbox, now)))
     }
 
-    fn suspend(&self, mailbox: MailboxId, since: Option<Timestamp>) -> Answer<'_, bool> {
-        Box::pin(self.write(Load::SMALL, move |group| group.suspend(&mailbox, since)))
+    fn suspend(&self, mailbox: MailboxId, is_closed: bool, now: Timestamp) -> Answer<'_, bool> {
+        Box::pin(self.write(Load::SMALL, move |group| group.suspend(&mailbox, is_closed, now)))
     }
 
     fn mailboxes(

@@ -89,7 +89,7 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     store.learn(elsewhere, destination("b.example"), NOW + DAY).await.unwrap();
 
     // One of them is closed, too, and a device has a name.
-    store.suspend(moved(), Some(NOW)).await.unwrap();
+    store.suspend(moved(), true, NOW).await.unwrap();
     store.name_device(one, DEVICES[0], vec![7; 40]).await.unwrap();
 
     // An invite of which one use is taken, and one that is new.
