@@ -50,6 +50,10 @@ use rate::RateLimit;
 /// the mailbox holds.
 const BINDINGS: (u32, u32) = (1, 10);
 
+/// How many challenges one client address may have answered within their lifetime, unless its burst is larger: whoever lets many
+/// come from one address lets them sign in, too.
+const MOST_SIGN_INS: usize = 1_000;
+
 /// How many seconds' worth of attachments a client address may bring at once.
 const UPLOAD_BURST_SECONDS: u32 = 30;
 
@@ -145,6 +149,7 @@ impl Api {
             session_key,
             settings.challenge_lifetime,
             settings.session_lifetime,
+            MOST_SIGN_INS.max(usize::try_from(settings.burst).unwrap_or(usize::MAX)),
         );
         let bodies = Bodies::new(settings.body_memory, settings.body_timeout);
         let rate = RateLimit::new(settings.rate_per_second, settings.burst);

@@ -4,7 +4,8 @@
 //! that nobody can fill a table with them. The only state is which challenges were answered in the last minute,
 //! because each may be used once.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,12 @@ use postrider_common::wire::control::{Challenge, Nonce, SessionGranted, SessionR
 use postrider_common::{DeviceId, Domain, MailboxId, Timestamp};
 
 use super::problem::ApiError;
+use crate::admission::ClientAddress;
 
 /// Challenges answered within their lifetime; at this many, further ones are refused for the moment.
 const MAX_ANSWERED: usize = 100_000;
+/// When a client address is asked back that has answered as many of them as one may.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// What the codes of the two uses begin with, so that neither is taken for the other.
 const CHALLENGE: &[u8] = b"challenge";
 const SESSION: &[u8] = b"session";
@@ -29,6 +33,7 @@ pub(super) struct Authenticator {
     key: hmac::Key,
     challenge_lifetime: Duration,
     session_lifetime: Duration,
+    most_of_one: usize,
     answered: Mutex<Answered>,
 }
 
@@ -40,22 +45,26 @@ pub(super) struct Session {
     pub(super) expires_at: Timestamp,
 }
 
-/// The nonces that were used, with the time after which they are of no use anyway.
+/// The nonces that were used, and by whom. They begin with the time after which they are of no use anyway, so that the first
+/// ones are over first.
 #[derive(Debug, Default)]
 struct Answered {
-    nonces: HashSet<Nonce>,
-    by_end: BTreeSet<(Timestamp, [u8; 32])>,
+    nonces: BTreeMap<[u8; 32], ClientAddress>,
+    by_client: HashMap<ClientAddress, usize>,
 }
 
 impl Authenticator {
+    /// One client address has at most `most_of_one` challenges answered within their lifetime, so that few addresses do not
+    /// keep everybody else from signing in.
     pub(super) fn new(
         domain: Domain,
         secret: &Secret<32>,
         challenge_lifetime: Duration,
         session_lifetime: Duration,
+        most_of_one: usize,
     ) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-        Self { domain, key, challenge_lifetime, session_lifetime, answered: Mutex::default() }
+        Self { domain, key, challenge_lifetime, session_lifetime, most_of_one, answered: Mutex::default() }
     }
 
     /// A nonce: end of its life in seconds (8 bytes) || random (8) || code (16).
@@ -73,14 +82,15 @@ impl Authenticator {
     pub(super) fn open_session(
         &self,
         request: &SessionRequest,
+        client: ClientAddress,
         now: Timestamp,
     ) -> Result<SessionGranted, ApiError> {
-        let end = self.check_nonce(&request.nonce, now)?;
+        self.check_nonce(&request.nonce, now)?;
         let proof = session_proof(&self.domain, &request.nonce, &request.mailbox, &request.device);
         if !request.mailbox.has_signed(&proof, &request.signature.0) {
             return Err(ApiError::ProofRefused("the signature is not the mailbox's over this challenge"));
         }
-        self.use_up(request.nonce, end, now)?;
+        self.use_up(request.nonce, client, now)?;
         let expires_at = (now + self.session_lifetime).as_secs();
         let mut token = Vec::with_capacity(104);
         token.extend_from_slice(request.mailbox.as_bytes());
@@ -102,28 +112,33 @@ impl Authenticator {
         if session.expires_at > now { Ok(session) } else { Err(refused) }
     }
 
-    fn check_nonce(&self, nonce: &Nonce, now: Timestamp) -> Result<Timestamp, ApiError> {
+    fn check_nonce(&self, nonce: &Nonce, now: Timestamp) -> Result<(), ApiError> {
         let refused = ApiError::ProofRefused("the challenge is not one of this relay's, or its time is over");
         let (content, code) = nonce.0.split_at(16);
         let expected = self.code(CHALLENGE, content);
         if !bool::from(subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..16], code)) {
             return Err(refused);
         }
-        let end = content.first_chunk().map(|end| Timestamp::from_secs(u64::from_be_bytes(*end)));
-        end.filter(|end| *end > now).ok_or(refused)
+        if end_of(&nonce.0) > now { Ok(()) } else { Err(refused) }
     }
 
-    fn use_up(&self, nonce: Nonce, end: Timestamp, now: Timestamp) -> Result<(), ApiError> {
+    fn use_up(&self, nonce: Nonce, client: ClientAddress, now: Timestamp) -> Result<(), ApiError> {
         // No code that can panic runs under this lock half way through a change.
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         answered.forget(now);
         if answered.nonces.len() >= MAX_ANSWERED {
             return Err(ApiError::Unavailable);
         }
-        if !answered.nonces.insert(nonce) {
+        let Answered { nonces, by_client } = &mut *answered;
+        let btree_map::Entry::Vacant(place) = nonces.entry(nonce.0) else {
             return Err(ApiError::ProofRefused("the challenge was used before"));
+        };
+        let of_one = by_client.entry(client).or_default();
+        if *of_one >= self.most_of_one {
+            return Err(ApiError::RateLimited { retry_after: RETRY_AFTER });
         }
-        answered.by_end.insert((end, nonce.0));
+        *of_one += 1;
+        place.insert(client);
         Ok(())
     }
 
@@ -134,12 +149,23 @@ impl Authenticator {
 
 impl Answered {
     fn forget(&mut self, now: Timestamp) {
-        while self.by_end.first().is_some_and(|(end, _)| *end <= now) {
-            if let Some((_, nonce)) = self.by_end.pop_first() {
-                self.nonces.remove(&Nonce(nonce));
+        while let Some(first) = self.nonces.first_entry()
+            && end_of(first.key()) <= now
+        {
+            if let Entry::Occupied(mut of_one) = self.by_client.entry(first.remove()) {
+                *of_one.get_mut() -= 1;
+                if *of_one.get() == 0 {
+                    of_one.remove();
+                }
             }
         }
     }
+}
+
+/// When a nonce of ours is over.
+fn end_of(nonce: &[u8; 32]) -> Timestamp {
+    let [a, b, c, d, e, f, g, h, ..] = *nonce;
+    Timestamp::from_secs(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
 fn parse(content: &[u8]) -> Option<Session> {
@@ -164,7 +190,11 @@ mod tests {
 
     fn authenticator(secret: u8) -> Authenticator {
         let (minute, day) = (Duration::from_secs(60), Duration::from_secs(86_400));
-        Authenticator::new("alpha.example".parse().unwrap(), &Secret::new([secret; 32]), minute, day)
+        Authenticator::new("alpha.example".parse().unwrap(), &Secret::new([secret; 32]), minute, day, 3)
+    }
+
+    fn client(last: u8) -> ClientAddress {
+        std::net::IpAddr::from([192, 0, 2, last]).into()
     }
 
     fn request(nonce: Nonce, signed_for: &str) -> SessionRequest {
@@ -179,10 +209,10 @@ mod tests {
     fn a_signed_challenge_opens_one_session() {
         let authenticator = authenticator(1);
         let request = request(authenticator.challenge(NOW).nonce, "alpha.example");
-        let granted = authenticator.open_session(&request, NOW).unwrap();
+        let granted = authenticator.open_session(&request, client(1), NOW).unwrap();
         let session = authenticator.session(&granted.token, NOW).unwrap();
         assert_eq!((session.mailbox, session.device), (request.mailbox, DEVICE));
-        let again = authenticator.open_session(&request, NOW);
+        let again = authenticator.open_session(&request, client(1), NOW);
         assert_eq!(again, Err(ApiError::ProofRefused("the challenge was used before")));
     }
 
@@ -191,8 +221,11 @@ mod tests {
         let authenticator = authenticator(1);
         let late = request(authenticator.challenge(NOW).nonce, "alpha.example");
         let minute_later = NOW + Duration::from_secs(60);
-        assert!(matches!(authenticator.open_session(&late, minute_later), Err(ApiError::ProofRefused(_))));
-        let granted = authenticator.open_session(&late, NOW).unwrap();
+        assert!(matches!(
+            authenticator.open_session(&late, client(1), minute_later),
+            Err(ApiError::ProofRefused(_))
+        ));
+        let granted = authenticator.open_session(&late, client(1), NOW).unwrap();
         let day_later = NOW + Duration::from_secs(86_400);
         assert!(authenticator.session(&granted.token, day_later).is_err());
     }
@@ -201,10 +234,10 @@ mod tests {
     fn what_another_relay_made_or_was_signed_for_is_refused() {
         let (ours, other) = (authenticator(1), authenticator(2));
         let foreign = request(other.challenge(NOW).nonce, "alpha.example");
-        assert!(matches!(ours.open_session(&foreign, NOW), Err(ApiError::ProofRefused(_))));
+        assert!(matches!(ours.open_session(&foreign, client(1), NOW), Err(ApiError::ProofRefused(_))));
         let misdirected = request(ours.challenge(NOW).nonce, "beta.example");
-        assert!(matches!(ours.open_session(&misdirected, NOW), Err(ApiError::ProofRefused(_))));
-        let granted = other.open_session(&foreign, NOW).unwrap();
+        assert!(matches!(ours.open_session(&misdirected, client(1), NOW), Err(ApiError::ProofRefused(_))));
+        let granted = other.open_session(&foreign, client(1), NOW).unwrap();
         assert!(ours.session(&granted.token, NOW).is_err());
     }
 
@@ -212,7 +245,7 @@ mod tests {
     fn a_changed_token_is_refused() {
         let authenticator = authenticator(1);
         let request = request(authenticator.challenge(NOW).nonce, "alpha.example");
-        let token = authenticator.open_session(&request, NOW).unwrap().token;
+        let token = authenticator.open_session(&request, client(1), NOW).unwrap().token;
         let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).unwrap();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
@@ -229,8 +262,24 @@ mod tests {
         for round in 0..5 {
             let now = NOW + Duration::from_secs(61) * round;
             let request = request(authenticator.challenge(now).nonce, "alpha.example");
-            authenticator.open_session(&request, now).unwrap();
-            assert_eq!(authenticator.answered.lock().unwrap().nonces.len(), 1);
+            authenticator.open_session(&request, client(1), now).unwrap();
+            let answered = authenticator.answered.lock().unwrap();
+            assert_eq!((answered.nonces.len(), answered.by_client.len()), (1, 1));
         }
+    }
+
+    #[test]
+    fn one_address_leaves_room_for_others() {
+        let authenticator = authenticator(1);
+        let open = |by, now| {
+            let request = request(authenticator.challenge(now).nonce, "alpha.example");
+            authenticator.open_session(&request, client(by), now).map(|_| ())
+        };
+        for _ in 0..3 {
+            open(1, NOW).unwrap();
+        }
+        assert_eq!(open(1, NOW), Err(ApiError::RateLimited { retry_after: RETRY_AFTER }));
+        open(2, NOW).unwrap();
+        open(1, NOW + Duration::from_secs(60)).unwrap();
     }
 }

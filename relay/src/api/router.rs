@@ -239,7 +239,7 @@ fn challenge(api: &Shared, client: &Admission) -> Answer {
 async fn open_session(api: &Shared, request: Request<RequestBody>, client: &Arc<Admission>) -> Answer {
     api.rate.take(&client.address(), 1)?;
     let request: control::SessionRequest = read_json(api, request).await?;
-    let granted = api.authenticator.open_session(&request, api.exchange.now())?;
+    let granted = api.authenticator.open_session(&request, client.address(), api.exchange.now())?;
     // Told to whoever has the mailbox's key, and to nobody else.
     api.exchange.admissible(request.mailbox).await?;
     Ok(json(&granted))
