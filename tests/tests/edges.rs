@@ -37,5 +37,8 @@ mod proxies;
 #[path = "edges/raw.rs"]
 mod raw;
 #[cfg(test)]
+#[path = "edges/sessions.rs"]
+mod sessions;
+#[cfg(test)]
 #[path = "edges/stream.rs"]
 mod stream;

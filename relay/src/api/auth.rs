@@ -22,6 +22,8 @@ use crate::admission::ClientAddress;
 const MAX_ANSWERED: usize = 100_000;
 /// When a client address is asked back that has answered as many of them as one may.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// How long after the mailbox's key was shown a session is taken for the key.
+const JUST_BEGUN: Duration = Duration::from_secs(5 * 60);
 /// What the codes of the two uses begin with, so that neither is taken for the other.
 const CHALLENGE: &[u8] = b"challenge";
 const SESSION: &[u8] = b"session";
@@ -42,6 +44,9 @@ pub(super) struct Authenticator {
 pub(super) struct Session {
     pub(super) mailbox: MailboxId,
     pub(super) device: DeviceId,
+    /// When the mailbox's key was last shown for it, as far as can be told from its end,
+    pub(super) begun_at: Timestamp,
+    /// which is here.
     pub(super) expires_at: Timestamp,
 }
 
@@ -108,7 +113,7 @@ impl Authenticator {
         let (content, code) = bytes.split_at_checked(72).ok_or_else(|| refused.clone())?;
         hmac::verify(&self.key, &[SESSION, content].concat(), code).map_err(|_| refused.clone())?;
         // The code is right, so the layout is ours.
-        let session = parse(content).ok_or_else(|| refused.clone())?;
+        let session = self.parse(content).ok_or_else(|| refused.clone())?;
         if session.expires_at > now { Ok(session) } else { Err(refused) }
     }
 
@@ -142,8 +147,27 @@ impl Authenticator {
         Ok(())
     }
 
+    fn parse(&self, content: &[u8]) -> Option<Session> {
+        let (mailbox, rest) = content.split_first_chunk()?;
+        let (device, end) = rest.split_first_chunk()?;
+        let expires_at = Timestamp::from_secs(u64::from_be_bytes(*end.first_chunk()?));
+        Some(Session {
+            mailbox: MailboxId::from_bytes(*mailbox),
+            device: DeviceId::from_bytes(*device),
+            begun_at: expires_at - self.session_lifetime,
+            expires_at,
+        })
+    }
+
     fn code(&self, purpose: &[u8], content: &[u8]) -> hmac::Tag {
         hmac::sign(&self.key, &[purpose, content].concat())
+    }
+}
+
+impl Session {
+    /// Whether the mailbox's key was shown only just now. A clock that was set back makes every session an old one.
+    pub(super) fn has_just_begun(&self, now: Timestamp) -> bool {
+        self.begun_at <= now && now.since(self.begun_at) <= JUST_BEGUN
     }
 }
 
@@ -166,16 +190,6 @@ impl Answered {
 fn end_of(nonce: &[u8; 32]) -> Timestamp {
     let [a, b, c, d, e, f, g, h, ..] = *nonce;
     Timestamp::from_secs(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
-}
-
-fn parse(content: &[u8]) -> Option<Session> {
-    let (mailbox, rest) = content.split_first_chunk()?;
-    let (device, end) = rest.split_first_chunk()?;
-    Some(Session {
-        mailbox: MailboxId::from_bytes(*mailbox),
-        device: DeviceId::from_bytes(*device),
-        expires_at: Timestamp::from_secs(u64::from_be_bytes(*end.first_chunk()?)),
-    })
 }
 
 #[cfg(test)]
@@ -281,5 +295,19 @@ mod tests {
         assert_eq!(open(1, NOW), Err(ApiError::RateLimited { retry_after: RETRY_AFTER }));
         open(2, NOW).unwrap();
         open(1, NOW + Duration::from_secs(60)).unwrap();
+    }
+
+    #[test]
+    fn a_session_has_just_begun_for_five_minutes() {
+        let authenticator = authenticator(1);
+        let request = request(authenticator.challenge(NOW).nonce, "alpha.example");
+        let granted = authenticator.open_session(&request, client(1), NOW).unwrap();
+        let session = authenticator.session(&granted.token, NOW).unwrap();
+        assert_eq!(session.begun_at, NOW);
+        for (after, has_just_begun) in [(0, true), (300, true), (301, false), (80_000, false)] {
+            let now = NOW + Duration::from_secs(after);
+            assert_eq!(session.has_just_begun(now), has_just_begun, "{after}");
+        }
+        assert!(!session.has_just_begun(NOW - Duration::from_secs(1)), "a clock that was set back");
     }
 }

@@ -9,6 +9,7 @@ use super::body::{RequestBody, expect_type};
 use super::problem::ApiError;
 use super::router::Answer;
 use super::{Shared, json, with_type};
+use crate::exchange::MailboxError;
 
 /// What a registration says at most.
 const BODY_BYTES: usize = 8 << 10;
@@ -17,6 +18,15 @@ const BODY_BYTES: usize = 8 << 10;
 pub(super) async fn register(api: &Shared, session: Session, request: Request<RequestBody>) -> Answer {
     let control::Registration { invite } = read(api, request).await?;
     let invite = invite.map(|secret| secret.id());
+    match api.exchange.registered(session.mailbox, session.device).await {
+        Ok(_) => return Ok(json(&control::Registered::new(false))),
+        Err(MailboxError::NoSuchMailbox | MailboxError::NoSuchDevice) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Who was removed comes back with the mailbox's key, and not with a session from before.
+    if !session.has_just_begun(api.exchange.now()) {
+        return Err(ApiError::Unauthenticated("a device is registered with a session that was just opened"));
+    }
     let created = api.exchange.register(session.mailbox, session.device, invite).await?;
     Ok(json(&control::Registered::new(created)))
 }

@@ -105,7 +105,7 @@ async fn dispatch(api: &Shared, request: Request<RequestBody>, client: &Arc<Admi
         }
         ("/invite", _) => Err(ApiError::MethodNotAllowed { allow: "GET" }),
         ("/v1/mailbox", Method::PUT) => {
-            register::register(api, session(api, request.headers()).await?, request).await
+            register::register(api, bearer(api, request.headers())?, request).await
         }
         ("/v1/mailbox", Method::DELETE) => mailbox::delete(api, session(api, request.headers()).await?).await,
         ("/v1/mailbox", _) => Err(ApiError::MethodNotAllowed { allow: "PUT, DELETE" }),
@@ -124,7 +124,7 @@ async fn dispatch(api: &Shared, request: Request<RequestBody>, client: &Arc<Admi
             // A body is not looked at: it must not gather while the device waits.
             let (head, body) = request.into_parts();
             drop(body);
-            let session = session(api, &head.headers).await?;
+            let session = bearer(api, &head.headers)?;
             mailbox::entries(api, session, head.uri.query().unwrap_or_default()).await
         }
         ("/v1/mailbox/acknowledgements", Method::POST) => {
@@ -132,8 +132,7 @@ async fn dispatch(api: &Shared, request: Request<RequestBody>, client: &Arc<Admi
         }
         ("/v1/mailbox/acknowledgements", _) => Err(ApiError::MethodNotAllowed { allow: "POST" }),
         ("/v1/mailbox/stream", Method::GET) => {
-            stream::open(api, stream_session(api, request.headers()).await?, request, Arc::clone(client))
-                .await
+            stream::open(api, stream_session(api, request.headers())?, request, Arc::clone(client)).await
         }
         ("/v1/mailbox/entries" | "/v1/mailbox/stream" | "/v1/mailbox/devices", _) => {
             Err(ApiError::MethodNotAllowed { allow: "GET" })
@@ -165,14 +164,15 @@ async fn device(api: &Shared, request: Request<RequestBody>) -> Answer {
     }
 }
 
-/// Who is asking, if they may ask for anything.
+/// Who is asking, if theirs is a device of the mailbox: one that was removed may ask for nothing, however long its session
+/// lasts.
 async fn session(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
     let session = bearer(api, headers)?;
-    api.exchange.admissible(session.mailbox).await?;
+    api.exchange.registered(session.mailbox, session.device).await?;
     Ok(session)
 }
 
-/// Who is asking, from the bearer token.
+/// Who is asking, from the bearer token. Whoever connects or registers is looked up by that.
 fn bearer(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
     let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| {
@@ -184,14 +184,12 @@ fn bearer(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
 }
 
 /// The same for a WebSocket: a page in a browser can set no header on it, and names the token among its subprotocols.
-async fn stream_session(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
+fn stream_session(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
     match stream::offered_token(headers) {
         Some(token) if !headers.contains_key(AUTHORIZATION) => {
-            let session = api.authenticator.session(token, api.exchange.now())?;
-            api.exchange.admissible(session.mailbox).await?;
-            Ok(session)
+            api.authenticator.session(token, api.exchange.now())
         }
-        _ => session(api, headers).await,
+        _ => bearer(api, headers),
     }
 }
 
@@ -225,7 +223,7 @@ pub(super) async fn member(api: &Shared, headers: &HeaderMap) -> Result<Option<M
         SubmissionPolicy::Open => Ok(None),
         SubmissionPolicy::Members => {
             let session = bearer(api, headers)?;
-            api.exchange.member(session.mailbox).await?;
+            api.exchange.member(session.mailbox, session.device).await?;
             Ok(Some(session.mailbox))
         }
     }

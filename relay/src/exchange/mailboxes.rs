@@ -118,9 +118,28 @@ impl Exchange {
     /// Whether whoever has the mailbox's key may ask for anything: not while it is suspended.
     pub async fn admissible(&self, mailbox: MailboxId) -> Result<(), MailboxError> {
         match self.store.mailbox(mailbox).await? {
-            Some(MailboxState { suspended: Some(_), .. }) => Err(MailboxError::Suspended),
-            _ => Ok(()),
+            Some(state) => open(state).map(|_| ()),
+            None => Ok(()),
         }
+    }
+
+    /// What is kept of a mailbox of ours, also of one that has moved, if it is open and has this device: what is the owner's is
+    /// for those who have not been removed.
+    pub async fn registered(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+    ) -> Result<MailboxState, MailboxError> {
+        of_device(open(self.mailbox(mailbox).await?)?, &device)
+    }
+
+    /// The same of a mailbox that has not moved, so that its owner may do what members may.
+    pub async fn member(&self, mailbox: MailboxId, device: DeviceId) -> Result<MailboxState, MailboxError> {
+        let state = open(self.mailbox(mailbox).await?)?;
+        if let (true, Some(binding)) = (state.has_moved, &state.binding) {
+            return Err(MailboxError::Moved(binding.domain().clone()));
+        }
+        of_device(state, &device)
     }
 
     /// The owner says where a mailbox of ours is kept from now on. What is in it is sent on to there.
@@ -154,7 +173,7 @@ impl Exchange {
     ) -> Result<Connection, MailboxError> {
         // Joined before the look, so that a removal that comes in between is heard.
         let connection = self.hub.connect(mailbox, device, attendance);
-        self.registered(mailbox, device).await?;
+        self.member(mailbox, device).await?;
         connection.admit();
         self.note_contact(mailbox, device).await;
         Ok(connection)
@@ -193,18 +212,12 @@ impl Exchange {
         tracing::debug!(count, "deleted");
         Ok(())
     }
+}
 
-    /// Whether a mailbox is kept here and open, so that its owner may do what members may.
-    pub async fn member(&self, mailbox: MailboxId) -> Result<MailboxState, MailboxError> {
-        let state = self.mailbox(mailbox).await?;
-        if let (true, Some(binding)) = (state.has_moved, &state.binding) {
-            return Err(MailboxError::Moved(binding.domain().clone()));
-        }
-        if state.suspended.is_some() { Err(MailboxError::Suspended) } else { Ok(state) }
-    }
+fn open(state: MailboxState) -> Result<MailboxState, MailboxError> {
+    if state.suspended.is_some() { Err(MailboxError::Suspended) } else { Ok(state) }
+}
 
-    async fn registered(&self, mailbox: MailboxId, device: DeviceId) -> Result<MailboxState, MailboxError> {
-        let state = self.member(mailbox).await?;
-        if state.devices.contains(&device) { Ok(state) } else { Err(MailboxError::NoSuchDevice) }
-    }
+fn of_device(state: MailboxState, device: &DeviceId) -> Result<MailboxState, MailboxError> {
+    if state.devices.contains(device) { Ok(state) } else { Err(MailboxError::NoSuchDevice) }
 }

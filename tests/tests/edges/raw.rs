@@ -219,12 +219,17 @@ impl Owner {
 
     async fn with_key(target: &Target, key: SigningKey) -> Self {
         let mailbox = MailboxId::from_bytes(key.verifying_key().to_bytes());
-        let mut owner = Self { key, mailbox, device: DeviceId::random(), token: String::new() };
-        let request = owner.session_request(&target.name, target.challenge().await);
+        let owner = Self { key, mailbox, device: DeviceId::random(), token: String::new() };
+        owner.signed_in_again(target).await
+    }
+
+    /// The same device with a new session.
+    pub(crate) async fn signed_in_again(&self, target: &Target) -> Self {
+        let request = self.session_request(&target.name, target.challenge().await);
         let answer = target.open_session(&request).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        owner.token = serde_json::from_slice::<SessionGranted>(&answer.body).unwrap().token;
-        owner
+        let token = serde_json::from_slice::<SessionGranted>(&answer.body).unwrap().token;
+        Self { token, ..self.clone() }
     }
 
     pub(crate) fn key_bytes(&self) -> [u8; 32] {

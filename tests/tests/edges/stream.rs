@@ -21,7 +21,7 @@ use crate::raw::{ALPHA, Answer, Owner, Target, head, until_end};
 
 type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
-const HANDSHAKE: [(&str, &str); 4] = [
+pub(crate) const HANDSHAKE: [(&str, &str); 4] = [
     ("upgrade", "websocket"),
     ("connection", "Upgrade"),
     ("sec-websocket-version", "13"),
@@ -221,7 +221,7 @@ async fn a_device_has_one_stream_and_a_deleted_mailbox_none() {
     let remove = format!("DELETE /v1/mailbox/devices/{}", owner.device);
     assert_eq!(alpha.call_as(&owner, &remove, &[], b"").await.status, 204);
     assert_closed_because("removed", second, CloseCode::Policy, "was removed").await;
-    alpha.call_as(&owner, &remove, &[], b"").await.assert_problem("again", 404, "unknown-device");
+    alpha.call_as(&owner, &remove, &[], b"").await.assert_problem("again", 403, "no-such-device");
     assert_eq!(alpha.call_as(&owner, "PUT /v1/mailbox", &[], b"").await.status, 200);
     let second = open(&alpha, &owner).await;
     assert_eq!(alpha.call_as(&owner, "DELETE /v1/mailbox", &[], b"").await.status, 204);
