@@ -50,6 +50,10 @@ use rate::RateLimit;
 /// the mailbox holds.
 const BINDINGS: (u32, u32) = (1, 10);
 
+/// How often what is kept of a mailbox beside its envelopes may be changed: its registration, its devices, and what they are
+/// called. Each is a write of its own that everybody else's wait for.
+const CHANGES: (u32, u32) = (5, 50);
+
 /// How many challenges one client address may have answered within their lifetime, unless its burst is larger: whoever lets many
 /// come from one address lets them sign in, too.
 const MOST_SIGN_INS: usize = 1_000;
@@ -125,6 +129,8 @@ struct Shared {
     rate: RateLimit<ClientAddress>,
     /// How often each mailbox says where it is kept.
     bindings: RateLimit<MailboxId>,
+    /// How often each is changed otherwise.
+    changes: RateLimit<MailboxId>,
     member_rate: RateLimit<MailboxId>,
     /// In KiB of attachments.
     uploads: RateLimit<ClientAddress>,
@@ -157,8 +163,8 @@ impl Api {
         let kib = u32::try_from(settings.upload_per_second / 1024).unwrap_or(u32::MAX);
         let uploads = RateLimit::new(kib, kib.saturating_mul(UPLOAD_BURST_SECONDS));
         let origins = Origins::new(settings.allowed_origins.clone());
-        let (per_second, burst) = BINDINGS;
-        let bindings = RateLimit::new(per_second, burst);
+        let [bindings, changes] =
+            [BINDINGS, CHANGES].map(|(per_second, burst)| RateLimit::new(per_second, burst));
         let supervisor = supervisor.clone();
         Self(Arc::new(Shared {
             exchange,
@@ -169,6 +175,7 @@ impl Api {
             origins,
             rate,
             bindings,
+            changes,
             member_rate,
             uploads,
             uploading: Admissions::new(usize::MAX, UPLOADS_OF_ONE),
@@ -263,6 +270,7 @@ impl Api {
     pub fn tidy(&self) {
         self.0.rate.tidy();
         self.0.bindings.tidy();
+        self.0.changes.tidy();
         self.0.member_rate.tidy();
         self.0.uploads.tidy();
         self.0.attachments.tidy();

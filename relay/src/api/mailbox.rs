@@ -25,6 +25,7 @@ const ACKNOWLEDGEMENT_BYTES: usize = 16 << 10;
 const POLL_BYTES: usize = 256 << 10;
 
 pub(super) async fn delete(api: &Shared, session: Session) -> Answer {
+    api.changes.take(&session.mailbox, 1)?;
     api.exchange.unregister(session.mailbox).await?;
     Ok(no_content())
 }
@@ -43,6 +44,7 @@ pub(super) async fn devices(api: &Shared, session: Session) -> Answer {
 /// What is asked of one device of the session's mailbox, which may be the session's own.
 pub(super) async fn remove_device(api: &Shared, session: Session, device: &str) -> Answer {
     let device = device.parse().map_err(|_| ApiError::UnknownDevice)?;
+    api.changes.take(&session.mailbox, 1)?;
     match api.exchange.remove_device(session.mailbox, device).await? {
         true => Ok(no_content()),
         false => Err(ApiError::UnknownDevice),
@@ -56,6 +58,7 @@ pub(super) async fn name_device(
     named: control::NamedDevice,
 ) -> Answer {
     let device = device.parse().map_err(|_| ApiError::UnknownDevice)?;
+    api.changes.take(&session.mailbox, 1)?;
     match api.exchange.name_device(session.mailbox, device, named.name.into_bytes()).await? {
         true => Ok(no_content()),
         false => Err(ApiError::UnknownDevice),

@@ -1,5 +1,5 @@
 //! How much one client address may ask for without saying who it is, how much one member may submit, and how often a mailbox
-//! may be moved.
+//! may be moved or changed.
 
 use std::hash::Hash;
 use std::num::NonZeroU32;

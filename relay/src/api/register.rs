@@ -27,6 +27,7 @@ pub(super) async fn register(api: &Shared, session: Session, request: Request<Re
     if !session.has_just_begun(api.exchange.now()) {
         return Err(ApiError::Unauthenticated("a device is registered with a session that was just opened"));
     }
+    api.changes.take(&session.mailbox, 1)?;
     let created = api.exchange.register(session.mailbox, session.device, invite).await?;
     Ok(json(&control::Registered::new(created)))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use postrider_common::wire;
 use postrider_common::wire::mailbox::DeviceMessage;
 use postrider_tests::clock::StandingClock;
@@ -53,5 +54,37 @@ async fn a_removed_device_is_told_so_whatever_it_asks() {
     let back = lost.signed_in_again(&alpha).await;
     assert_eq!(alpha.call_as(&back, "PUT /v1/mailbox", &[], b"").await.status, 200, "it has the key");
     assert_eq!(alpha.entries(&lost).await, [], "and its earlier session is good again");
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_mailbox_is_changed_so_often_and_others_are_not_kept_from_it() {
+    let cluster = Cluster::start([ALPHA]).await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let (busy, other) = (Owner::registered(&alpha).await, Owner::registered(&alpha).await);
+    let rename = async |of: &Owner| {
+        let line = format!("PUT /v1/mailbox/devices/{}/name", of.device);
+        alpha.call_as(of, &line, &[JSON], br#"{"name":"00"}"#).await
+    };
+    let mut taken = 0;
+    let limited = loop {
+        let answer = rename(&busy).await;
+        if answer.status != 204 {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken < 1000, "it has an end");
+    };
+    limited.assert_problem("again and again", 429, "rate-limited");
+    assert_eq!(limited.header("retry-after"), Some("1"));
+    assert!(taken >= 49, "{taken} at once, after it was registered");
+    let unknown = format!("DELETE /v1/mailbox/devices/{}", other.device);
+    for line in [&unknown, "DELETE /v1/mailbox"] {
+        // A few may have come in meanwhile, and not so many.
+        let answers = join_all((0..8).map(|_| alpha.call_as(&busy, line, &[], b""))).await;
+        let limited = answers.iter().find(|answer| answer.status == 429);
+        limited.unwrap_or_else(|| panic!("{line}: {answers:?}")).assert_problem(line, 429, "rate-limited");
+    }
+    assert_eq!(rename(&other).await.status, 204);
     cluster.shut_down().await.unwrap();
 }
