@@ -174,6 +174,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Unknown entries are passed over; how many were known is the answer.
     fn acknowledge(&self, mailbox: MailboxId, device: DeviceId, entries: Vec<EntryId>) -> Answer<'_, usize>;
 
+    /// Those of these entries that the device has yet to acknowledge, by what is durable: a look, before the writer is given
+    /// what is none of its business.
+    fn unacknowledged(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        entries: Vec<EntryId>,
+    ) -> Answer<'_, Vec<EntryId>>;
+
     /// The owner of a mailbox of this relay's says where it is kept: here, or elsewhere. The higher serial counts. From
     /// then on, if it is elsewhere, nothing is deposited, and what is in the mailbox is held to be sent on.
     fn put_binding(&self, binding: Binding, is_here: bool) -> Answer<'_, Rebound>;

@@ -72,6 +72,7 @@ macro_rules! store_conformance {
             knows_devices_by_the_day_and_the_name
             drops_devices_that_stay_away
             keeps_the_devices_of_a_closed_mailbox
+            tells_what_a_device_has_yet_to_acknowledge
             counts_an_invite_with_its_registration
             ends_invites
             takes_the_binding_with_the_highest_serial

@@ -15,14 +15,18 @@ use super::body::{RequestBody, expect_type};
 use super::problem::ApiError;
 use super::router::Answer;
 use super::{Shared, json, with_type};
+use crate::exchange::Exchange;
 use crate::hub::{Attendance, Ending, Event};
-use crate::store::{DeviceState, Fetched, Window};
+use crate::store::{DeviceState, Fetched, StoreError, Window};
 
 /// What an acknowledgement may have: as many ids as a batch has envelopes at most, with room to spare.
 const ACKNOWLEDGEMENT_BYTES: usize = 16 << 10;
 
 /// What one answer to a poll carries at most: unlike a stream's pages, it stays in memory until the device has read it.
 const POLL_BYTES: usize = 256 << 10;
+
+/// How long it takes to acknowledge nothing.
+const IN_VAIN: Duration = Duration::from_millis(250);
 
 pub(super) async fn delete(api: &Shared, session: Session) -> Answer {
     api.changes.take(&session.mailbox, 1)?;
@@ -82,8 +86,21 @@ pub(super) async fn acknowledge(api: &Shared, session: Session, request: Request
     expect_type(&request, wire::CONTENT_TYPE)?;
     let body = api.bodies.read(request, ACKNOWLEDGEMENT_BYTES).await?;
     let DeviceMessage::Acknowledge(entries) = DeviceMessage::decode(&body.bytes)?;
-    api.exchange.acknowledge(session.mailbox, session.device, entries).await?;
+    acknowledge_any(&api.exchange, session, entries).await?;
     Ok(no_content())
+}
+
+/// Acknowledges what the device may not have been given, or no longer has. Where there is nothing of it, that takes a moment,
+/// so that doing it again at once gains nothing.
+pub(super) async fn acknowledge_any(
+    exchange: &Exchange,
+    session: Session,
+    entries: Vec<EntryId>,
+) -> Result<(), StoreError> {
+    if !exchange.acknowledge_any(session.mailbox, session.device, entries).await? {
+        tokio::time::sleep(IN_VAIN).await;
+    }
+    Ok(())
 }
 
 /// Answers at once if there are entries, else when some come or the wait is over.

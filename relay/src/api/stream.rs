@@ -31,11 +31,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-use super::Shared;
 use super::auth::Session;
 use super::body::RequestBody;
 use super::problem::ApiError;
 use super::router::Answer;
+use super::{Shared, mailbox};
 use crate::admission::Admission;
 use crate::exchange::Exchange;
 use crate::failpoint::{self, Step};
@@ -311,14 +311,21 @@ impl<'a> DeviceStream<'a> {
     }
 
     fn acknowledge(&mut self, entries: Vec<EntryId>) {
-        for entry in &entries {
-            if let Some(size) = self.unacknowledged.remove(entry) {
-                self.unacknowledged_bytes -= size;
-            }
-        }
         tracing::debug!(count = entries.len(), "acknowledged");
-        let (exchange, mailbox, device) = (self.exchange, self.session.mailbox, self.session.device);
-        self.acknowledging.push(Box::pin(exchange.acknowledge(mailbox, device, entries)));
+        let (exchange, session) = (self.exchange, self.session);
+        let (given, others): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| {
+            let size = self.unacknowledged.remove(entry);
+            self.unacknowledged_bytes -= size.unwrap_or_default();
+            size.is_some()
+        });
+        let has_given = !given.is_empty();
+        if has_given {
+            self.acknowledging.push(Box::pin(exchange.acknowledge(session.mailbox, session.device, given)));
+        }
+        // Of an earlier connection, or of nothing at all.
+        if !others.is_empty() || !has_given {
+            self.acknowledging.push(Box::pin(mailbox::acknowledge_any(exchange, session, others)));
+        }
     }
 
     /// Whatever a device sends says that it is here; as long as it is connected, that is at least a pong in a while.

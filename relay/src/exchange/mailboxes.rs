@@ -212,6 +212,22 @@ impl Exchange {
         tracing::debug!(count, "deleted");
         Ok(())
     }
+
+    /// The same of entries that the device may not have been given: what it has not, the writer is not troubled with. Whether
+    /// there were any that it had.
+    pub async fn acknowledge_any(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        entries: Vec<EntryId>,
+    ) -> Result<bool, StoreError> {
+        let waiting = self.store.unacknowledged(mailbox, device, entries).await?;
+        if waiting.is_empty() {
+            return Ok(false);
+        }
+        self.acknowledge(mailbox, device, waiting).await?;
+        Ok(true)
+    }
 }
 
 fn open(state: MailboxState) -> Result<MailboxState, MailboxError> {

@@ -109,6 +109,24 @@ impl<K: Kv> View<K> {
         devices.into_iter().map(state).collect()
     }
 
+    /// Those of some entries that a device has yet to acknowledge.
+    pub(crate) fn unacknowledged(
+        &self,
+        mailbox: &MailboxId,
+        device: &DeviceId,
+        mut entries: Vec<EntryId>,
+    ) -> Result<Vec<EntryId>, StoreError> {
+        let mut failure = None;
+        entries.retain(|entry| match self.get(&keys::entry(mailbox, device, *entry)) {
+            Ok(found) => found.is_some(),
+            Err(error) => {
+                failure = Some(error);
+                false
+            }
+        });
+        failure.map_or(Ok(entries), Err)
+    }
+
     /// Whether it is worth noting that the device is here.
     pub(crate) fn is_new_contact(
         &self,

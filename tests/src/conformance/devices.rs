@@ -1,7 +1,7 @@
 //! Promises about closed mailboxes, lists of them, and their devices.
 
 use postrider::store::{Change, Registration, StoreLimits};
-use postrider_common::{Draft, FailureClass, Outcome, Timestamp};
+use postrider_common::{Draft, EntryId, FailureClass, Outcome, Timestamp};
 
 use super::{DAY, HOUR, NOW, Subject, bodies, device, envelope, fetch, ids, mailbox, open};
 
@@ -169,4 +169,24 @@ pub async fn drops_devices_that_stay_away(subject: &impl Subject) {
     assert_eq!(devices(NOW + 10 * DAY).await, (1, 1, 1), "the other one has yet to get it");
     assert_eq!(devices(NOW + 15 * DAY).await, (1, 0, 0), "nobody waits for it any more");
     assert_eq!(store.register(mailbox(1), device(1), NOW).await.unwrap(), Registration::DeviceAdded);
+}
+
+/// Of any entries, those are told that a device has yet to acknowledge, in the order in which they were asked about.
+pub async fn tells_what_a_device_has_yet_to_acknowledge(subject: &impl Subject) {
+    let store = open(subject);
+    for by in [1, 2] {
+        store.register(mailbox(1), device(by), NOW).await.unwrap();
+    }
+    store.deposit(vec![envelope(1, "one"), envelope(1, "two"), envelope(1, "three")], NOW).await.unwrap();
+    let known = ids(&fetch(&store, 1, 1).await);
+    let unknown = EntryId(known[2].0 + 1);
+    let asked = vec![unknown, known[2], known[0], EntryId(0), known[1]];
+    let waiting = async |of, by| store.unacknowledged(mailbox(of), device(by), asked.clone()).await.unwrap();
+    assert_eq!(waiting(1, 1).await, [known[2], known[0], known[1]]);
+    store.acknowledge(mailbox(1), device(1), vec![known[0]]).await.unwrap();
+    assert_eq!(waiting(1, 1).await, [known[2], known[1]]);
+    assert_eq!(waiting(1, 2).await, [known[2], known[0], known[1]], "the other device's are its own");
+    for (of, by) in [(1, 3), (9, 1)] {
+        assert_eq!(waiting(of, by).await, [], "there is no such device");
+    }
 }

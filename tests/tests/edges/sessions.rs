@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use futures_util::SinkExt;
 use futures_util::future::join_all;
+use postrider_common::EntryId;
 use postrider_common::wire;
 use postrider_common::wire::mailbox::DeviceMessage;
 use postrider_tests::clock::StandingClock;
-use postrider_tests::cluster::Cluster;
+use postrider_tests::cluster::{Cluster, PATIENCE};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::raw::{ALPHA, Owner, Target};
-use crate::stream::HANDSHAKE;
+use crate::stream::{HANDSHAKE, open};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const BATCH: (&str, &str) = ("content-type", wire::CONTENT_TYPE);
@@ -86,5 +90,39 @@ async fn one_mailbox_is_changed_so_often_and_others_are_not_kept_from_it() {
         limited.unwrap_or_else(|| panic!("{line}: {answers:?}")).assert_problem(line, 429, "rate-limited");
     }
     assert_eq!(rename(&other).await.status, 204);
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn acknowledging_nothing_takes_a_moment_and_what_is_there_is_found_in_between() {
+    let cluster = Cluster::start([ALPHA]).await.unwrap();
+    let alpha = Target::of(&cluster, ALPHA).await;
+    let owner = Owner::registered(&alpha).await;
+    let nothing = |count: u64| (1 << 40..(1 << 40) + count).map(EntryId);
+    let message = |entries: Vec<EntryId>| DeviceMessage::Acknowledge(entries).encode();
+    let acknowledge = async |entries| {
+        let line = "POST /v1/mailbox/acknowledgements";
+        let answer = alpha.call_as(&owner, line, &[BATCH], &message(entries)).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+    };
+    alpha.submit(&[(alpha.name.clone(), owner.envelope(b"one"))]).await;
+    for entries in [nothing(1024).collect(), vec![]] {
+        let began = Instant::now();
+        acknowledge(entries).await;
+        assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    }
+    let waiting = alpha.entries(&owner).await;
+    assert_eq!(waiting.len(), 1);
+    acknowledge(nothing(500).chain([waiting[0].id]).chain(nothing(500)).collect()).await;
+    assert_eq!(alpha.entries(&owner).await, []);
+
+    // The same over a stream, on which nothing is answered.
+    alpha.submit(&[(alpha.name.clone(), owner.envelope(b"two"))]).await;
+    let waiting = alpha.entries(&owner).await;
+    let mut socket = open(&alpha, &owner).await;
+    let entries = nothing(500).chain([waiting[0].id]).chain(nothing(500)).collect();
+    socket.send(Message::Binary(message(entries))).await.unwrap();
+    let gone = async { while !alpha.entries(&owner).await.is_empty() {} };
+    timeout(PATIENCE, gone).await.expect("it is acknowledged");
     cluster.shut_down().await.unwrap();
 }

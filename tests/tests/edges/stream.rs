@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::raw::{ALPHA, Answer, Owner, Target, head, until_end};
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 pub(crate) const HANDSHAKE: [(&str, &str); 4] = [
     ("upgrade", "websocket"),
@@ -28,7 +28,7 @@ pub(crate) const HANDSHAKE: [(&str, &str); 4] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
-async fn open(alpha: &Target, owner: &Owner) -> Socket {
+pub(crate) async fn open(alpha: &Target, owner: &Owner) -> Socket {
     let bearer = format!("Bearer {}", owner.token);
     let headers = [&HANDSHAKE[..], &[("authorization", &bearer)]].concat();
     let mut stream = alpha.tls("http/1.1").await;

@@ -118,6 +118,15 @@ impl<K: Kv> Store for Engine<K> {
         )
     }
 
+    fn unacknowledged(
+        &self,
+        mailbox: MailboxId,
+        device: DeviceId,
+        entries: Vec<EntryId>,
+    ) -> Answer<'_, Vec<EntryId>> {
+        Box::pin(self.read(move |view| view.unacknowledged(&mailbox, &device, entries)))
+    }
+
     fn enqueue(
         &self,
         destination: Domain,
