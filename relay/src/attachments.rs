@@ -186,7 +186,7 @@ impl Attachments {
         &self,
         length: u64,
         chunk_length: u32,
-        bringer: Bringer,
+        bringer: &Bringer,
     ) -> Result<AttachmentState, AttachmentError> {
         let attachment = Attachment { id: AttachmentId::random(), length, chunk_length };
         self.check(&attachment)?;

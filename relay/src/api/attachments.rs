@@ -68,7 +68,7 @@ async fn reserve(api: &Shared, request: Request<RequestBody>, client: &Admission
         None => Bringer::Client(client.address()),
     };
     let ReserveAttachment { length, chunk_length } = read_json(api, request).await?;
-    let state = api.attachments.reserve(length, chunk_length, bringer).await?;
+    let state = api.attachments.reserve(length, chunk_length, &bringer).await?;
     status(api, state.attachment.id, StatusCode::CREATED).await
 }
 

@@ -66,14 +66,14 @@ impl Shares {
     pub(super) fn announce(
         &self,
         id: AttachmentId,
-        bringer: Bringer,
+        bringer: &Bringer,
         until: Timestamp,
     ) -> Result<(), AttachmentError> {
         let mut books = self.lock();
-        if books.held.get(&bringer).is_some_and(|held| held.attachments >= MOST) {
+        if books.held.get(bringer).is_some_and(|held| held.attachments >= MOST) {
             return Err(AttachmentError::TooMuchWaits);
         }
-        books.waiting(id, &bringer, until);
+        books.waiting(id, bringer, until);
         Ok(())
     }
 
@@ -173,7 +173,7 @@ mod tests {
     fn what_an_envelope_needs_counts_for_nobody() {
         let shares = Shares::default();
         let (one, other) = (member(1), member(2));
-        shares.announce(id(1), one.clone(), at(10)).unwrap();
+        shares.announce(id(1), &one, at(10)).unwrap();
         assert_eq!(shares.add(id(1), &other, 5, at(20)), 5, "counts for whoever has announced it");
         assert_eq!(shares.add(id(2), &other, 7, at(20)), 7);
         assert_eq!(shares.add(id(3), &one, 7, at(30)), 12);
@@ -197,9 +197,9 @@ mod tests {
             bytes[..8].copy_from_slice(&n.to_be_bytes());
             AttachmentId::from_bytes(bytes)
         });
-        let announced = ids.map(|id| shares.announce(id, member(1), at(10))).filter(Result::is_ok).count();
+        let announced = ids.map(|id| shares.announce(id, &member(1), at(10))).filter(Result::is_ok).count();
         assert_eq!(announced, MOST);
-        assert_eq!(shares.announce(id(9), member(2), at(10)), Ok(()));
+        assert_eq!(shares.announce(id(9), &member(2), at(10)), Ok(()));
     }
 
     #[test]

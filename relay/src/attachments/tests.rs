@@ -97,7 +97,7 @@ impl Open {
 
     /// A whole one of two chunks.
     async fn whole(&self) -> Attachment {
-        let state = self.attachments.reserve(6, 4, ALICE).await.unwrap();
+        let state = self.attachments.reserve(6, 4, &ALICE).await.unwrap();
         self.bring(state.attachment.id, 1, b"ef").await.unwrap();
         self.bring(state.attachment.id, 0, b"abcd").await.unwrap();
         state.attachment
@@ -155,7 +155,7 @@ fn gaps_are_told_as_ranges() {
 async fn chunks_come_in_any_order_and_are_checked() {
     let bench = Bench::new();
     let open = bench.open().await;
-    let id = open.attachments.reserve(6, 4, ALICE).await.unwrap().attachment.id;
+    let id = open.attachments.reserve(6, 4, &ALICE).await.unwrap().attachment.id;
     assert_eq!(bench.files(), 0, "what is only reserved takes no disk");
     assert_eq!(open.attachments.missing(id).await.unwrap().1, [(0, 1)]);
     assert_eq!(open.bring(id, 1, b"e").await, Err(AttachmentError::WrongLength(2)));
@@ -268,13 +268,16 @@ async fn limits_hold() {
     let bench = Bench::new();
     let open = bench.open().await;
     open.store.register(MAILBOX, DEVICE, now()).await.unwrap();
-    assert_eq!(open.attachments.reserve(1001, 100, ALICE).await.err(), Some(AttachmentError::TooLarge(1000)));
-    assert_eq!(open.attachments.reserve(0, 100, ALICE).await.err(), Some(AttachmentError::Impossible));
-    let large = open.attachments.reserve(400, 400, ALICE).await.unwrap().attachment;
+    assert_eq!(
+        open.attachments.reserve(1001, 100, &ALICE).await.err(),
+        Some(AttachmentError::TooLarge(1000))
+    );
+    assert_eq!(open.attachments.reserve(0, 100, &ALICE).await.err(), Some(AttachmentError::Impossible));
+    let large = open.attachments.reserve(400, 400, &ALICE).await.unwrap().attachment;
     open.bring(large.id, 0, &[7; 400]).await.unwrap();
     let full = open.deposit(&envelope(vec![large.clone()])).await;
     assert!(matches!(full, Outcome::Retry { reason: FailureClass::MailboxFull, .. }), "{full:?}");
-    let another = open.attachments.reserve(200, 200, ALICE).await.unwrap().attachment;
+    let another = open.attachments.reserve(200, 200, &ALICE).await.unwrap().attachment;
     assert_eq!(open.bring(another.id, 0, &[7; 200]).await, Err(AttachmentError::Full));
     assert_eq!(open.attachments.used_bytes(), 400, "what was refused does not count");
     open.attachments.abandon(large.id).await.unwrap();
@@ -292,7 +295,7 @@ async fn limits_hold() {
 async fn what_is_written_to_is_deleted_after_that() {
     let bench = Bench::new();
     let open = bench.open().await;
-    let id = open.attachments.reserve(4, 4, ALICE).await.unwrap().attachment.id;
+    let id = open.attachments.reserve(4, 4, &ALICE).await.unwrap().attachment.id;
     let (send, mut receive) = mpsc::channel::<Bytes>(1);
     let has_begun = Arc::new(AtomicBool::new(false));
     let begun = Arc::clone(&has_begun);
@@ -353,7 +356,7 @@ async fn what_one_brings_and_does_not_submit_leaves_room_for_others() {
                 open.attachments.offer(domain, MAILBOX, envelope, all).await.unwrap();
                 attachment.id
             }
-            _ => open.attachments.reserve(100, 100, bringer.clone()).await?.attachment.id,
+            _ => open.attachments.reserve(100, 100, &bringer).await?.attachment.id,
         };
         let chunk = Chunk { number: 0, digest: sha256(bytes) };
         open.attachments.receive(id, chunk, &bringer, Full::new(Bytes::from_static(bytes))).await?;
@@ -393,7 +396,7 @@ async fn frames_of_nothing_are_not_held() {
     }
     let bench = Bench::new();
     let open = bench.open().await;
-    let id = open.attachments.reserve(4, 4, ALICE).await.unwrap().attachment.id;
+    let id = open.attachments.reserve(4, 4, &ALICE).await.unwrap().attachment.id;
     let (send, mut receive) = mpsc::channel::<Bytes>(FRAMES + 1);
     let body = StreamBody::new(futures_util::stream::poll_fn(move |context| {
         receive.poll_recv(context).map(|data| data.map(|data| Ok::<_, std::io::Error>(Frame::data(data))))
@@ -426,7 +429,7 @@ async fn who_takes_nothing_of_what_they_asked_for_is_given_up() {
         Bench { limits: StoreLimits { attachments: limits, ..StoreLimits::default() }, ..Bench::new() };
     let clock = ManualClock::new(now());
     let open = bench.open_at(Arc::new(clock.clone())).await;
-    let state = open.attachments.reserve(bytes, length.try_into().unwrap(), ALICE).await.unwrap();
+    let state = open.attachments.reserve(bytes, length.try_into().unwrap(), &ALICE).await.unwrap();
     let id = state.attachment.id;
     open.bring(id, 0, vec![7; length].leak()).await.unwrap();
     let left = || open.attachments.0.reading.available_permits();
