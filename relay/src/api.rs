@@ -67,6 +67,9 @@ const UPLOADS_OF_ONE: usize = 32;
 /// How many attachments, or parts of one, one client address may be sent at a time, for the same reason.
 const DOWNLOADS_OF_ONE: usize = 64;
 
+/// How many long answers that are in memory as a whole one client address may leave unread at a time.
+const UNREAD_OF_ONE: usize = 64;
+
 /// An answer that needs nothing of the client but to be read.
 const SHORT: u64 = 32 << 10;
 
@@ -138,6 +141,8 @@ struct Shared {
     uploading: Admissions,
     /// and attachments on their way to one.
     downloading: Admissions,
+    /// Long answers that are not read yet.
+    unread: Admissions,
     supervisor: Supervisor,
 }
 
@@ -180,6 +185,7 @@ impl Api {
             uploads,
             uploading: Admissions::new(usize::MAX, UPLOADS_OF_ONE),
             downloading: Admissions::new(usize::MAX, DOWNLOADS_OF_ONE),
+            unread: Admissions::new(usize::MAX, UNREAD_OF_ONE),
             supervisor,
         }))
     }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use postrider_common::clock::SharedClock;
 use postrider_common::supervisor::Supervisor;
-use postrider_common::{Attachment, AttachmentId, Domain, Envelope, EnvelopeId, MailboxId};
+use postrider_common::{Attachment, AttachmentId, Domain, EnvelopeId, MailboxId, Timestamp};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::store::{Abandoned, AttachmentLimits, AttachmentState, Chunk, FileId, Offered, Store, StoreError};
@@ -53,6 +53,9 @@ const PIECE_BYTES: usize = 128 << 10;
 const PIECE_FRAMES: usize = 256;
 /// Slower than this in the long run, a chunk is given up.
 const LEAST_BYTES_PER_SECOND: u64 = 16 << 10;
+
+/// How long a chunk may take from when it comes until the store knows it.
+const NOTING: Duration = Duration::from_secs(3600);
 
 /// How attachments are kept.
 #[derive(Debug, Clone)]
@@ -191,12 +194,18 @@ impl Attachments {
         let attachment = Attachment { id: AttachmentId::random(), length, chunk_length };
         self.check(&attachment)?;
         let (id, now) = (attachment.id, self.0.clock.now());
-        self.0.shares.announce(id, bringer, now + self.0.settings.limits.retention)?;
+        let until = self.0.kept_until();
+        if !self.0.shares.announce(id, bringer, until) {
+            self.settle_beside(&id, bringer).await?;
+            if !self.0.shares.announce(id, bringer, until) {
+                return Err(AttachmentError::TooMuchWaits);
+            }
+        }
         let reserved = self.0.store.reserve_attachment(attachment, now).await;
         // Nobody draws the same 32 bytes twice.
         let reserved =
             reserved.map_err(Into::into).and_then(|reserved| reserved.ok_or(AttachmentError::Busy));
-        reserved.inspect_err(|_| self.0.shares.settle([id]))
+        reserved.inspect_err(|_| self.0.shares.settle(&id))
     }
 
     /// A peer is about to bring the attachments of an envelope for a mailbox of ours: what is missing of each.
@@ -218,6 +227,7 @@ impl Attachments {
             Offered::Wanted(states) => {
                 let mut missing = Vec::with_capacity(states.len());
                 for state in states {
+                    self.0.shares.prolong(&state.attachment.id, self.0.kept_until());
                     missing.push((state.attachment.id, self.missing_of(&state).await?));
                 }
                 Ok(Offer::Wanted(missing))
@@ -254,7 +264,7 @@ impl Attachments {
     pub async fn abandon(&self, id: AttachmentId) -> Result<(), AttachmentError> {
         match self.0.store.abandon_attachment(id).await? {
             Abandoned::Done => {
-                self.0.shares.settle([id]);
+                self.0.shares.settle(&id);
                 Ok(())
             }
             Abandoned::InUse => Err(AttachmentError::InUse),
@@ -262,11 +272,28 @@ impl Attachments {
         }
     }
 
-    /// Of a batch whose [`named`] attachments these are, some envelopes were taken: what they name counts for nobody who has
-    /// brought it any more.
-    pub fn are_needed(&self, named: Vec<(usize, Vec<AttachmentId>)>, is_taken: impl Fn(usize) -> bool) {
-        let taken = named.into_iter().filter(|(place, _)| is_taken(*place));
-        self.0.shares.settle(taken.flat_map(|(_, ids)| ids));
+    /// A peer has brought these for envelopes that were refused for good: nobody will need them, unless somebody does already.
+    pub async fn withdraw(&self, peer: &Domain, ids: Vec<AttachmentId>) -> Result<(), AttachmentError> {
+        for id in ids {
+            let state = self.0.store.attachment(id).await?;
+            if state.is_some_and(|state| state.origin.as_ref() == Some(peer) && !state.is_in_use) {
+                match self.abandon(id).await {
+                    Ok(()) | Err(AttachmentError::InUse | AttachmentError::Unknown) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up what may wait of a bringer's, and forgets what does not.
+    async fn settle_beside(&self, id: &AttachmentId, bringer: &Bringer) -> Result<(), AttachmentError> {
+        for other in self.0.shares.beside(id, bringer) {
+            if self.0.store.attachment(other).await?.is_none_or(|state| state.is_in_use) {
+                self.0.shares.settle(&other);
+            }
+        }
+        Ok(())
     }
 
     /// Forgets who has brought what is gone. To be called now and then.
@@ -298,13 +325,6 @@ impl Attachments {
     }
 }
 
-/// The attachments of those envelopes of a batch that have any, each with its envelope's place in it.
-pub fn named<'a>(batch: impl Iterator<Item = Option<&'a Envelope>>) -> Vec<(usize, Vec<AttachmentId>)> {
-    let laden = batch.enumerate().filter_map(|(place, envelope)| Some((place, envelope?.attachments())));
-    let laden = laden.filter(|(_, attachments)| !attachments.is_empty());
-    laden.map(|(place, attachments)| (place, attachments.iter().map(|one| one.id).collect())).collect()
-}
-
 /// What a peer is told of the attachments that it is about to bring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Offer {
@@ -317,6 +337,11 @@ pub enum Offer {
 }
 
 impl Shared {
+    /// When the store has forgotten what comes now and is not submitted; with some time for what takes a while to be noted.
+    fn kept_until(&self) -> Timestamp {
+        self.clock.now() + self.settings.limits.retention + NOTING
+    }
+
     fn writers(&self) -> MutexGuard<'_, Writers> {
         // No code that can panic runs under this lock half way through a change.
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)

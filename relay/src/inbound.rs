@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use postrider_common::wire::attachments::{AttachmentOffer, AttachmentWanted, AttachmentsWanted};
-use postrider_common::{Envelope, FailureClass, Outcome};
+use postrider_common::{AttachmentId, Envelope, FailureClass, Outcome};
 use postrider_federation::{Busy, ChunkRefused, Inbound, IncomingChunk, PeerId};
 
-use crate::attachments::{AttachmentError, Attachments, Bringer, Offer, named};
+use crate::attachments::{AttachmentError, Attachments, Bringer, Offer};
 use crate::delivery::Delivery;
 use crate::exchange::Exchange;
 use crate::store::{Chunk, StoreError};
@@ -37,15 +37,17 @@ impl FederationEdge {
 impl Inbound for FederationEdge {
     fn receive<'a>(
         &'a self,
-        _peer: &'a PeerId,
+        peer: &'a PeerId,
         batch: Vec<Result<Envelope, FailureClass>>,
     ) -> BoxFuture<'a, Result<Vec<Outcome>, Busy>> {
         Box::pin(async move {
-            let named = named(batch.iter().map(|item| item.as_ref().ok()));
+            let laden = laden(&batch);
             let outcomes = self.exchange.receive(batch).await;
-            self.attachments.are_needed(named, |place| {
-                matches!(outcomes.get(place), Some(Outcome::Stored | Outcome::Duplicate))
-            });
+            let is_refused = |place: usize| matches!(outcomes.get(place), Some(Outcome::Reject { .. }));
+            let refused = laden.into_iter().filter(|(place, _)| is_refused(*place)).flat_map(|(_, ids)| ids);
+            if let Err(error) = self.attachments.withdraw(peer.domain(), refused.collect()).await {
+                complain(&error);
+            }
             Ok(outcomes)
         })
     }
@@ -107,6 +109,15 @@ impl Inbound for FederationEdge {
     fn authenticated(&self, peer: &PeerId) {
         self.delivery.peer_is_up(peer.domain());
     }
+}
+
+/// The attachments of those envelopes that have any, each with its envelope's place in the batch.
+fn laden(batch: &[Result<Envelope, FailureClass>]) -> Vec<(usize, Vec<AttachmentId>)> {
+    let envelopes = batch.iter().enumerate().filter_map(|(place, item)| Some((place, item.as_ref().ok()?)));
+    let laden = envelopes.filter(|(_, envelope)| !envelope.attachments().is_empty());
+    laden
+        .map(|(place, envelope)| (place, envelope.attachments().iter().map(|one| one.id).collect()))
+        .collect()
 }
 
 /// A disk or a store that fails does so again and again.

@@ -70,7 +70,10 @@ impl Outbound {
         progress: &(dyn Fn() + Send + Sync),
     ) -> Result<(), Obstacle> {
         let ours = |error: AttachmentError| {
-            tracing::error!("an attachment cannot be sent to {destination}: {error}");
+            match error {
+                AttachmentError::Busy => tracing::debug!("an attachment for {destination} waits: {error}"),
+                _ => tracing::error!("an attachment cannot be sent to {destination}: {error}"),
+            }
             Obstacle::Later(FailureClass::Unavailable, ASK_AGAIN)
         };
         let reader = Arc::new(self.attachments.read_to_send(wanted.id).await.map_err(ours)?);

@@ -7,17 +7,17 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
-use postrider_common::wire::submit::SubmitResult;
 use postrider_common::wire::{self, control, submit};
 use postrider_common::{MailboxId, Timestamp, TrackingId};
 use serde::de::DeserializeOwned;
 
 use super::auth::Session;
 use super::body::{RequestBody, expect_type};
+use super::held::in_memory;
 use super::problem::ApiError;
 use super::{Shared, attachments, json, mailbox, register, stream, with_type};
 use crate::admission::Admission;
-use crate::attachments::{Content, named};
+use crate::attachments::Content;
 use crate::config::SubmissionPolicy;
 use crate::exchange::Waiting;
 use crate::store::{Tracking, TrackingEnd};
@@ -61,7 +61,10 @@ async fn answered(api: &Shared, request: Request<RequestBody>, client: &Arc<Admi
             let rest = rest.to_owned();
             attachments::dispatch(api, &rest, request, client).await
         }
-        _ => dispatch(api, request, client).await.map(short),
+        _ => match dispatch(api, request, client).await {
+            Ok(response) => in_memory(response, &api.unread, client.address()).await,
+            Err(error) => Err(error),
+        },
     };
     match answer {
         Ok(reply) => reply,
@@ -208,11 +211,7 @@ async fn submit(api: &Shared, request: Request<RequestBody>, client: &Arc<Admiss
     if let Some(member) = member {
         api.member_rate.take(&member, batch.len())?;
     }
-    let named = named(batch.iter().map(|item| item.as_ref().ok().map(|(_, envelope)| envelope)));
     let results = api.exchange.submit(batch).await;
-    api.attachments.are_needed(named, |place| {
-        matches!(results.get(place), Some(SubmitResult::Stored | SubmitResult::Queued { .. }))
-    });
     Ok(with_type(submit::encode_results(&results), wire::CONTENT_TYPE))
 }
 

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use postrider_common::AttachmentId;
+use postrider_common::{Attachment, AttachmentId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
@@ -46,7 +46,8 @@ impl Attachments {
         if size.lower() > bytes.into() || size.upper().is_some_and(|upper| upper < bytes.into()) {
             return Err(AttachmentError::WrongLength(bytes));
         }
-        let place = Place::take(&self.0, &state, chunk.number, bytes, bringer)?;
+        let place = Place::take(&self.0, &state, chunk.number, bytes)?;
+        self.admit(&state, bringer, place.room).await?;
         // Whoever has the place is waited for before the file is deleted. So it is made only if it will be deleted.
         if self.state(id).await?.file != state.file {
             return Err(AttachmentError::Unknown);
@@ -59,6 +60,24 @@ impl Attachments {
         timeout(limit, writing).await.map_err(|_| AttachmentError::Slow)??;
         failpoint::reach(Step::ChunkWritten);
         self.commit(id, chunk, place).await
+    }
+
+    /// Whether whoever brings an attachment may fill so much of this room.
+    async fn admit(
+        &self,
+        state: &AttachmentState,
+        bringer: &Bringer,
+        room: u64,
+    ) -> Result<(), AttachmentError> {
+        let shared = &self.0;
+        let Attachment { id, length, .. } = state.attachment;
+        let (most, until) = (most(room, shared.settings.limits.bytes), shared.kept_until());
+        let admit = || shared.shares.admit(id, length, bringer, most, until);
+        if admit() {
+            return Ok(());
+        }
+        self.settle_beside(&id, bringer).await?;
+        if admit() { Ok(()) } else { Err(AttachmentError::TooMuchWaits) }
     }
 
     async fn write<B>(
@@ -128,10 +147,11 @@ impl Attachments {
 #[derive(Debug)]
 struct Place {
     shared: Arc<Shared>,
-    id: AttachmentId,
     file: FileId,
     number: u32,
-    /// Counted as used, and as brought, and given back unless they are kept.
+    /// How many bytes there was room for.
+    room: u64,
+    /// Counted as used, and given back unless they are kept.
     bytes: std::sync::atomic::AtomicU64,
     _permit: OwnedSemaphorePermit,
 }
@@ -142,7 +162,6 @@ impl Place {
         state: &AttachmentState,
         number: u32,
         bytes: u32,
-        bringer: &Bringer,
     ) -> Result<Arc<Self>, AttachmentError> {
         let permit = Arc::clone(&shared.receiving).try_acquire_owned().map_err(|_| AttachmentError::Busy)?;
         let mut writers = shared.writers();
@@ -151,26 +170,22 @@ impl Place {
         }
         *writers.files.entry(state.file).or_default() += 1;
         drop(writers);
-        let (id, bytes) = (state.attachment.id, u64::from(bytes));
-        let until = shared.clock.now() + shared.settings.limits.retention;
-        let held = shared.shares.add(id, bringer, bytes, until);
+        let bytes = u64::from(bytes);
         let used = shared.used.fetch_add(bytes, Ordering::Relaxed);
+        let room = shared.room(used);
         // From here on its drop takes all of that back.
         let place = Arc::new(Self {
             shared: Arc::clone(shared),
-            id,
             file: state.file,
             number,
+            room: room.as_ref().copied().unwrap_or_default(),
             bytes: bytes.into(),
             _permit: permit,
         });
-        let room = shared.room(used)?;
+        let room = room?;
         if bytes > room {
             complain_of_room(used, room);
             return Err(AttachmentError::Full);
-        }
-        if held > most(room, shared.settings.limits.bytes) {
-            return Err(AttachmentError::TooMuchWaits);
         }
         Ok(place)
     }
@@ -183,11 +198,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let bytes = self.bytes.load(Ordering::Relaxed);
-        self.shared.used.fetch_sub(bytes, Ordering::Relaxed);
-        if bytes > 0 {
-            self.shared.shares.take_back(&self.id, bytes);
-        }
+        self.shared.used.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut writers = self.shared.writers();
         writers.chunks.remove(&(self.file, self.number));
         if let Some(count) = writers.files.get_mut(&self.file) {

@@ -1,18 +1,19 @@
 //! Who has brought what no envelope needs yet: nobody may fill the relay with it.
 //!
-//! It is in memory alone, since nothing on the disk is to say who brings an attachment. What was brought before a restart
-//! counts for nobody, and goes when its time is over.
+//! An attachment counts with its whole length from its first chunk on, so that one that was begun can be brought to its end.
+//! Who brings it is in memory alone, since nothing on the disk is to say so: what was brought before a restart counts for nobody,
+//! and goes when its time is over. Whether an envelope needs it is in the store alone, and looked up when somebody has no
+//! room left.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use postrider_common::{AttachmentId, Domain, MailboxId, Timestamp};
 
-use super::AttachmentError;
 use crate::admission::ClientAddress;
 
-/// How many attachments one may have announced that no envelope needs yet.
-const MOST: usize = 1024;
+/// How many attachments one may have that no envelope needs yet. They are looked up one by one.
+const MOST: usize = 512;
 /// Of the room that is left, one may fill so small a part with them. However many do that, there is room left for others.
 const PART: u64 = 4;
 
@@ -34,22 +35,14 @@ pub(super) struct Shares(Mutex<Books>);
 #[derive(Debug, Default)]
 struct Books {
     waiting: HashMap<AttachmentId, Waiting>,
-    held: HashMap<Bringer, Held>,
+    held: HashMap<Bringer, HashMap<AttachmentId, u64>>,
 }
 
-/// An attachment that no envelope needs yet.
+/// An attachment that no envelope needs yet, as far as is known.
 #[derive(Debug)]
 struct Waiting {
     bringer: Bringer,
-    /// Of its chunks, those included that are on their way.
-    bytes: u64,
     until: Timestamp,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    attachments: usize,
-    bytes: u64,
 }
 
 impl Bringer {
@@ -62,58 +55,61 @@ impl Bringer {
 }
 
 impl Shares {
-    /// One more that somebody announces, unless they have announced too many.
-    pub(super) fn announce(
+    /// One more that somebody announces, of which nothing is there yet; whether they may.
+    pub(super) fn announce(&self, id: AttachmentId, bringer: &Bringer, until: Timestamp) -> bool {
+        self.lock().have(id, bringer, until)
+    }
+
+    /// A chunk of an attachment comes. Whoever has announced it brings it, and else who brings this; whether they may, if one
+    /// may have `most` bytes.
+    pub(super) fn admit(
         &self,
         id: AttachmentId,
+        length: u64,
         bringer: &Bringer,
+        most: u64,
         until: Timestamp,
-    ) -> Result<(), AttachmentError> {
+    ) -> bool {
         let mut books = self.lock();
-        if books.held.get(bringer).is_some_and(|held| held.attachments >= MOST) {
-            return Err(AttachmentError::TooMuchWaits);
+        if !books.have(id, bringer, until) {
+            return false;
         }
-        books.waiting(id, bringer, until);
-        Ok(())
-    }
-
-    /// A chunk is on its way. Whoever has announced the attachment has brought it, and else who brings this: how many bytes
-    /// that makes of theirs.
-    pub(super) fn add(&self, id: AttachmentId, bringer: &Bringer, bytes: u64, until: Timestamp) -> u64 {
-        let mut books = self.lock();
-        let waiting = books.waiting(id, bringer, until);
-        waiting.bytes += bytes;
-        let bringer = waiting.bringer.clone();
-        let held = books.held.entry(bringer).or_default();
-        held.bytes += bytes;
-        held.bytes
-    }
-
-    /// The chunk is not there after all.
-    pub(super) fn take_back(&self, id: &AttachmentId, bytes: u64) {
-        let mut books = self.lock();
-        let Some(waiting) = books.waiting.get_mut(id) else { return };
-        waiting.bytes = waiting.bytes.saturating_sub(bytes);
-        let bringer = waiting.bringer.clone();
-        if let Some(held) = books.held.get_mut(&bringer) {
-            held.bytes = held.bytes.saturating_sub(bytes);
+        let Some(Waiting { bringer, .. }) = books.waiting.get(&id) else { return false };
+        let bringer = bringer.clone();
+        let Some(held) = books.held.get_mut(&bringer) else { return false };
+        let others: u64 = held.iter().filter(|(other, _)| **other != id).map(|(_, bytes)| bytes).sum();
+        let Some(admitted) = held.get_mut(&id) else { return false };
+        if *admitted == 0 && others.saturating_add(length) > most {
+            return false;
         }
+        *admitted = length;
+        true
     }
 
-    /// These wait no more: envelopes need them, or they are gone.
-    pub(super) fn settle(&self, ids: impl IntoIterator<Item = AttachmentId>) {
-        let mut books = self.lock();
-        for id in ids {
-            books.forget(&id);
+    /// What may wait of the same bringer's as this one.
+    pub(super) fn beside(&self, id: &AttachmentId, bringer: &Bringer) -> Vec<AttachmentId> {
+        let books = self.lock();
+        let bringer = books.waiting.get(id).map_or(bringer, |waiting| &waiting.bringer);
+        books.held.get(bringer).into_iter().flat_map(HashMap::keys).copied().collect()
+    }
+
+    /// This one does not wait: an envelope needs it, or it is gone.
+    pub(super) fn settle(&self, id: &AttachmentId) {
+        self.lock().forget(id);
+    }
+
+    /// This one is kept longer, if it waits.
+    pub(super) fn prolong(&self, id: &AttachmentId, until: Timestamp) {
+        if let Some(waiting) = self.lock().waiting.get_mut(id) {
+            waiting.until = until;
         }
     }
 
     /// Forgets those whose time is over, which the store does not have any more.
     pub(super) fn tidy(&self, now: Timestamp) {
         let mut books = self.lock();
-        let over: Vec<_> =
-            books.waiting.iter().filter(|(_, waiting)| waiting.until < now).map(|(id, _)| *id).collect();
-        for id in over {
+        let over = books.waiting.iter().filter(|(_, waiting)| waiting.until < now);
+        for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
             books.forget(&id);
         }
     }
@@ -125,22 +121,25 @@ impl Shares {
 }
 
 impl Books {
-    fn waiting(&mut self, id: AttachmentId, bringer: &Bringer, until: Timestamp) -> &mut Waiting {
-        let held = &mut self.held;
-        let waiting = self.waiting.entry(id).or_insert_with(|| {
-            held.entry(bringer.clone()).or_default().attachments += 1;
-            Waiting { bringer: bringer.clone(), bytes: 0, until }
-        });
-        waiting.until = until;
-        waiting
+    /// Whether it is there, or may be.
+    fn have(&mut self, id: AttachmentId, bringer: &Bringer, until: Timestamp) -> bool {
+        if let Some(waiting) = self.waiting.get_mut(&id) {
+            waiting.until = until;
+            return true;
+        }
+        if self.held.get(bringer).is_some_and(|held| held.len() >= MOST) {
+            return false;
+        }
+        self.held.entry(bringer.clone()).or_default().insert(id, 0);
+        self.waiting.insert(id, Waiting { bringer: bringer.clone(), until });
+        true
     }
 
     fn forget(&mut self, id: &AttachmentId) {
-        let Some(Waiting { bringer, bytes, .. }) = self.waiting.remove(id) else { return };
+        let Some(Waiting { bringer, .. }) = self.waiting.remove(id) else { return };
         if let Some(held) = self.held.get_mut(&bringer) {
-            held.attachments -= 1;
-            held.bytes = held.bytes.saturating_sub(bytes);
-            if held.attachments == 0 {
+            held.remove(id);
+            if held.is_empty() {
                 self.held.remove(&bringer);
             }
         }
@@ -170,21 +169,22 @@ mod tests {
     }
 
     #[test]
-    fn what_an_envelope_needs_counts_for_nobody() {
+    fn one_that_was_begun_is_brought_to_its_end_and_counts_for_who_announced_it() {
         let shares = Shares::default();
         let (one, other) = (member(1), member(2));
-        shares.announce(id(1), &one, at(10)).unwrap();
-        assert_eq!(shares.add(id(1), &other, 5, at(20)), 5, "counts for whoever has announced it");
-        assert_eq!(shares.add(id(2), &other, 7, at(20)), 7);
-        assert_eq!(shares.add(id(3), &one, 7, at(30)), 12);
-        shares.take_back(&id(3), 7);
-        assert_eq!(shares.add(id(3), &one, 1, at(30)), 6);
-        shares.settle([id(1), id(9)]);
-        shares.take_back(&id(1), 5);
-        assert_eq!(shares.add(id(3), &one, 1, at(30)), 2);
-        shares.tidy(at(21));
-        assert_eq!(shares.lock().held.keys().collect::<Vec<_>>(), [&one]);
+        assert!(shares.announce(id(1), &one, at(10)));
+        assert!(shares.admit(id(1), 60, &other, 100, at(20)));
+        assert!(shares.admit(id(2), 60, &other, 100, at(20)), "theirs is empty");
+        assert!(!shares.admit(id(3), 60, &one, 100, at(30)));
+        assert!(shares.admit(id(1), 60, &one, 1, at(20)), "though there is less room by now");
+        assert_eq!(shares.beside(&id(1), &other).len(), 2);
+        shares.settle(&id(1));
+        shares.settle(&id(9));
+        assert!(shares.admit(id(3), 60, &one, 100, at(30)));
+        shares.prolong(&id(3), at(40));
         shares.tidy(at(31));
+        assert_eq!(shares.lock().held.keys().collect::<Vec<_>>(), [&one]);
+        shares.tidy(at(41));
         let books = shares.lock();
         assert_eq!((books.held.len(), books.waiting.len()), (0, 0));
     }
@@ -197,9 +197,10 @@ mod tests {
             bytes[..8].copy_from_slice(&n.to_be_bytes());
             AttachmentId::from_bytes(bytes)
         });
-        let announced = ids.map(|id| shares.announce(id, &member(1), at(10))).filter(Result::is_ok).count();
+        let announced = ids.filter(|id| shares.announce(*id, &member(1), at(10))).count();
         assert_eq!(announced, MOST);
-        assert_eq!(shares.announce(id(9), &member(2), at(10)), Ok(()));
+        assert!(!shares.admit(id(9), 1, &member(1), 100, at(10)));
+        assert!(shares.announce(id(9), &member(2), at(10)));
     }
 
     #[test]

@@ -362,23 +362,35 @@ async fn what_one_brings_and_does_not_submit_leaves_room_for_others() {
         open.attachments.receive(id, chunk, &bringer, Full::new(Bytes::from_static(bytes))).await?;
         Ok(Attachment { id, length: 100, chunk_length: 100 })
     };
-    let first = bring(ALICE).await.unwrap();
-    bring(ALICE).await.unwrap();
+    let [first, second] = [bring(ALICE).await.unwrap(), bring(ALICE).await.unwrap()];
     let before = open.attachments.used_bytes();
     assert_eq!(bring(ALICE).await, Err(AttachmentError::TooMuchWaits));
     assert_eq!(open.attachments.used_bytes(), before, "what was refused takes nothing");
-    let peer = Bringer::Peer("beta.example".parse().unwrap());
-    bring(peer.clone()).await.unwrap();
-    assert_eq!(bring(peer).await, Err(AttachmentError::TooMuchWaits));
+    let beta: Domain = "beta.example".parse().unwrap();
+    let peer = Bringer::Peer(beta.clone());
+    let theirs = bring(peer.clone()).await.unwrap();
+    assert_eq!(bring(peer.clone()).await, Err(AttachmentError::TooMuchWaits));
     bring(Bringer::Member(MAILBOX)).await.unwrap();
 
     // What an envelope needs is no longer hers.
-    let envelope = envelope(vec![first]);
-    let named = named([Some(&envelope)].into_iter());
-    assert_eq!(open.deposit(&envelope).await, Outcome::Stored);
-    open.attachments.are_needed(named, |place| place == 0);
+    let of =
+        |attachment| Draft { attachments: vec![attachment], ..Draft::new(MAILBOX, now() + HOUR, &b"x"[..]) };
+    let needs_first = of(first.clone()).finish().unwrap();
+    assert_eq!(open.deposit(&needs_first).await, Outcome::Stored);
     assert_eq!(bring(ALICE).await, Err(AttachmentError::TooMuchWaits), "a quarter of 600 is left");
-    clock.advance(HOUR + HOUR);
+    // One that is there already needs nothing more.
+    let again = Draft { id: *needs_first.id(), ..of(second.clone()) }.finish().unwrap();
+    assert_eq!(open.deposit(&again).await, Outcome::Duplicate);
+    assert_eq!(bring(ALICE).await, Err(AttachmentError::TooMuchWaits));
+    assert_eq!(open.deposit(&of(second).finish().unwrap()).await, Outcome::Stored);
+    bring(ALICE).await.unwrap();
+
+    // Nor is what was for an envelope that was refused the peer's, and what is in use is not taken from anybody.
+    open.attachments.withdraw(&beta, vec![theirs.id, first.id]).await.unwrap();
+    assert_eq!(open.attachments.state(theirs.id).await, Err(AttachmentError::Unknown));
+    assert!(open.attachments.state(first.id).await.is_ok());
+    bring(peer).await.unwrap();
+    clock.advance(HOUR * 3);
     open.attachments.tidy();
     bring(ALICE).await.unwrap();
     open.close().await;

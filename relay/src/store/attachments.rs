@@ -125,7 +125,7 @@ impl<K: Kv> Group<'_, K> {
             return Ok(Offered::NotNeeded);
         };
         let mark = self.rules.marks.of_deposit(mailbox, envelope);
-        if record.has_moved() || self.marked(mark)?.is_some() {
+        if record.has_moved() || record.suspended.is_some() || self.marked(mark)?.is_some() {
             return Ok(Offered::NotNeeded);
         }
         if !self.has_room(mailbox, attachments)? {

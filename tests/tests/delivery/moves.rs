@@ -102,6 +102,12 @@ async fn whoever_writes_to_the_old_address_is_followed() {
     let fifth = carol.submit(&bob, envelope(&cluster, &bob, "fifth")).await.unwrap();
     assert_eq!(tracking_or_stored(&carol, fifth).await, TrackingState::Stored);
     assert_eq!(texts(&moved, 5).await, ["fifth", "first", "fourth", "second", "third"]);
+
+    // No device is seen at the old relay any more, and they go in time; the owner can say where the mailbox is all the same.
+    let session = bob.session().await.unwrap();
+    session.remove_device(bob.identity().device()).await.unwrap();
+    assert!(session.binding().await.unwrap().is_some());
+    session.delete_mailbox().await.unwrap();
     cluster.shut_down().await.unwrap();
 }
 

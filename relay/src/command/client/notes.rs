@@ -11,8 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use postrider_client::SavedUpload;
-use postrider_common::Timestamp;
 use postrider_common::clock::{Clock, SystemClock};
+use postrider_common::{Address, Timestamp};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -29,13 +29,16 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// The note of a file on its way to a relay, empty if there was none. None, if it cannot be had.
-    pub(super) fn open(identity: &Path, relay: &str, file: &Path) -> Option<Self> {
+    /// The note of a file on its way to a relay for somebody, empty if there was none. None, if it cannot be had.
+    pub(super) fn open(identity: &Path, relay: &str, to: &Address, file: &Path) -> Option<Self> {
         let (directory, prefix) = place(identity)?;
         sweep(directory, &prefix);
         let file = fs::canonicalize(file).ok()?;
         let mut digest = Sha256::new_with_prefix((relay.len() as u64).to_be_bytes());
         digest.update(relay);
+        // Two recipients are not to be told by what they fetch that it is the same.
+        digest.update(to.to_string());
+        digest.update([0]);
         digest.update(file.as_os_str().as_bytes());
         let mut name = prefix;
         name.push(HEXLOWER.encode(&digest.finalize()[..16]));
@@ -116,6 +119,8 @@ fn sweep(directory: &Path, prefix: &OsString) {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use postrider_common::MailboxId;
+
     use super::*;
 
     fn saved() -> SavedUpload {
@@ -125,6 +130,10 @@ mod tests {
             "attachment":{{"id":"mbqwey3emvtgo2djnjvwy3lon5yhc4ttor2xm53ypf5hw7d5pz7q","length":4112,"chunk_length":4194304}}}}"#
         );
         serde_json::from_str(&json).unwrap()
+    }
+
+    fn recipient(n: u8) -> Address {
+        Address { mailbox: MailboxId::from_bytes([n; 32]), domain: "b.example".parse().unwrap() }
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -137,13 +146,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (identity, file) = (directory.path().join("me.identity"), directory.path().join("a file"));
         fs::write(&file, "x").unwrap();
-        let open = |relay| Note::open(&identity, relay, &file);
+        let (bob, carol) = (recipient(1), recipient(2));
+        let open = |relay| Note::open(&identity, relay, &bob, &file);
         let mut note = open("https://a.example").unwrap();
         assert!(note.read().is_none(), "nothing is known yet");
         note.write(&saved());
         note.write(&saved());
         assert!(open("https://a.example").is_none(), "another command has it");
         open("https://b.example").unwrap().remove();
+        Note::open(&identity, "https://a.example", &carol, &file).unwrap().remove();
         let mode = fs::metadata(&note.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(note);
@@ -152,7 +163,9 @@ mod tests {
         assert_eq!(kept, serde_json::to_value(saved()).unwrap());
         note.remove();
         assert_eq!(names(directory.path()), [""; 0]);
-        assert!(Note::open(&directory.path().join("no/identity"), "https://a.example", &file).is_none());
+        assert!(
+            Note::open(&directory.path().join("no/identity"), "https://a.example", &bob, &file).is_none()
+        );
     }
 
     #[test]
@@ -160,7 +173,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (identity, file) = (directory.path().join("me.identity"), directory.path().join("a file"));
         fs::write(&file, "x").unwrap();
-        let open = |relay| Note::open(&identity, relay, &file).unwrap();
+        let bob = recipient(1);
+        let open = |relay| Note::open(&identity, relay, &bob, &file).unwrap();
         let age = |note: &Note, days: u64| {
             let then = SystemClock.now().as_secs() - days * 86_400;
             note.file.set_modified(UNIX_EPOCH + Duration::from_secs(then)).unwrap();

@@ -46,7 +46,7 @@ impl Outgoing {
     /// Brings it to the relay, or what is missing of it there. Ends without it where trying again does not help, or nothing
     /// has got through for too long.
     pub(super) async fn bring(&mut self, way: &Way<'_>) -> Result<AttachedFile, ClientCommandError> {
-        self.note = Note::open(way.identity, way.url, &self.path);
+        self.note = Note::open(way.identity, way.url, way.to, &self.path);
         let kept = self.note.as_ref().and_then(Note::read);
         // Of a file that is another one by now it is of no use.
         if let Some(Ok(upload)) = kept.map(|kept| Upload::resume(&self.path, kept)) {

@@ -13,7 +13,7 @@ use postrider_client::{
 use postrider_common::backoff::spread;
 use postrider_common::clock::{Clock, SystemClock};
 use postrider_common::random::{SystemRandom, fraction_of};
-use postrider_common::{Domain, TrackingId};
+use postrider_common::{Address, Domain, TrackingId};
 
 use super::outgoing::Outgoing;
 use super::{ClientCommandError, FIRST_PAUSE, LONGEST_PAUSE, RelayArgs, print, show};
@@ -65,6 +65,8 @@ pub(super) struct Way<'a> {
     pub(super) relay: &'a Relay,
     /// Where everybody may submit, nobody is told who does.
     pub(super) session: Option<Session>,
+    /// Who they are for.
+    pub(super) to: &'a Address,
     /// The file with the keys of whoever sends.
     pub(super) identity: &'a Path,
     /// The relay's, as it was given.
@@ -104,7 +106,7 @@ impl SendArgs {
             _ => Some(relay.session(&identity).await?),
         };
         let (identity, patience) = (self.identity.as_path(), self.patience);
-        let way = Way { relay: &relay, session, identity, url: &url, patience };
+        let way = Way { relay: &relay, session, to: to.address(), identity, url: &url, patience };
         let handing_over = async {
             let mut attached = Vec::with_capacity(files.len());
             for file in &mut files {
