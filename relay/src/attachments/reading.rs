@@ -90,7 +90,7 @@ impl Reader {
 
     /// The same for a client. Who takes nothing of them for as long as a chunk may pause on its way here gets no more:
     /// otherwise a few who stop in the middle would keep everybody else from reading. Whoever takes
-    /// [`LEAST_BYTES_PER_SECOND`] never seems to have stopped.
+    /// 16 KiB in a second never seems to have stopped.
     pub fn bytes_while_taken(&self, start: u64, length: u64) -> Content {
         let taken = self.taken();
         let (here, gone) = oneshot::channel();

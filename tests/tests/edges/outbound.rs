@@ -52,6 +52,10 @@ async fn another_relays_certificate_is_a_wrong_name_and_nothing_is_lost() {
     let link = cluster.link(ALPHA, BETA).unwrap();
     let right = link.target();
     link.set_target(cluster.address(GAMMA).await.unwrap());
+    // Alpha greets beta when it has started, and would go on over that connection.
+    link.cut();
+    link.wait_for(|traffic| traffic.open == 0).await;
+    link.heal();
     let class = FailureClass::TlsNameMismatch;
     assert_waits(&cluster, &alice, class).await;
     let sentence = "a certificate for beta.example was expected, but one for gamma.example was presented";
