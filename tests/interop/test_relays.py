@@ -434,7 +434,9 @@ class Receiving(WithRelays):
         self.submit(self.alpha, phone, phone.write("for all"))
         self.submit(self.alpha, phone, replace(phone.write("for one"), device=laptop.identity.device))
         stream = self.open(laptop.session)
-        self.assertEqual([text_of(entry.envelope) for entry in receive_many(stream, 2)], ["for all", "for one"])
+        # Between relays what is sent later may be there first.
+        texts = [text_of(entry.envelope) for entry in receive_many(stream, 2)]
+        self.assertCountEqual(texts, ["for all", "for one"])
         self.assertEqual(phone.texts(), ["for all"])
 
     def test_ephemeral_envelopes_reach_who_is_there(self) -> None:
