@@ -22,6 +22,7 @@ pub mod listener;
 pub mod monitor;
 pub mod outbound;
 pub mod queue;
+mod reading;
 pub mod route;
 pub mod store;
 pub mod telemetry;

@@ -30,7 +30,7 @@ use crate::api::Api;
 use crate::count::{Counter, Level};
 use crate::telemetry::Seldom;
 use proxy::HeaderError;
-use turns::Turns;
+use turns::{InTurns, in_turns};
 
 /// How long to leave the socket alone after the system refused to accept.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(500);
@@ -223,7 +223,7 @@ impl Door {
         let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         let handshake = async {
             let guest = self.meet(&mut stream, arrival).await?;
-            let start = LazyConfigAcceptor::new(Acceptor::default(), Turns::new(stream)).await?;
+            let start = LazyConfigAcceptor::new(Acceptor::default(), in_turns(stream)).await?;
             let (who, config) = self.tell_apart(&start.client_hello(), audience);
             Ok::<_, Turned>((guest, who, self.agree(start, config).await?))
         };
@@ -283,9 +283,9 @@ impl Door {
     /// crowd at the door does not keep those waiting who are inside. What follows waits for the client.
     async fn agree(
         &self,
-        start: StartHandshake<Turns<TcpStream>>,
+        start: StartHandshake<InTurns<TcpStream>>,
         config: Arc<ServerConfig>,
-    ) -> io::Result<TlsStream<Turns<TcpStream>>> {
+    ) -> io::Result<TlsStream<InTurns<TcpStream>>> {
         let mut handshake = pin!(start.into_stream(config));
         // It is never closed.
         let turn = self.0.handshakes.acquire().await;

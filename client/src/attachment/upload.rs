@@ -116,14 +116,12 @@ impl Upload {
     /// Makes room for the file at a relay that takes envelopes from everybody, unless that was done: so that there is something
     /// to [save](Self::saved) before the first byte is sent. [`run`](Self::run) does it by itself otherwise.
     pub async fn reserve(&mut self, relay: &Relay) -> Result<(), AttachmentError> {
-        let (length, chunk) = (self.plan.encrypted(), self.plan.chunk);
-        self.at_relay(relay, || relay.reserve_attachment(length, chunk)).await.map(drop)
+        self.at_relay(Way::Anybody(relay)).await.map(drop)
     }
 
     /// The same at a relay that takes envelopes from its members only, for [`run_as`](Self::run_as).
     pub async fn reserve_as(&mut self, session: &Session) -> Result<(), AttachmentError> {
-        let (length, chunk) = (self.plan.encrypted(), self.plan.chunk);
-        self.at_relay(session.relay(), || session.reserve_attachment(length, chunk)).await.map(drop)
+        self.at_relay(Way::Member(session)).await.map(drop)
     }
 
     /// What it takes to [go on](Self::resume) in another process. How far it is need not be in it: the relay is asked. `None`
@@ -141,8 +139,7 @@ impl Upload {
         relay: &Relay,
         progress: Progress<'_>,
     ) -> Result<AttachedFile, AttachmentError> {
-        let (length, chunk) = (self.plan.encrypted(), self.plan.chunk);
-        self.carry(relay, || relay.reserve_attachment(length, chunk), progress).await
+        self.carry(Way::Anybody(relay), progress).await
     }
 
     /// The same at a relay that takes envelopes from its members only: it is told whose session makes room for the file. To
@@ -152,8 +149,7 @@ impl Upload {
         session: &Session,
         progress: Progress<'_>,
     ) -> Result<AttachedFile, AttachmentError> {
-        let (length, chunk) = (self.plan.encrypted(), self.plan.chunk);
-        self.carry(session.relay(), || session.reserve_attachment(length, chunk), progress).await
+        self.carry(Way::Member(session), progress).await
     }
 
     /// Gives up what the relay has of it, if no envelope was submitted with it. Otherwise the relay keeps it for another day.
@@ -166,20 +162,12 @@ impl Upload {
         Ok(())
     }
 
-    async fn carry<F>(
-        &mut self,
-        relay: &Relay,
-        reserve: impl Fn() -> F,
-        progress: Progress<'_>,
-    ) -> Result<AttachedFile, AttachmentError>
-    where
-        F: Future<Output = Result<AttachmentStatus, Error>>,
-    {
-        match self.bring(relay, &reserve, &mut *progress).await {
+    async fn carry(&mut self, way: Way<'_>, progress: Progress<'_>) -> Result<AttachedFile, AttachmentError> {
+        match self.bring(way, &mut *progress).await {
             // It was there a moment ago.
             Err(error) if is_forgotten(&error) => {
                 self.begin_anew();
-                self.bring(relay, &reserve, progress).await
+                self.bring(way, progress).await
             }
             done => done,
         }
@@ -193,14 +181,8 @@ impl Upload {
     }
 
     /// What the relay has of it, once there is room for it.
-    async fn at_relay<F>(
-        &mut self,
-        relay: &Relay,
-        reserve: impl Fn() -> F,
-    ) -> Result<AttachmentStatus, AttachmentError>
-    where
-        F: Future<Output = Result<AttachmentStatus, Error>>,
-    {
+    async fn at_relay(&mut self, way: Way<'_>) -> Result<AttachmentStatus, AttachmentError> {
+        let (relay, plan) = (way.relay(), self.plan);
         let known = match self.reserved {
             Some(id) => Some(patiently(relay, || relay.attachment(id)).await),
             None => None,
@@ -215,7 +197,7 @@ impl Upload {
         };
         let status = match status {
             Some(status) => status,
-            None => patiently(relay, reserve).await.map_err(|error| match error {
+            None => patiently(relay, || way.reserve(plan)).await.map_err(|error| match error {
                 AttachmentError::Relay(error) if error.slug() == Some(TOO_LARGE) => {
                     AttachmentError::TooLarge { path: self.path.clone() }
                 }
@@ -229,19 +211,11 @@ impl Upload {
         Ok(status)
     }
 
-    async fn bring<F>(
-        &mut self,
-        relay: &Relay,
-        reserve: impl Fn() -> F,
-        progress: Progress<'_>,
-    ) -> Result<AttachedFile, AttachmentError>
-    where
-        F: Future<Output = Result<AttachmentStatus, Error>>,
-    {
+    async fn bring(&mut self, way: Way<'_>, progress: Progress<'_>) -> Result<AttachedFile, AttachmentError> {
         if FileVersion::of(&self.path)? != self.version {
             return Err(AttachmentError::Changed { path: self.path.clone() });
         }
-        let status = self.at_relay(relay, reserve).await?;
+        let (relay, status) = (way.relay(), self.at_relay(way).await?);
         let attachment = status.attachment();
         let chunks = attachment.chunks();
         let missing = status.missing.iter().flat_map(|(first, last)| *first..=(*last).min(chunks - 1));
@@ -284,6 +258,31 @@ impl Upload {
         });
         let chunk = chunk.await?;
         patiently(relay, || relay.put_chunk(attachment.id, number, chunk.clone())).await
+    }
+}
+
+/// Who makes room for a file at its relay.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// Nobody is told.
+    Anybody(&'a Relay),
+    /// A member, who says so.
+    Member(&'a Session),
+}
+
+impl<'a> Way<'a> {
+    fn relay(self) -> &'a Relay {
+        match self {
+            Self::Anybody(relay) => relay,
+            Self::Member(session) => session.relay(),
+        }
+    }
+
+    async fn reserve(self, plan: Plan) -> Result<AttachmentStatus, Error> {
+        match self {
+            Self::Anybody(relay) => relay.reserve_attachment(plan.encrypted(), plan.chunk).await,
+            Self::Member(session) => session.reserve_attachment(plan.encrypted(), plan.chunk).await,
+        }
     }
 }
 

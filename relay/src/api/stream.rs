@@ -40,6 +40,7 @@ use crate::admission::Admission;
 use crate::exchange::Exchange;
 use crate::failpoint::{self, Step};
 use crate::hub::{Attendance, Connection, Ending, Event};
+use crate::reading::Ruled;
 use crate::store::{StoreError, Window};
 use crate::telemetry::Seldom;
 use unfinished::Unfinished;
@@ -93,7 +94,7 @@ pub(super) async fn open(
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
             .max_write_buffer_size(4 << 20);
-        let io = Unfinished::new(TokioIo::new(upgraded));
+        let io = Ruled { io: TokioIo::new(upgraded), rule: Unfinished::new() };
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         let stream = DeviceStream::new(socket, session, &exchange, window, &supervisor);
         tokio::select! {
@@ -140,7 +141,7 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| ApiError::UpgradeRequired)
 }
 
-type Socket = WebSocketStream<Unfinished<TokioIo<Upgraded>>>;
+type Socket = WebSocketStream<Ruled<TokioIo<Upgraded>, Unfinished>>;
 
 /// One device's stream.
 struct DeviceStream<'a> {
@@ -209,9 +210,9 @@ impl<'a> DeviceStream<'a> {
     /// Drops what the device is still sending. If the socket were closed over it, the system would reset the connection,
     /// and the device might never read why.
     async fn linger(&mut self, code: CloseCode) {
-        if matches!(code, CloseCode::Size | CloseCode::Protocol) || self.socket.get_ref().is_over() {
+        if matches!(code, CloseCode::Size | CloseCode::Protocol) || self.socket.get_ref().rule.is_over() {
             // Where one frame ends and the next begins is no longer known, or nobody reads frames any more.
-            let _ = tokio::io::copy(self.socket.get_mut().io(), &mut tokio::io::sink()).await;
+            let _ = tokio::io::copy(&mut self.socket.get_mut().io, &mut tokio::io::sink()).await;
         } else {
             while let Some(Ok(_)) = self.socket.next().await {}
         }
@@ -242,7 +243,7 @@ impl<'a> DeviceStream<'a> {
                         return Err(End::Gone);
                     }
                     self.pings = 0;
-                    self.socket.get_mut().begin_anew();
+                    self.socket.get_mut().rule.begin_anew();
                     self.send(Message::Ping(Bytes::new())).await?;
                 }
             }
@@ -283,7 +284,7 @@ impl<'a> DeviceStream<'a> {
                 let malformed =
                     |_| End::Close(CloseCode::Unsupported, "a message of this version is expected");
                 let DeviceMessage::Acknowledge(entries) = DeviceMessage::decode(&bytes).map_err(malformed)?;
-                self.socket.get_mut().begin_anew();
+                self.socket.get_mut().rule.begin_anew();
                 self.acknowledge(entries);
                 Ok(())
             }

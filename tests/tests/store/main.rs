@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what the lint allows in tests, for the functions that tests share")]
 
 mod model;
+mod reference;
 
 use std::path::PathBuf;
 use std::sync::Arc;

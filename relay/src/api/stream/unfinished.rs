@@ -4,12 +4,10 @@
 //! and tells of whole messages only, so that frames without end would be read for ever and nobody would hear of them.
 
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Poll};
 
 use super::{MAX_INCOMING, MOST_PINGS};
+use crate::reading::Reading;
 
 /// What the frames of one message have together, with their heads and with the pings and pongs between them.
 const MOST: usize = 128 << 10;
@@ -17,16 +15,15 @@ const MOST: usize = 128 << 10;
 /// The largest message in frames of one byte each, with the longest pings and pongs that there may be, has room.
 const _: () = assert!(MAX_INCOMING * 7 + (MOST_PINGS as usize) * (6 + 125) <= MOST);
 
-/// A connection of which only so much is read until a message is whole.
+/// Only so much of a connection is read until a message is whole.
 #[derive(Debug)]
-pub(super) struct Unfinished<IO> {
-    io: IO,
+pub(super) struct Unfinished {
     left: usize,
 }
 
-impl<IO> Unfinished<IO> {
-    pub(super) const fn new(io: IO) -> Self {
-        Self { io, left: MOST }
+impl Unfinished {
+    pub(super) const fn new() -> Self {
+        Self { left: MOST }
     }
 
     /// A message was whole, or a ping was sent: pings and pongs are no messages, and come without one for as long as the
@@ -39,44 +36,21 @@ impl<IO> Unfinished<IO> {
     pub(super) const fn is_over(&self) -> bool {
         self.left == 0
     }
+}
 
-    /// The connection itself.
-    pub(super) const fn io(&mut self) -> &mut IO {
-        &mut self.io
+impl Reading for Unfinished {
+    fn may_read(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(if self.is_over() { Err(ErrorKind::QuotaExceeded.into()) } else { Ok(()) })
+    }
+
+    fn has_read(&mut self, bytes: Poll<usize>) {
+        if let Poll::Ready(bytes) = bytes {
+            self.left = self.left.saturating_sub(bytes);
+        }
     }
 }
 
 /// Whether reading ended because of the limit.
 pub(super) fn is_limit(error: &io::Error) -> bool {
     error.kind() == ErrorKind::QuotaExceeded
-}
-
-impl<IO: AsyncRead + Unpin> AsyncRead for Unfinished<IO> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.is_over() {
-            return Poll::Ready(Err(ErrorKind::QuotaExceeded.into()));
-        }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        self.left = self.left.saturating_sub(buffer.filled().len() - before);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Unfinished<IO> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
