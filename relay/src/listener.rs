@@ -35,10 +35,6 @@ use turns::{InTurns, in_turns};
 /// How long to leave the socket alone after the system refused to accept.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(500);
 
-/// How many bytes of what was written to a connection wait in the system before they are sent.
-#[cfg(target_os = "linux")]
-const UNSENT: u32 = 128 << 10;
-
 /// Whom an address is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
@@ -218,9 +214,6 @@ impl Door {
     async fn serve(&self, mut stream: TcpStream, arrival: Arrival, audience: Audience) {
         // Small frames such as acknowledgements must not wait for one another.
         let _ = stream.set_nodelay(true);
-        // And what a client takes slowly must not wait in the system by the megabyte: nobody would see that it is taken.
-        #[cfg(target_os = "linux")]
-        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         let handshake = async {
             let guest = self.meet(&mut stream, arrival).await?;
             let start = LazyConfigAcceptor::new(Acceptor::default(), in_turns(stream)).await?;

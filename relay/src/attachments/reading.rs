@@ -17,9 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::receiving::on_disk;
 use super::{AttachmentError, Attachments, LEAST_BYTES_PER_SECOND, PIECE_BYTES, Shared};
 
-/// How long the next piece may not be asked for though the last ones are taken, slowly: they are on their way in buffers of
-/// HTTP's, of TLS's and of the system's, which are this large together.
-const UNSEEN: Duration = Duration::from_secs((512 << 10) / LEAST_BYTES_PER_SECOND);
+/// How long the next piece may not be asked for though the last ones are taken, slowly: the system asks for more when a third of
+/// its buffer is free, which grows to 4 MiB, and HTTP and TLS have some of it too.
+const UNSEEN: Duration = Duration::from_secs((2 << 20) / LEAST_BYTES_PER_SECOND);
 
 /// Bytes of an attachment as the body of a message. Reading goes on as they are asked for.
 pub type Content = http_body_util::combinators::UnsyncBoxBody<Bytes, AttachmentError>;
