@@ -10,7 +10,7 @@ use postrider_common::{Domain, Envelope, TrackingId};
 use postrider_tests::cluster::Cluster;
 use tokio::io::AsyncWriteExt;
 
-use crate::raw::{ALPHA, Answer, BETA, Owner, Target, domain, head};
+use crate::raw::{ALPHA, Answer, BETA, Owner, Target, domain, head, say};
 
 const BATCH: (&str, &str) = ("content-type", wire::CONTENT_TYPE);
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -74,13 +74,13 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
 
     // With no length declared, it is refused where the limit is passed.
     let mut stream = alpha.tls("http/1.1").await;
-    stream.write_all(&head("POST /v1/envelopes", &[BATCH, ("transfer-encoding", "chunked")])).await.unwrap();
+    say(&mut stream, &head("POST /v1/envelopes", &[BATCH, ("transfer-encoding", "chunked")])).await.unwrap();
     let (mut reading, mut writing) = tokio::io::split(stream);
     let chunk = [b"100000\r\n", &vec![0; 1 << 20][..], b"\r\n"].concat();
     let sending = async {
         // The relay may close before all of it is sent.
         for _ in 0..5 {
-            if writing.write_all(&chunk).await.is_err() {
+            if say(&mut writing, &chunk).await.is_err() {
                 break;
             }
         }
@@ -103,8 +103,8 @@ async fn a_client_that_goes_on_sending_a_refused_body_reads_why() {
     let body = vec![0; 5 << 20];
     let mut stream = alpha.tls("http/1.1").await;
     let length = body.len().to_string();
-    stream.write_all(&head("POST /v1/envelopes", &[BATCH, ("content-length", &length)])).await.unwrap();
-    let _ = stream.write_all(&body).await;
+    say(&mut stream, &head("POST /v1/envelopes", &[BATCH, ("content-length", &length)])).await.unwrap();
+    let _ = say(&mut stream, &body).await;
     Answer::read(&mut stream).await.expect("an answer").assert_problem("5 MiB", 413, "too-large");
 }
 
@@ -117,7 +117,7 @@ async fn a_body_that_ends_early_leaves_nothing() {
         let mut stream = alpha.tls("http/1.1").await;
         let length = body.len().to_string();
         let head = head("POST /v1/envelopes", &[BATCH, ("content-length", &length)]);
-        stream.write_all(&[&head, &body[..sent]].concat()).await.unwrap();
+        say(&mut stream, &[&head, &body[..sent]].concat()).await.unwrap();
         stream.shutdown().await.unwrap();
         // Whether the relay still says something to a client that has gone does not matter.
         if let Some(answer) = Answer::read(&mut stream).await {

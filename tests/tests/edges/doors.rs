@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use crate::raw::{ALPHA, Answer, BETA, Owner, Target, head, until_end};
+use crate::raw::{ALPHA, Answer, BETA, Owner, Target, head, say, until_end};
 
 /// The shortest that the configuration allows.
 const LIMITS: &str =
@@ -52,26 +52,26 @@ async fn whoever_is_slow_is_cut_off() {
     };
     let half_a_head = async {
         let mut stream = alpha.tls("http/1.1").await;
-        stream.write_all(b"GET /.well-known/postrider HTTP/1.1\r\nhost: re").await.unwrap();
+        say(&mut stream, b"GET /.well-known/postrider HTTP/1.1\r\nhost: re").await.unwrap();
         until_end(&mut stream).await;
     };
     let idle_after_a_request = async {
         let mut stream = alpha.tls("http/1.1").await;
-        stream.write_all(&head("GET /.well-known/postrider", &[])).await.unwrap();
+        say(&mut stream, &head("GET /.well-known/postrider", &[])).await.unwrap();
         assert_eq!(Answer::read(&mut stream).await.unwrap().status, 200);
         until_end(&mut stream).await;
     };
     let half_a_body = async {
         let mut stream = alpha.tls("http/1.1").await;
         let head = head("POST /v1/envelopes", &[batch, ("content-length", "1000")]);
-        stream.write_all(&[&head[..], b"half"].concat()).await.unwrap();
+        say(&mut stream, &[&head[..], b"half"].concat()).await.unwrap();
         let answer = Answer::read(&mut stream).await.expect("a slow client is told");
         answer.assert_problem("a slow body", 408, "slow-body");
         until_end(&mut stream).await;
     };
     let a_trickle = async {
         let mut stream = alpha.tls("http/1.1").await;
-        stream.write_all(&head("POST /v1/envelopes", &[batch, ("content-length", "1000")])).await.unwrap();
+        say(&mut stream, &head("POST /v1/envelopes", &[batch, ("content-length", "1000")])).await.unwrap();
         let (mut reading, mut writing) = tokio::io::split(stream);
         let mut every = tokio::time::interval(Duration::from_millis(50));
         let sending = async {
@@ -135,7 +135,7 @@ async fn an_address_has_so_many_connections_and_no_more() {
     }
     // Those that were let in are served,
     let mut stream = open.pop().unwrap();
-    stream.write_all(&head("GET /.well-known/postrider", &[("connection", "close")])).await.unwrap();
+    say(&mut stream, &head("GET /.well-known/postrider", &[("connection", "close")])).await.unwrap();
     assert_eq!(Answer::read(&mut stream).await.unwrap().status, 200);
     // and one that ends makes room, as soon as the relay has noticed.
     until_end(&mut stream).await;
@@ -162,13 +162,13 @@ async fn so_many_of_an_address_are_beginning_and_no_more() {
     // Each makes room for the next as soon as it is answered what it asked for.
     for _ in 0..4 {
         let mut stream = alpha.tls("http/1.1").await;
-        stream.write_all(&head("GET /.well-known/postrider", &[])).await.unwrap();
+        say(&mut stream, &head("GET /.well-known/postrider", &[])).await.unwrap();
         assert_eq!(Answer::read(&mut stream).await.unwrap().status, 200);
         kept.push(stream);
     }
     let _silent = alpha.tcp().await;
     let mut refused = alpha.tls("http/1.1").await;
-    refused.write_all(&head("GET /v1/mailbox/devices", &[])).await.unwrap();
+    say(&mut refused, &head("GET /v1/mailbox/devices", &[])).await.unwrap();
     assert_eq!(Answer::read(&mut refused).await.unwrap().status, 401, "which is nothing yet");
     let mut over = alpha.tcp().await;
     assert_eq!(until_end(&mut over).await, b"", "two that have come to nothing are enough");

@@ -1,10 +1,10 @@
 //! Downloads: what one address may take of them.
 
 use postrider_tests::cluster::{Cluster, PATIENCE};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use crate::raw::{ALPHA, Target, head};
+use crate::raw::{ALPHA, Target, head, say};
 
 #[tokio::test]
 async fn one_address_leaves_downloads_to_others() {
@@ -22,7 +22,7 @@ async fn one_address_leaves_downloads_to_others() {
     let mut stalled = Vec::new();
     for _ in 0..MOST {
         let mut stream = alpha.holding_back().tls("http/1.1").await;
-        stream.write_all(&head(&line, &[])).await.unwrap();
+        say(&mut stream, &head(&line, &[])).await.unwrap();
         let mut begun = [0; 12];
         stream.read_exact(&mut begun).await.unwrap();
         assert_eq!(&begun, b"HTTP/1.1 200", "and the rest is not read");

@@ -2,9 +2,8 @@
 
 use postrider_tests::cluster::Cluster;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
 
-use crate::raw::{ALPHA, Answer, Target, head};
+use crate::raw::{ALPHA, Answer, Target, head, say};
 
 /// More than the system takes in of what nobody reads.
 const MUCH: u32 = 12 << 20;
@@ -42,7 +41,7 @@ async fn only_a_body_that_was_not_read_costs_the_connection() {
         [("POST /v1/sessions", json, 400, None), ("GET /v1/nothing", json, 404, Some("close"))]
     {
         let request = [&head(line, &[header, ("content-length", "4")])[..], b"body"].concat();
-        stream.write_all(&request).await.unwrap();
+        say(&mut stream, &request).await.unwrap();
         let answer = Answer::read(&mut stream).await.expect("an answer");
         assert_eq!((answer.status, answer.header("connection")), (status, connection), "{answer:?}");
     }

@@ -9,7 +9,7 @@ use postrider_tests::binary::postrider;
 use postrider_tests::cluster::Cluster;
 use tokio::io::AsyncWriteExt;
 
-use crate::raw::{ALPHA, Answer, Owner, Target, head};
+use crate::raw::{ALPHA, Answer, Owner, Target, head, say};
 
 const CONNECTIONS: usize = 200;
 const MIB: u64 = 1 << 20;
@@ -72,9 +72,9 @@ async fn unfinished_bodies(alpha: &Target, process: u32, bytes: usize) -> Answer
     let piece = vec![0; bytes];
     let (announced, piece) = (&announced, &piece);
     let requests = connections.into_iter().map(|mut stream| async move {
-        stream.write_all(announced).await.unwrap();
+        say(&mut stream, announced).await.unwrap();
         // Whoever is refused meanwhile finds the connection closed.
-        let _ = stream.write_all(piece).await;
+        let _ = say(&mut stream, piece).await;
         let _ = stream.flush().await;
         let answer = Answer::read(&mut stream).await;
         (answer, resident(process))

@@ -19,11 +19,10 @@ use postrider_tests::authority::Leaf;
 use postrider_tests::binary::postrider;
 use postrider_tests::clock::StandingClock;
 use postrider_tests::cluster::{Cluster, PATIENCE};
-use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::inbound::Caller;
-use crate::raw::{ALPHA, BETA, GAMMA, Owner, Target, domain, head, spellings, until_end};
+use crate::raw::{ALPHA, BETA, GAMMA, Owner, Target, domain, head, say, spellings, until_end};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 7, 77, 177));
 const BATCH: (&str, &str) = ("content-type", wire::CONTENT_TYPE);
@@ -143,13 +142,13 @@ async fn traffic(cluster: &Cluster, clock: &SharedClock) -> Unspeakable {
     assert_eq!(alpha.open_session(&signed).await.status, 403);
     for garbage in [&alice.mailbox.as_bytes()[..], b"GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = alpha.tcp().await;
-        stream.write_all(&[&[0xff], garbage].concat()).await.unwrap();
+        say(&mut stream, &[&[0xff], garbage].concat()).await.unwrap();
         until_end(&mut stream).await;
     }
     let mut broken_off = alpha.tls("http/1.1").await;
     let bearer = format!("Bearer {}", alice.token);
     let head = head("POST /v1/envelopes", &[BATCH, ("content-length", "500"), ("authorization", &bearer)]);
-    broken_off.write_all(&head).await.unwrap();
+    say(&mut broken_off, &head).await.unwrap();
     drop(broken_off);
 
     // A relay that is not who it says, with the mailbox in its hands.

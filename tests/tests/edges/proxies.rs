@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::inbound::Caller;
-use crate::raw::{ALPHA, Answer, BETA, Owner, Target, domain, head, until_end};
+use crate::raw::{ALPHA, Answer, BETA, Owner, Target, domain, head, say, until_end};
 
 /// From where the proxy of these tests connects; everybody else connects from 127.0.0.1.
 const PROXY: [u8; 4] = [127, 0, 0, 2];
@@ -48,7 +48,7 @@ async fn alpha(limits: &'static str) -> (Cluster, Target, Target) {
 
 async fn serves(target: &Target) -> bool {
     let Ok(mut stream) = target.try_tls("http/1.1", None).await else { return false };
-    stream.write_all(&head("GET /.well-known/postrider", &[("connection", "close")])).await.unwrap();
+    say(&mut stream, &head("GET /.well-known/postrider", &[("connection", "close")])).await.unwrap();
     Answer::read(&mut stream).await.is_some_and(|answer| answer.status == 200)
 }
 

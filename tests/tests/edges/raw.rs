@@ -18,7 +18,7 @@ use postrider_tests::authority::{Authority, Certified};
 use postrider_tests::cluster::{Cluster, PATIENCE};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -125,7 +125,7 @@ impl Target {
     /// Sends bytes on a new connection and reads one answer.
     pub(crate) async fn send(&self, request: &[u8]) -> Answer {
         let mut stream = self.tls("http/1.1").await;
-        stream.write_all(request).await.unwrap();
+        say(&mut stream, request).await.unwrap();
         Answer::read(&mut stream).await.expect("an answer")
     }
 
@@ -248,6 +248,13 @@ impl Owner {
         let expires_at = SystemClock.now() + Duration::from_secs(86_400);
         Draft::new(self.mailbox, expires_at, body).finish().unwrap()
     }
+}
+
+/// Writes all of it, through what TLS would keep for later: a task that has done much in its turn is told that the
+/// socket is not ready, and then TLS takes what it cannot send.
+pub(crate) async fn say(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// A request's head for the relay.

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::raw::{ALPHA, Answer, Owner, Target, head, until_end};
+use crate::raw::{ALPHA, Answer, Owner, Target, head, say, until_end};
 
 pub(crate) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
@@ -32,7 +32,7 @@ pub(crate) async fn open(alpha: &Target, owner: &Owner) -> Socket {
     let bearer = format!("Bearer {}", owner.token);
     let headers = [&HANDSHAKE[..], &[("authorization", &bearer)]].concat();
     let mut stream = alpha.tls("http/1.1").await;
-    stream.write_all(&head("GET /v1/mailbox/stream", &headers)).await.unwrap();
+    say(&mut stream, &head("GET /v1/mailbox/stream", &headers)).await.unwrap();
     let answer = Answer::read(&mut stream).await.unwrap();
     assert_eq!(answer.status, 101, "{answer:?}");
     // RFC 6455's own example.
@@ -191,7 +191,7 @@ async fn a_message_that_is_none_closes_the_stream_and_takes_nothing() {
     ] {
         let mut socket = open(&alpha, &owner).await;
         assert_entry(what, &mut socket).await;
-        socket.get_mut().write_all(bytes).await.unwrap();
+        say(socket.get_mut(), bytes).await.unwrap();
         socket.get_mut().flush().await.unwrap();
         assert_closed(what, socket, code).await;
     }
@@ -284,15 +284,15 @@ async fn a_message_in_the_smallest_pieces_is_taken_and_one_without_an_end_is_not
     }
     bytes.extend(frame(LAST, &[]));
     for _ in 0..2 {
-        socket.get_mut().write_all(&bytes).await.unwrap();
+        say(socket.get_mut(), &bytes).await.unwrap();
     }
-    socket.get_mut().write_all(&frame(PING, b"after it")).await.unwrap();
+    say(socket.get_mut(), &frame(PING, b"after it")).await.unwrap();
     while !matches!(next(&mut socket).await.expect("it is open"), Message::Pong(said) if said == "after it") {
     }
 
     // Frames that bring nothing, and are no message ever.
     let endless = [frame(BEGINNING, &[]), frame(PIECE, &[]).repeat(50_000)].concat();
-    socket.get_mut().write_all(&endless).await.unwrap();
+    say(socket.get_mut(), &endless).await.unwrap();
     assert_closed_because("without an end", socket, CloseCode::Policy, "without end").await;
     alpha.assert_nothing_stored_and_serving(&owner).await;
 }
