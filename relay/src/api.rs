@@ -71,7 +71,8 @@ const DOWNLOADS_OF_ONE: usize = 64;
 const UNREAD_OF_ONE: usize = 64;
 
 /// An answer that needs nothing of the client but to be read.
-const SHORT: u64 = 32 << 10;
+const SHORT: u64 = SHORT_BYTES as u64;
+const SHORT_BYTES: usize = 32 << 10;
 
 /// How many HTTP/2 streams of one connection the relay may reset for what is wrong with them, and how many a client may have
 /// taken back before the relay has looked at them. Beyond that the connection is given up.
@@ -214,6 +215,8 @@ impl Api {
             .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(4 << 20)
+            // What is in here has been taken out of its body, and would be no longer held until it is read.
+            .max_send_buf_size(SHORT_BYTES)
             .keep_alive_interval(Duration::from_secs(60))
             .keep_alive_timeout(Duration::from_secs(20));
         let has_asked = Arc::new(AtomicBool::new(false));

@@ -286,11 +286,20 @@ impl Attachments {
         Ok(())
     }
 
-    /// Looks up what may wait of a bringer's, and forgets what does not.
+    /// An envelope that names these was submitted: who has brought them is forgotten, if it was taken.
+    pub async fn submitted(&self, ids: &[AttachmentId]) -> Result<(), AttachmentError> {
+        self.settle(self.0.shares.among(ids)).await
+    }
+
     async fn settle_beside(&self, id: &AttachmentId, bringer: &Bringer) -> Result<(), AttachmentError> {
-        for other in self.0.shares.beside(id, bringer) {
-            if self.0.store.attachment(other).await?.is_none_or(|state| state.is_in_use) {
-                self.0.shares.settle(&other);
+        self.settle(self.0.shares.beside(id, bringer, self.0.clock.now())).await
+    }
+
+    /// Looks up which of them do not wait, and forgets those.
+    async fn settle(&self, ids: Vec<AttachmentId>) -> Result<(), AttachmentError> {
+        for id in ids {
+            if self.0.store.attachment(id).await?.is_none_or(|state| state.is_in_use) {
+                self.0.shares.settle(&id);
             }
         }
         Ok(())

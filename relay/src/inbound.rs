@@ -43,7 +43,10 @@ impl Inbound for FederationEdge {
         Box::pin(async move {
             let laden = laden(&batch);
             let outcomes = self.exchange.receive(batch).await;
-            let is_refused = |place: usize| matches!(outcomes.get(place), Some(Outcome::Reject { .. }));
+            let is_refused = |place: usize| match outcomes.get(place) {
+                Some(Outcome::Reject { reason }) => !comes_again(*reason),
+                _ => false,
+            };
             let refused = laden.into_iter().filter(|(place, _)| is_refused(*place)).flat_map(|(_, ids)| ids);
             if let Err(error) = self.attachments.withdraw(peer.domain(), refused.collect()).await {
                 complain(&error);
@@ -118,6 +121,13 @@ fn laden(batch: &[Result<Envelope, FailureClass>]) -> Vec<(usize, Vec<Attachment
     laden
         .map(|(place, envelope)| (place, envelope.attachments().iter().map(|one| one.id).collect()))
         .collect()
+}
+
+/// Whether the origin may offer an envelope that was refused for this once more: as one of the two clocks is wrong, or as its
+/// mailbox has moved here and its owner is late.
+const fn comes_again(reason: FailureClass) -> bool {
+    use FailureClass::{Expired, LifetimeTooLong, NoSuchDevice, NoSuchMailbox};
+    matches!(reason, Expired | LifetimeTooLong | NoSuchDevice | NoSuchMailbox)
 }
 
 /// A disk or a store that fails does so again and again.

@@ -19,7 +19,7 @@ use super::{Shared, attachments, json, mailbox, register, stream, with_type};
 use crate::admission::Admission;
 use crate::attachments::Content;
 use crate::config::SubmissionPolicy;
-use crate::exchange::Waiting;
+use crate::exchange::{MailboxError, Waiting};
 use crate::store::{Tracking, TrackingEnd};
 
 /// What a JSON request may have at most: they are all small.
@@ -62,7 +62,7 @@ async fn answered(api: &Shared, request: Request<RequestBody>, client: &Arc<Admi
             attachments::dispatch(api, &rest, request, client).await
         }
         _ => match dispatch(api, request, client).await {
-            Ok(response) => in_memory(response, &api.unread, client.address()).await,
+            Ok(response) => in_memory(response, &api.unread, client.address()),
             Err(error) => Err(error),
         },
     };
@@ -168,10 +168,15 @@ async fn device(api: &Shared, request: Request<RequestBody>) -> Answer {
 }
 
 /// Who is asking, if theirs is a device of the mailbox: one that was removed may ask for nothing, however long its session
-/// lasts.
+/// lasts. Where a mailbox has moved from and no device is left, its owner is heard who signs in.
 async fn session(api: &Shared, headers: &HeaderMap) -> Result<Session, ApiError> {
     let session = bearer(api, headers)?;
-    api.exchange.registered(session.mailbox, session.device).await?;
+    match api.exchange.registered(session.mailbox, session.device).await {
+        Err(MailboxError::NoSuchDevice)
+            if session.has_just_begun(api.exchange.now())
+                && api.exchange.is_left(session.mailbox).await? => {}
+        other => drop(other?),
+    }
     Ok(session)
 }
 
@@ -211,12 +216,20 @@ async fn submit(api: &Shared, request: Request<RequestBody>, client: &Arc<Admiss
     if let Some(member) = member {
         api.member_rate.take(&member, batch.len())?;
     }
+    let named =
+        batch.iter().filter_map(|item| item.as_ref().ok()).flat_map(|(_, envelope)| envelope.attachments());
+    let named: Vec<_> = named.map(|attachment| attachment.id).collect();
     let results = api.exchange.submit(batch).await;
+    if let Err(error) = api.attachments.submitted(&named).await {
+        // Looked up again when room is needed.
+        tracing::debug!("attachments that were submitted are not looked up: {error}");
+    }
     Ok(with_type(submit::encode_results(&results), wire::CONTENT_TYPE))
 }
 
-/// Who submits, or makes room for what is to be submitted, if one has to be a member for that. It is forgotten with the
-/// request, but for how much they have submitted lately; where everybody may, nobody is asked.
+/// Who submits, or makes room for what is to be submitted, if one has to be a member for that; where everybody may,
+/// nobody is asked. It is forgotten with the request, but for how much they have submitted lately, and what they have brought
+/// that has yet to be submitted.
 pub(super) async fn member(api: &Shared, headers: &HeaderMap) -> Result<Option<MailboxId>, ApiError> {
     match api.settings.submission {
         SubmissionPolicy::Open => Ok(None),

@@ -28,14 +28,17 @@ impl Files {
         Self { root: root.to_owned() }
     }
 
-    /// Opens a file to write to it. It is made if it is not there, and then stays after a crash.
-    pub(crate) fn writable(&self, file: FileId) -> io::Result<File> {
+    /// Opens a file to write to it. It is made if it is not there, and then stays after a crash. One of which nothing is known
+    /// to have been flushed may have been made by somebody who has yet to flush its directory, or could not.
+    pub(crate) fn writable(&self, file: FileId, is_begun: bool) -> io::Result<File> {
         let path = self.path(file);
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
-        match options.open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            opened => return opened,
+        if is_begun {
+            match options.open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                opened => return opened,
+            }
         }
         let folder = path.parent().unwrap_or(&self.root);
         make_directory(folder)?;

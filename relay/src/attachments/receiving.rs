@@ -14,7 +14,7 @@ use postrider_common::{Attachment, AttachmentId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
-use super::shares::most;
+use super::shares::{Left, Size};
 use super::{
     AttachmentError, Attachments, Bringer, LEAST_BYTES_PER_SECOND, PIECE_BYTES, PIECE_FRAMES, Shared,
 };
@@ -70,9 +70,11 @@ impl Attachments {
         room: u64,
     ) -> Result<(), AttachmentError> {
         let shared = &self.0;
-        let Attachment { id, length, .. } = state.attachment;
-        let (most, until) = (most(room, shared.settings.limits.bytes), shared.kept_until());
-        let admit = || shared.shares.admit(id, length, bringer, most, until);
+        let Attachment { id, length, chunk_length } = state.attachment;
+        let (largest, until) = (shared.settings.limits.bytes, shared.kept_until());
+        let missing = length.saturating_sub(u64::from(state.present) * u64::from(chunk_length));
+        let admit =
+            || shared.shares.admit(id, Size { length, missing }, bringer, Left { room, largest }, until);
         if admit() {
             return Ok(());
         }
@@ -128,7 +130,7 @@ impl Attachments {
             let now = shared.clock.now();
             let known = shared.store.put_chunk(id, place.file, chunk, now).await;
             if matches!(known, Ok(true)) {
-                place.keep();
+                shared.shares.brought(&id, place.keep());
             }
             drop(place);
             let _ = answer.send(known);
@@ -149,6 +151,8 @@ struct Place {
     shared: Arc<Shared>,
     file: FileId,
     number: u32,
+    /// Whether a chunk of it is there.
+    is_begun: bool,
     /// How many bytes there was room for.
     room: u64,
     /// Counted as used, and given back unless they are kept.
@@ -178,6 +182,7 @@ impl Place {
             shared: Arc::clone(shared),
             file: state.file,
             number,
+            is_begun: state.present > 0,
             room: room.as_ref().copied().unwrap_or_default(),
             bytes: bytes.into(),
             _permit: permit,
@@ -190,9 +195,9 @@ impl Place {
         Ok(place)
     }
 
-    /// The chunk is there to stay.
-    fn keep(&self) {
-        self.bytes.store(0, Ordering::Relaxed);
+    /// The chunk is there to stay. How many bytes it has.
+    fn keep(&self) -> u64 {
+        self.bytes.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -244,7 +249,7 @@ struct Sink {
 impl Sink {
     async fn open(place: Arc<Place>, start: u64) -> Result<Self, AttachmentError> {
         on_disk(move || {
-            let mut file = place.shared.files.writable(place.file)?;
+            let mut file = place.shared.files.writable(place.file, place.is_begun)?;
             file.seek(SeekFrom::Start(start))?;
             Ok(Self { file, hash: digest::Context::new(&SHA256), place })
         })

@@ -2,11 +2,12 @@
 //!
 //! An attachment counts with its whole length from its first chunk on, so that one that was begun can be brought to its end.
 //! Who brings it is in memory alone, since nothing on the disk is to say so: what was brought before a restart counts for nobody,
-//! and goes when its time is over. Whether an envelope needs it is in the store alone, and looked up when somebody has no
-//! room left.
+//! and goes when its time is over. Whether an envelope needs it is in the store alone, and looked up once one was
+//! submitted that names it, and when somebody has no room left.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use postrider_common::{AttachmentId, Domain, MailboxId, Timestamp};
 
@@ -14,6 +15,8 @@ use crate::admission::ClientAddress;
 
 /// How many attachments one may have that no envelope needs yet. They are looked up one by one.
 const MOST: usize = 512;
+/// And how long not again, when somebody has no room left, who asks often.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// Of the room that is left, one may fill so small a part with them. However many do that, there is room left for others.
 const PART: u64 = 4;
 
@@ -35,7 +38,9 @@ pub(super) struct Shares(Mutex<Books>);
 #[derive(Debug, Default)]
 struct Books {
     waiting: HashMap<AttachmentId, Waiting>,
-    held: HashMap<Bringer, HashMap<AttachmentId, u64>>,
+    held: HashMap<Bringer, Held>,
+    /// What has yet to come of all that may be brought to its end.
+    coming: u64,
 }
 
 /// An attachment that no envelope needs yet, as far as is known.
@@ -43,6 +48,32 @@ struct Books {
 struct Waiting {
     bringer: Bringer,
     until: Timestamp,
+    /// What has yet to come of it.
+    coming: u64,
+}
+
+/// What one has brought.
+#[derive(Debug, Default)]
+struct Held {
+    /// The length of each; none before its first chunk.
+    bytes: HashMap<AttachmentId, u64>,
+    looked_up: Timestamp,
+}
+
+/// How large an attachment is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub(super) length: u64,
+    /// What has yet to come of it.
+    pub(super) missing: u64,
+}
+
+/// What there is room for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    pub(super) room: u64,
+    /// What an attachment may have at most.
+    pub(super) largest: u64,
 }
 
 impl Bringer {
@@ -60,37 +91,62 @@ impl Shares {
         self.lock().have(id, bringer, until)
     }
 
-    /// A chunk of an attachment comes. Whoever has announced it brings it, and else who brings this; whether they may, if one
-    /// may have `most` bytes.
+    /// A chunk of an attachment comes. Whoever has announced it brings it, and else who brings this; whether they may.
     pub(super) fn admit(
         &self,
         id: AttachmentId,
-        length: u64,
+        size: Size,
         bringer: &Bringer,
-        most: u64,
+        left: Left,
         until: Timestamp,
     ) -> bool {
         let mut books = self.lock();
         if !books.have(id, bringer, until) {
             return false;
         }
-        let Some(Waiting { bringer, .. }) = books.waiting.get(&id) else { return false };
-        let bringer = bringer.clone();
-        let Some(held) = books.held.get_mut(&bringer) else { return false };
-        let others: u64 = held.iter().filter(|(other, _)| **other != id).map(|(_, bytes)| bytes).sum();
-        let Some(admitted) = held.get_mut(&id) else { return false };
-        if *admitted == 0 && others.saturating_add(length) > most {
+        let Books { waiting, held, coming } = &mut *books;
+        let Some(waiting) = waiting.get_mut(&id) else { return false };
+        let Some(held) = held.get_mut(&waiting.bringer) else { return false };
+        if held.bytes.get(&id).is_some_and(|admitted| *admitted > 0) {
+            return true;
+        }
+        let others: u64 = held.bytes.values().sum();
+        if others.saturating_add(size.length) > left.most(*coming) {
             return false;
         }
-        *admitted = length;
+        held.bytes.insert(id, size.length);
+        waiting.coming = size.missing;
+        *coming += size.missing;
         true
     }
 
-    /// What may wait of the same bringer's as this one.
-    pub(super) fn beside(&self, id: &AttachmentId, bringer: &Bringer) -> Vec<AttachmentId> {
+    /// So much of an attachment has come.
+    pub(super) fn brought(&self, id: &AttachmentId, bytes: u64) {
+        let mut books = self.lock();
+        let Some(waiting) = books.waiting.get_mut(id) else { return };
+        let bytes = bytes.min(waiting.coming);
+        waiting.coming -= bytes;
+        books.coming -= bytes;
+    }
+
+    /// What may wait of the same bringer's as this one, and is known to the store if it does.
+    /// Nothing, if that was asked a moment ago.
+    pub(super) fn beside(&self, id: &AttachmentId, bringer: &Bringer, now: Timestamp) -> Vec<AttachmentId> {
+        let mut books = self.lock();
+        let Books { waiting, held, .. } = &mut *books;
+        let bringer = waiting.get(id).map_or(bringer, |waiting| &waiting.bringer);
+        let Some(held) = held.get_mut(bringer) else { return Vec::new() };
+        if now.since(held.looked_up) < BETWEEN_LOOKS {
+            return Vec::new();
+        }
+        held.looked_up = now;
+        held.bytes.iter().filter(|(_, bytes)| **bytes > 0).map(|(id, _)| *id).collect()
+    }
+
+    /// Those of them that wait, as far as is known.
+    pub(super) fn among(&self, ids: &[AttachmentId]) -> Vec<AttachmentId> {
         let books = self.lock();
-        let bringer = books.waiting.get(id).map_or(bringer, |waiting| &waiting.bringer);
-        books.held.get(bringer).into_iter().flat_map(HashMap::keys).copied().collect()
+        ids.iter().filter(|id| books.waiting.contains_key(id)).copied().collect()
     }
 
     /// This one does not wait: an envelope needs it, or it is gone.
@@ -127,29 +183,33 @@ impl Books {
             waiting.until = until;
             return true;
         }
-        if self.held.get(bringer).is_some_and(|held| held.len() >= MOST) {
+        if self.held.get(bringer).is_some_and(|held| held.bytes.len() >= MOST) {
             return false;
         }
-        self.held.entry(bringer.clone()).or_default().insert(id, 0);
-        self.waiting.insert(id, Waiting { bringer: bringer.clone(), until });
+        self.held.entry(bringer.clone()).or_default().bytes.insert(id, 0);
+        self.waiting.insert(id, Waiting { bringer: bringer.clone(), until, coming: 0 });
         true
     }
 
     fn forget(&mut self, id: &AttachmentId) {
-        let Some(Waiting { bringer, .. }) = self.waiting.remove(id) else { return };
+        let Some(Waiting { bringer, coming, .. }) = self.waiting.remove(id) else { return };
+        self.coming -= coming;
         if let Some(held) = self.held.get_mut(&bringer) {
-            held.remove(id);
-            if held.is_empty() {
+            held.bytes.remove(id);
+            if held.bytes.is_empty() {
                 self.held.remove(&bringer);
             }
         }
     }
 }
 
-/// How many bytes one may have waiting while there is so much room: a part of it, and always one attachment, however large.
-pub(super) const fn most(room: u64, largest: u64) -> u64 {
-    let part = room / PART;
-    if part > largest { part } else { largest }
+impl Left {
+    /// How many bytes one may have waiting: a part of the room that is not `coming` to be taken, and always one attachment,
+    /// however large.
+    const fn most(self, coming: u64) -> u64 {
+        let part = self.room.saturating_sub(coming) / PART;
+        if part > self.largest { part } else { self.largest }
+    }
 }
 
 #[cfg(test)]
@@ -168,25 +228,47 @@ mod tests {
         Bringer::Member(MailboxId::from_bytes([n; 32]))
     }
 
+    const LENGTH: u64 = 60;
+
+    /// With as much room as two take of what one may have.
+    fn admits(shares: &Shares, n: u8, bringer: &Bringer, until: Timestamp) -> bool {
+        let size = Size { length: LENGTH, missing: LENGTH };
+        shares.admit(id(n), size, bringer, Left { room: 0, largest: 100 }, until)
+    }
+
     #[test]
     fn one_that_was_begun_is_brought_to_its_end_and_counts_for_who_announced_it() {
         let shares = Shares::default();
         let (one, other) = (member(1), member(2));
         assert!(shares.announce(id(1), &one, at(10)));
-        assert!(shares.admit(id(1), 60, &other, 100, at(20)));
-        assert!(shares.admit(id(2), 60, &other, 100, at(20)), "theirs is empty");
-        assert!(!shares.admit(id(3), 60, &one, 100, at(30)));
-        assert!(shares.admit(id(1), 60, &one, 1, at(20)), "though there is less room by now");
-        assert_eq!(shares.beside(&id(1), &other).len(), 2);
+        assert!(admits(&shares, 1, &other, at(20)));
+        assert!(admits(&shares, 2, &other, at(20)), "theirs is empty");
+        assert!(!admits(&shares, 3, &one, at(30)));
+        assert!(admits(&shares, 1, &one, at(20)), "it was begun");
         shares.settle(&id(1));
         shares.settle(&id(9));
-        assert!(shares.admit(id(3), 60, &one, 100, at(30)));
+        assert!(admits(&shares, 3, &one, at(30)));
         shares.prolong(&id(3), at(40));
         shares.tidy(at(31));
         assert_eq!(shares.lock().held.keys().collect::<Vec<_>>(), [&one]);
         shares.tidy(at(41));
         let books = shares.lock();
-        assert_eq!((books.held.len(), books.waiting.len()), (0, 0));
+        assert_eq!((books.held.len(), books.waiting.len(), books.coming), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_may_not_wait_any_more_is_looked_up_now_and_then() {
+        let shares = Shares::default();
+        let (one, other) = (member(1), member(2));
+        for n in [1, 2] {
+            assert!(shares.announce(id(n), &one, at(10)));
+        }
+        assert!(shares.beside(&id(1), &other, at(1)).is_empty(), "the store may have yet to know them");
+        assert!(admits(&shares, 1, &one, at(10)));
+        assert!(shares.beside(&id(2), &other, at(1)).is_empty(), "they were asked for just now");
+        assert_eq!(shares.beside(&id(2), &other, at(2)), [id(1)], "by who announced it");
+        assert_eq!(shares.beside(&id(9), &one, at(3)), [id(1)], "by who brings it");
+        assert_eq!(shares.among(&[id(9), id(2)]), [id(2)]);
     }
 
     #[test]
@@ -199,18 +281,22 @@ mod tests {
         });
         let announced = ids.filter(|id| shares.announce(*id, &member(1), at(10))).count();
         assert_eq!(announced, MOST);
-        assert!(!shares.admit(id(9), 1, &member(1), 100, at(10)));
+        assert!(!admits(&shares, 9, &member(1), at(10)));
         assert!(shares.announce(id(9), &member(2), at(10)));
     }
 
     #[test]
     fn however_many_fill_their_part_there_is_room_left() {
-        let (total, largest) = (16 << 30, 100 << 20);
-        let mut room = total;
-        for _ in 0..10 {
-            room -= most(room, largest);
-        }
-        assert!(most(room, largest) > largest, "{room}");
-        assert_eq!(most(1, largest), largest);
+        let largest = 100;
+        let shares = Shares::default();
+        // Each begins as many as it may, and brings nothing more.
+        let left = |room| Left { room, largest };
+        let size = Size { length: 100, missing: 100 };
+        let begun = |by: u8| {
+            let mine = (0..=u8::MAX)
+                .map(|n| AttachmentId::from_bytes([[by; 16], [n; 16]].concat().try_into().unwrap()));
+            mine.filter(|id| shares.admit(*id, size, &member(by), left(16_000), at(10))).count()
+        };
+        assert_eq!([begun(1), begun(2), begun(3)], [32, 25, 20], "each a quarter of what the others leave");
     }
 }

@@ -349,6 +349,8 @@ async fn what_one_brings_and_does_not_submit_leaves_room_for_others() {
     open.store.register(MAILBOX, DEVICE, now()).await.unwrap();
     let bytes: &[u8; 100] = &[7; 100];
     let bring = async |bringer: Bringer| {
+        // What waits is looked up once a second.
+        clock.advance(Duration::from_secs(1));
         let id = match &bringer {
             Bringer::Peer(domain) => {
                 let attachment = Attachment { id: AttachmentId::random(), length: 100, chunk_length: 100 };
@@ -377,6 +379,10 @@ async fn what_one_brings_and_does_not_submit_leaves_room_for_others() {
         |attachment| Draft { attachments: vec![attachment], ..Draft::new(MAILBOX, now() + HOUR, &b"x"[..]) };
     let needs_first = of(first.clone()).finish().unwrap();
     assert_eq!(open.deposit(&needs_first).await, Outcome::Stored);
+    let (shares, both) = (&open.attachments.0.shares, [first.id, second.id]);
+    assert_eq!(shares.among(&both), both);
+    open.attachments.submitted(&both).await.unwrap();
+    assert_eq!(shares.among(&both), [second.id], "who has brought what was taken is forgotten at once");
     assert_eq!(bring(ALICE).await, Err(AttachmentError::TooMuchWaits), "a quarter of 600 is left");
     // One that is there already needs nothing more.
     let again = Draft { id: *needs_first.id(), ..of(second.clone()) }.finish().unwrap();

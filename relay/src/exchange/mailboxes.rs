@@ -130,12 +130,16 @@ impl Exchange {
         mailbox: MailboxId,
         device: DeviceId,
     ) -> Result<MailboxState, MailboxError> {
-        let state = open(self.mailbox(mailbox).await?)?;
-        // Devices of a mailbox that has moved are not here any more, and go in time. Its owner still says where it is.
-        if state.has_moved && state.devices.is_empty() { Ok(state) } else { of_device(state, &device) }
+        of_device(open(self.mailbox(mailbox).await?)?, &device)
     }
 
-    /// The same of a mailbox that has not moved, so that its owner may do what members may.
+    /// Whether it has moved, and its devices have gone in time: none of them is seen here any more.
+    pub async fn is_left(&self, mailbox: MailboxId) -> Result<bool, MailboxError> {
+        let state = open(self.mailbox(mailbox).await?)?;
+        Ok(state.has_moved && state.devices.is_empty())
+    }
+
+    /// What is kept of a mailbox that has not moved, so that its owner may do what members may.
     pub async fn member(&self, mailbox: MailboxId, device: DeviceId) -> Result<MailboxState, MailboxError> {
         let state = open(self.mailbox(mailbox).await?)?;
         if let (true, Some(binding)) = (state.has_moved, &state.binding) {

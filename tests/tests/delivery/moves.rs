@@ -107,6 +107,11 @@ async fn whoever_writes_to_the_old_address_is_followed() {
     let session = bob.session().await.unwrap();
     session.remove_device(bob.identity().device()).await.unwrap();
     assert!(session.binding().await.unwrap().is_some());
+    // Whoever comes back is registered anew, as those are who have never been there.
+    assert_eq!(session.devices().await.unwrap().len(), 0);
+    session.register().await.unwrap();
+    assert_eq!(session.devices().await.unwrap().len(), 1);
+    session.remove_device(bob.identity().device()).await.unwrap();
     session.delete_mailbox().await.unwrap();
     cluster.shut_down().await.unwrap();
 }

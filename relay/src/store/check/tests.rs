@@ -245,7 +245,7 @@ async fn the_files_of_attachments_are_checked() {
     };
     let path = files.path(FileId(record.file)).display().to_string();
     assert_eq!(found(), Some(vec![path.clone()]), "the file is missing");
-    let file = files.writable(FileId(record.file)).unwrap();
+    let file = files.writable(FileId(record.file), false).unwrap();
     file.write_all_at(&filled::brought(1, 2), 0).unwrap();
     assert_eq!(found(), None);
     file.write_all_at(b"x", record.length - 1).unwrap();

@@ -104,7 +104,7 @@ impl Receiver {
                 Some(files) => files,
                 None => self.files.insert(Files::open(&self.root).map_err(|error| self.failed(error))?),
             };
-            let made = files.writable(file).map_err(|error| self.failed(error))?;
+            let made = files.writable(file, false).map_err(|error| self.failed(error))?;
             self.open = Some((file, made, 0));
         }
         let grown = match &mut self.open {

@@ -22,7 +22,7 @@ async fn filled() -> TempDir {
     let files = Files::open(&data.path().join("attachments")).unwrap();
     for (n, chunks) in [(1, 2), (2, 1)] {
         let state = store.attachment(filled::attachment(n).id).await.unwrap().unwrap();
-        files.writable(state.file).unwrap().write_all(&filled::brought(n, chunks)).unwrap();
+        files.writable(state.file, false).unwrap().write_all(&filled::brought(n, chunks)).unwrap();
     }
     store.close().await.unwrap();
     data
