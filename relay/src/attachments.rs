@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use postrider_common::clock::SharedClock;
 use postrider_common::supervisor::Supervisor;
-use postrider_common::{Attachment, AttachmentId, Domain, EnvelopeId, MailboxId, Timestamp};
+use postrider_common::{Attachment, AttachmentId, Domain, EnvelopeId, MailboxId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::store::{Abandoned, AttachmentLimits, AttachmentState, Chunk, FileId, Offered, Store, StoreError};
@@ -165,6 +165,7 @@ impl Attachments {
     ) -> Result<Self, AttachmentError> {
         let files = Files::open(&settings.directory)?;
         let used = AtomicU64::new(store.attachment_bytes().await?);
+        let shares = Shares::new(settings.limits.retention + NOTING);
         let attachments = Self(Arc::new(Shared {
             store,
             clock,
@@ -177,7 +178,7 @@ impl Attachments {
             receiving: Arc::new(Semaphore::new(RECEIVING)),
             reading: Arc::new(Semaphore::new(READING)),
             sending: Arc::new(Semaphore::new(SENDING)),
-            shares: Shares::default(),
+            shares,
         }));
         supervisor.spawn_service("attachments", attachments.clone().collect());
         Ok(attachments)
@@ -194,10 +195,9 @@ impl Attachments {
         let attachment = Attachment { id: AttachmentId::random(), length, chunk_length };
         self.check(&attachment)?;
         let (id, now) = (attachment.id, self.0.clock.now());
-        let until = self.0.kept_until();
-        if !self.0.shares.announce(id, bringer, until) {
+        if !self.0.shares.announce(id, bringer, now) {
             self.settle_beside(&id, bringer).await?;
-            if !self.0.shares.announce(id, bringer, until) {
+            if !self.0.shares.announce(id, bringer, now) {
                 return Err(AttachmentError::TooMuchWaits);
             }
         }
@@ -227,7 +227,7 @@ impl Attachments {
             Offered::Wanted(states) => {
                 let mut missing = Vec::with_capacity(states.len());
                 for state in states {
-                    self.0.shares.prolong(&state.attachment.id, self.0.kept_until());
+                    self.0.shares.prolong(&state.attachment.id, now);
                     missing.push((state.attachment.id, self.missing_of(&state).await?));
                 }
                 Ok(Offer::Wanted(missing))
@@ -288,11 +288,18 @@ impl Attachments {
 
     /// An envelope that names these was submitted: who has brought them is forgotten, if it was taken.
     pub async fn submitted(&self, ids: &[AttachmentId]) -> Result<(), AttachmentError> {
-        self.settle(self.0.shares.among(ids)).await
+        self.settle(self.0.shares.among(ids).into_iter().collect()).await
     }
 
     async fn settle_beside(&self, id: &AttachmentId, bringer: &Bringer) -> Result<(), AttachmentError> {
-        self.settle(self.0.shares.beside(id, bringer, self.0.clock.now())).await
+        let now = self.0.clock.now();
+        let beside = self.0.shares.beside(id, bringer, now);
+        if !beside.is_empty() {
+            self.settle(beside).await?;
+            // Only now: whoever comes meanwhile looks as well, and is not refused for what is about to be forgotten.
+            self.0.shares.looked_up(id, bringer, now);
+        }
+        Ok(())
     }
 
     /// Looks up which of them do not wait, and forgets those.
@@ -346,11 +353,6 @@ pub enum Offer {
 }
 
 impl Shared {
-    /// When the store has forgotten what comes now and is not submitted; with some time for what takes a while to be noted.
-    fn kept_until(&self) -> Timestamp {
-        self.clock.now() + self.settings.limits.retention + NOTING
-    }
-
     fn writers(&self) -> MutexGuard<'_, Writers> {
         // No code that can panic runs under this lock half way through a change.
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)

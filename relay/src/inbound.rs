@@ -43,6 +43,10 @@ impl Inbound for FederationEdge {
         Box::pin(async move {
             let laden = laden(&batch);
             let outcomes = self.exchange.receive(batch).await;
+            let ids: Vec<_> = laden.iter().flat_map(|(_, ids)| ids).copied().collect();
+            if let Err(error) = self.attachments.submitted(&ids).await {
+                complain(&error);
+            }
             let is_refused = |place: usize| match outcomes.get(place) {
                 Some(Outcome::Reject { reason }) => !comes_again(*reason),
                 _ => false,

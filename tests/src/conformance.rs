@@ -71,6 +71,7 @@ macro_rules! store_conformance {
             removes_a_device_with_what_waits_for_it_alone
             knows_devices_by_the_day_and_the_name
             drops_devices_that_stay_away
+            drops_few_devices_at_a_time_for_which_much_waits
             keeps_the_devices_of_a_closed_mailbox
             tells_what_a_device_has_yet_to_acknowledge
             counts_an_invite_with_its_registration

@@ -42,6 +42,7 @@ impl Files {
         }
         let folder = path.parent().unwrap_or(&self.root);
         make_directory(folder)?;
+        sync_directory(&self.root)?;
         let made = options.create(true).truncate(false).open(&path)?;
         sync_directory(folder)?;
         Ok(made)

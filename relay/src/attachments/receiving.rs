@@ -47,7 +47,6 @@ impl Attachments {
             return Err(AttachmentError::WrongLength(bytes));
         }
         let place = Place::take(&self.0, &state, chunk.number, bytes)?;
-        self.admit(&state, bringer, place.room).await?;
         // Whoever has the place is waited for before the file is deleted. So it is made only if it will be deleted.
         if self.state(id).await?.file != state.file {
             return Err(AttachmentError::Unknown);
@@ -55,6 +54,7 @@ impl Attachments {
         if self.0.store.chunk(id, chunk.number).await?.is_some() {
             return Err(AttachmentError::Busy);
         }
+        self.admit(&state, bringer, place.room).await?;
         let writing = self.write(start, bytes, &chunk.digest, body, &place);
         let limit = self.0.settings.pause + Duration::from_secs(u64::from(bytes) / LEAST_BYTES_PER_SECOND);
         timeout(limit, writing).await.map_err(|_| AttachmentError::Slow)??;
@@ -71,10 +71,10 @@ impl Attachments {
     ) -> Result<(), AttachmentError> {
         let shared = &self.0;
         let Attachment { id, length, chunk_length } = state.attachment;
-        let (largest, until) = (shared.settings.limits.bytes, shared.kept_until());
+        let (largest, now) = (shared.settings.limits.bytes, shared.clock.now());
         let missing = length.saturating_sub(u64::from(state.present) * u64::from(chunk_length));
         let admit =
-            || shared.shares.admit(id, Size { length, missing }, bringer, Left { room, largest }, until);
+            || shared.shares.admit(id, Size { length, missing }, bringer, Left { room, largest }, now);
         if admit() {
             return Ok(());
         }
@@ -149,6 +149,7 @@ impl Attachments {
 #[derive(Debug)]
 struct Place {
     shared: Arc<Shared>,
+    id: AttachmentId,
     file: FileId,
     number: u32,
     /// Whether a chunk of it is there.
@@ -180,6 +181,7 @@ impl Place {
         // From here on its drop takes all of that back.
         let place = Arc::new(Self {
             shared: Arc::clone(shared),
+            id: state.attachment.id,
             file: state.file,
             number,
             is_begun: state.present > 0,
@@ -203,7 +205,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.used.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        self.shared.used.fetch_sub(bytes, Ordering::Relaxed);
+        if bytes > 0 && !self.is_begun {
+            self.shared.shares.failed(&self.id);
+        }
         let mut writers = self.shared.writers();
         writers.chunks.remove(&(self.file, self.number));
         if let Some(count) = writers.files.get_mut(&self.file) {

@@ -1,11 +1,12 @@
 //! Who has brought what no envelope needs yet: nobody may fill the relay with it.
 //!
-//! An attachment counts with its whole length from its first chunk on, so that one that was begun can be brought to its end.
+//! An attachment counts with its whole length from its first chunk on, so that one that was begun can be brought to its end. For
+//! everybody else what has yet to come of it is no room for as long as it is being brought.
 //! Who brings it is in memory alone, since nothing on the disk is to say so: what was brought before a restart counts for nobody,
 //! and goes when its time is over. Whether an envelope needs it is in the store alone, and looked up once one was
 //! submitted that names it, and when somebody has no room left.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::admission::ClientAddress;
 const MOST: usize = 512;
 /// And how long not again, when somebody has no room left, who asks often.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// How long after something of an attachment has come the rest is expected.
+const EXPECTED: Duration = Duration::from_secs(600);
 /// Of the room that is left, one may fill so small a part with them. However many do that, there is room left for others.
 const PART: u64 = 4;
 
@@ -32,14 +35,18 @@ pub enum Bringer {
 }
 
 /// What each has brought.
-#[derive(Debug, Default)]
-pub(super) struct Shares(Mutex<Books>);
+#[derive(Debug)]
+pub(super) struct Shares {
+    books: Mutex<Books>,
+    /// How long after something of it has come the store may still know an attachment.
+    kept: Duration,
+}
 
 #[derive(Debug, Default)]
 struct Books {
     waiting: HashMap<AttachmentId, Waiting>,
     held: HashMap<Bringer, Held>,
-    /// What has yet to come of all that may be brought to its end.
+    /// What is expected to come of all of them.
     coming: u64,
 }
 
@@ -47,8 +54,8 @@ struct Books {
 #[derive(Debug)]
 struct Waiting {
     bringer: Bringer,
-    until: Timestamp,
-    /// What has yet to come of it.
+    last: Timestamp,
+    /// What is expected to come of it.
     coming: u64,
 }
 
@@ -86,9 +93,14 @@ impl Bringer {
 }
 
 impl Shares {
+    /// None yet. The store has none any more of which nothing has come for so long.
+    pub(super) fn new(kept: Duration) -> Self {
+        Self { books: Mutex::default(), kept }
+    }
+
     /// One more that somebody announces, of which nothing is there yet; whether they may.
-    pub(super) fn announce(&self, id: AttachmentId, bringer: &Bringer, until: Timestamp) -> bool {
-        self.lock().have(id, bringer, until)
+    pub(super) fn announce(&self, id: AttachmentId, bringer: &Bringer, now: Timestamp) -> bool {
+        self.lock().have(id, bringer, now)
     }
 
     /// A chunk of an attachment comes. Whoever has announced it brings it, and else who brings this; whether they may.
@@ -98,53 +110,63 @@ impl Shares {
         size: Size,
         bringer: &Bringer,
         left: Left,
-        until: Timestamp,
+        now: Timestamp,
     ) -> bool {
         let mut books = self.lock();
-        if !books.have(id, bringer, until) {
+        if !books.have(id, bringer, now) {
             return false;
         }
         let Books { waiting, held, coming } = &mut *books;
         let Some(waiting) = waiting.get_mut(&id) else { return false };
         let Some(held) = held.get_mut(&waiting.bringer) else { return false };
-        if held.bytes.get(&id).is_some_and(|admitted| *admitted > 0) {
-            return true;
-        }
-        let others: u64 = held.bytes.values().sum();
-        if others.saturating_add(size.length) > left.most(*coming) {
+        let is_begun = held.bytes.get(&id).is_some_and(|admitted| *admitted > 0);
+        let others = || held.bytes.values().sum::<u64>();
+        if !is_begun && others().saturating_add(size.length) > left.most(*coming) {
             return false;
         }
         held.bytes.insert(id, size.length);
+        *coming = *coming - waiting.coming + size.missing;
         waiting.coming = size.missing;
-        *coming += size.missing;
         true
     }
 
     /// So much of an attachment has come.
     pub(super) fn brought(&self, id: &AttachmentId, bytes: u64) {
-        let mut books = self.lock();
-        let Some(waiting) = books.waiting.get_mut(id) else { return };
-        let bytes = bytes.min(waiting.coming);
-        waiting.coming -= bytes;
-        books.coming -= bytes;
+        self.lock().expect_less(id, bytes);
     }
 
-    /// What may wait of the same bringer's as this one, and is known to the store if it does.
-    /// Nothing, if that was asked a moment ago.
+    /// Nothing has come of an attachment of which nothing is there.
+    pub(super) fn failed(&self, id: &AttachmentId) {
+        let mut books = self.lock();
+        books.expect_less(id, u64::MAX);
+        let Books { waiting, held, .. } = &mut *books;
+        let held = waiting.get(id).and_then(|waiting| held.get_mut(&waiting.bringer));
+        if let Some(bytes) = held.and_then(|held| held.bytes.get_mut(id)) {
+            *bytes = 0;
+        }
+    }
+
+    /// What may wait of the same bringer's as this one, and is known to the store if it does. Nothing, if that was looked up a
+    /// moment ago.
     pub(super) fn beside(&self, id: &AttachmentId, bringer: &Bringer, now: Timestamp) -> Vec<AttachmentId> {
         let mut books = self.lock();
-        let Books { waiting, held, .. } = &mut *books;
-        let bringer = waiting.get(id).map_or(bringer, |waiting| &waiting.bringer);
-        let Some(held) = held.get_mut(bringer) else { return Vec::new() };
-        if now.since(held.looked_up) < BETWEEN_LOOKS {
-            return Vec::new();
+        let held = books.held_beside(id, bringer).filter(|held| {
+            // A clock that was set back does not keep it from being looked up.
+            held.looked_up > now || now.since(held.looked_up) >= BETWEEN_LOOKS
+        });
+        let begun = held.into_iter().flat_map(|held| &held.bytes).filter(|(_, bytes)| **bytes > 0);
+        begun.map(|(id, _)| *id).collect()
+    }
+
+    /// That was looked up now.
+    pub(super) fn looked_up(&self, id: &AttachmentId, bringer: &Bringer, now: Timestamp) {
+        if let Some(held) = self.lock().held_beside(id, bringer) {
+            held.looked_up = now;
         }
-        held.looked_up = now;
-        held.bytes.iter().filter(|(_, bytes)| **bytes > 0).map(|(id, _)| *id).collect()
     }
 
     /// Those of them that wait, as far as is known.
-    pub(super) fn among(&self, ids: &[AttachmentId]) -> Vec<AttachmentId> {
+    pub(super) fn among(&self, ids: &[AttachmentId]) -> HashSet<AttachmentId> {
         let books = self.lock();
         ids.iter().filter(|id| books.waiting.contains_key(id)).copied().collect()
     }
@@ -155,40 +177,56 @@ impl Shares {
     }
 
     /// This one is kept longer, if it waits.
-    pub(super) fn prolong(&self, id: &AttachmentId, until: Timestamp) {
+    pub(super) fn prolong(&self, id: &AttachmentId, now: Timestamp) {
         if let Some(waiting) = self.lock().waiting.get_mut(id) {
-            waiting.until = until;
+            waiting.last = now;
         }
     }
 
-    /// Forgets those whose time is over, which the store does not have any more.
+    /// Forgets those whose time is over, and does not expect any more what nobody brings.
     pub(super) fn tidy(&self, now: Timestamp) {
         let mut books = self.lock();
-        let over = books.waiting.iter().filter(|(_, waiting)| waiting.until < now);
-        for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
-            books.forget(&id);
+        let quiet = books.waiting.iter().map(|(id, waiting)| (*id, now.since(waiting.last)));
+        for (id, quiet) in quiet.collect::<Vec<_>>() {
+            if quiet > self.kept {
+                books.forget(&id);
+            } else if quiet > EXPECTED {
+                books.expect_less(&id, u64::MAX);
+            }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
         // No code that can panic runs under this lock half way through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Books {
     /// Whether it is there, or may be.
-    fn have(&mut self, id: AttachmentId, bringer: &Bringer, until: Timestamp) -> bool {
+    fn have(&mut self, id: AttachmentId, bringer: &Bringer, now: Timestamp) -> bool {
         if let Some(waiting) = self.waiting.get_mut(&id) {
-            waiting.until = until;
+            waiting.last = now;
             return true;
         }
         if self.held.get(bringer).is_some_and(|held| held.bytes.len() >= MOST) {
             return false;
         }
         self.held.entry(bringer.clone()).or_default().bytes.insert(id, 0);
-        self.waiting.insert(id, Waiting { bringer: bringer.clone(), until, coming: 0 });
+        self.waiting.insert(id, Waiting { bringer: bringer.clone(), last: now, coming: 0 });
         true
+    }
+
+    fn held_beside(&mut self, id: &AttachmentId, bringer: &Bringer) -> Option<&mut Held> {
+        let bringer = self.waiting.get(id).map_or(bringer, |waiting| &waiting.bringer);
+        self.held.get_mut(bringer)
+    }
+
+    fn expect_less(&mut self, id: &AttachmentId, bytes: u64) {
+        let Some(waiting) = self.waiting.get_mut(id) else { return };
+        let less = bytes.min(waiting.coming);
+        waiting.coming -= less;
+        self.coming -= less;
     }
 
     fn forget(&mut self, id: &AttachmentId) {
@@ -204,7 +242,7 @@ impl Books {
 }
 
 impl Left {
-    /// How many bytes one may have waiting: a part of the room that is not `coming` to be taken, and always one attachment,
+    /// How many bytes one may have waiting: a part of the room that nothing is `coming` for, and always one attachment,
     /// however large.
     const fn most(self, coming: u64) -> u64 {
         let part = self.room.saturating_sub(coming) / PART;
@@ -228,6 +266,7 @@ mod tests {
         Bringer::Member(MailboxId::from_bytes([n; 32]))
     }
 
+    const HOUR: Duration = Duration::from_secs(3600);
     const LENGTH: u64 = 60;
 
     /// With as much room as two take of what one may have.
@@ -238,7 +277,7 @@ mod tests {
 
     #[test]
     fn one_that_was_begun_is_brought_to_its_end_and_counts_for_who_announced_it() {
-        let shares = Shares::default();
+        let shares = Shares::new(HOUR);
         let (one, other) = (member(1), member(2));
         assert!(shares.announce(id(1), &one, at(10)));
         assert!(admits(&shares, 1, &other, at(20)));
@@ -249,31 +288,57 @@ mod tests {
         shares.settle(&id(9));
         assert!(admits(&shares, 3, &one, at(30)));
         shares.prolong(&id(3), at(40));
-        shares.tidy(at(31));
+        shares.tidy(at(20 + 3601));
         assert_eq!(shares.lock().held.keys().collect::<Vec<_>>(), [&one]);
-        shares.tidy(at(41));
+        shares.tidy(at(40 + 3601));
         let books = shares.lock();
         assert_eq!((books.held.len(), books.waiting.len(), books.coming), (0, 0, 0));
     }
 
     #[test]
+    fn what_is_expected_is_no_room_for_others_while_it_is_brought() {
+        let shares = Shares::new(HOUR);
+        let coming = || shares.lock().coming;
+        assert!(admits(&shares, 1, &member(1), at(1)));
+        assert!(admits(&shares, 2, &member(2), at(1)));
+        shares.brought(&id(1), LENGTH / 2);
+        assert_eq!(coming(), LENGTH / 2 + LENGTH);
+        shares.failed(&id(2));
+        assert_eq!(coming(), LENGTH / 2, "nothing of it has come");
+        assert_eq!(shares.lock().held[&member(2)].bytes[&id(2)], 0);
+        shares.tidy(at(602));
+        assert_eq!(coming(), 0, "it comes no more");
+        assert!(!admits(&shares, 3, &member(1), at(603)), "and is there all the same");
+        let rest = Size { length: LENGTH, missing: LENGTH / 2 };
+        assert!(shares.admit(id(1), rest, &member(1), Left { room: 0, largest: 0 }, at(603)));
+        assert_eq!(coming(), LENGTH / 2, "but for when it does");
+        shares.brought(&id(1), LENGTH);
+        assert_eq!(coming(), 0);
+    }
+
+    #[test]
     fn what_may_not_wait_any_more_is_looked_up_now_and_then() {
-        let shares = Shares::default();
+        let shares = Shares::new(HOUR);
         let (one, other) = (member(1), member(2));
         for n in [1, 2] {
             assert!(shares.announce(id(n), &one, at(10)));
         }
-        assert!(shares.beside(&id(1), &other, at(1)).is_empty(), "the store may have yet to know them");
+        assert!(shares.beside(&id(1), &other, at(10)).is_empty(), "the store may have yet to know them");
         assert!(admits(&shares, 1, &one, at(10)));
-        assert!(shares.beside(&id(2), &other, at(1)).is_empty(), "they were asked for just now");
-        assert_eq!(shares.beside(&id(2), &other, at(2)), [id(1)], "by who announced it");
-        assert_eq!(shares.beside(&id(9), &one, at(3)), [id(1)], "by who brings it");
-        assert_eq!(shares.among(&[id(9), id(2)]), [id(2)]);
+        for (asked, by) in [(id(2), &other), (id(9), &one)] {
+            assert_eq!(shares.beside(&asked, by, at(10)), [id(1)], "by who announced it, or brings it");
+        }
+        shares.looked_up(&id(2), &other, at(10));
+        assert!(shares.beside(&id(2), &other, at(10)).is_empty(), "they were looked up just now");
+        for when in [at(11), at(9)] {
+            assert_eq!(shares.beside(&id(2), &other, when), [id(1)]);
+        }
+        assert_eq!(shares.among(&[id(9), id(2), id(2)]), HashSet::from([id(2)]));
     }
 
     #[test]
     fn one_announces_so_many_and_no_more() {
-        let shares = Shares::default();
+        let shares = Shares::new(HOUR);
         let ids = (0..=MOST as u64).map(|n| {
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&n.to_be_bytes());
@@ -288,7 +353,7 @@ mod tests {
     #[test]
     fn however_many_fill_their_part_there_is_room_left() {
         let largest = 100;
-        let shares = Shares::default();
+        let shares = Shares::new(HOUR);
         // Each begins as many as it may, and brings nothing more.
         let left = |room| Left { room, largest };
         let size = Size { length: 100, missing: 100 };

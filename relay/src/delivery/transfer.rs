@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use postrider_common::{Domain, Failure, FailureClass, Outcome};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::attempt::{Attempt, attempt};
 use super::{Brought, Shared};
@@ -19,6 +20,53 @@ pub(super) const OF_ONE: usize = 2;
 pub(super) const ALL: usize = 32;
 /// A lease is prolonged with each chunk, none of which takes so long.
 pub(super) const LEASE: Duration = Duration::from_secs(3600);
+
+/// A destination's turn to send one, when there are as many as there may be: it waits in line for it.
+#[derive(Default)]
+pub(super) struct Turn {
+    line: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
+    came: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// A permit, if it is there; else it is awaited.
+    pub(super) fn take(&mut self, transfers: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if self.came.is_some() || self.is_awaited() {
+            return self.came.take();
+        }
+        let permit = Arc::clone(transfers).try_acquire_owned().ok();
+        if permit.is_none() {
+            let transfers = Arc::clone(transfers);
+            self.line = Some(Box::pin(async move { transfers.acquire_owned().await.ok() }));
+        }
+        permit
+    }
+
+    pub(super) const fn is_awaited(&self) -> bool {
+        self.line.is_some()
+    }
+
+    /// Waits until it has come.
+    pub(super) async fn come(&mut self) {
+        match &mut self.line {
+            Some(line) => {
+                self.came = line.await;
+                self.line = None;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Leaves one that has come to others.
+    pub(super) fn give_back(&mut self) {
+        self.came = None;
+    }
+
+    /// Waits no more.
+    pub(super) fn pass(&mut self) {
+        *self = Self::default();
+    }
+}
 
 /// Sends one, of which at most [`ALL`] have their permit.
 pub(super) async fn transfer(

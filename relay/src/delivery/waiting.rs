@@ -102,6 +102,9 @@ impl Worker {
             items = lease(now + EVER).await?;
         }
         if items.is_empty() {
+            items = self.laden(now + settings.attempt).await?;
+        }
+        if items.is_empty() {
             self.delivery.note_nothing_waits(&self.destination);
             return Ok(Next::At(until));
         }
@@ -119,6 +122,18 @@ impl Worker {
         let settlements = settlements.map(|(item, verdict)| item.end(verdict));
         self.delivery.settle(&self.destination, settlements.collect(), now).await?;
         Ok(Next::At(if is_over { until } else { now }))
+    }
+
+    /// As many envelopes with attachments as a batch may have, leased until then.
+    async fn laden(&mut self, until: Timestamp) -> Result<Vec<Leased>, StoreError> {
+        let Shared { store, settings, .. } = &*self.delivery.0;
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while items.len() < settings.batch.count && bytes < settings.batch.bytes {
+            let Some(item) = store.lease_laden(self.destination.clone(), until).await? else { break };
+            bytes += item.envelope.encoded().len();
+            items.push(item);
+        }
+        Ok(items)
     }
 }
 

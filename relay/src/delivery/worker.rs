@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Attempt, attempt};
 use super::moved::Moves;
-use super::transfer::{self, transfer};
+use super::transfer::{self, Turn, transfer};
 use super::waiting::Lookout;
 use super::wake::{Signs, Wake};
 use super::{Delivery, Shared};
@@ -51,6 +51,7 @@ pub(super) struct Worker {
     under_way: FuturesUnordered<BoxFuture<'static, Step>>,
     /// Envelopes with attachments, each by itself.
     transfers: FuturesUnordered<BoxFuture<'static, Attempt>>,
+    turn: Turn,
 }
 
 /// How far a batch that is under way has come.
@@ -88,6 +89,7 @@ impl Worker {
             epoch: 0,
             under_way: FuturesUnordered::new(),
             transfers: FuturesUnordered::new(),
+            turn: Turn::default(),
         }
     }
 
@@ -116,6 +118,7 @@ impl Worker {
                 () = &mut hurrying => return,
                 Some(step) = self.under_way.next() => self.go_on(step).await,
                 Some(attempt) = self.transfers.next() => self.go_on(Step::Tried(attempt)).await,
+                () = self.turn.come() => {}
                 () = self.wake.woken() => {}
                 () = &mut stopping, if !is_stopping => {}
                 () = self.delivery.0.clock.sleep(pause), if !matches!(next, Next::Attempt | Next::Operator) => {
@@ -166,7 +169,7 @@ impl Worker {
     async fn fill_transfers(&mut self) -> Result<(), StoreError> {
         let Shared { store, clock, transfers, .. } = &*self.delivery.0;
         while self.transfers.len() < self.pace.batches().min(transfer::OF_ONE) {
-            let Ok(permit) = Arc::clone(transfers).try_acquire_owned() else { break };
+            let Some(permit) = self.turn.take(transfers) else { break };
             let until = clock.now() + transfer::LEASE;
             let Some(item) = store.lease_laden(self.destination.clone(), until).await? else { break };
             self.delivery.note_waiting(&self.destination);
@@ -231,7 +234,10 @@ impl Worker {
     }
 
     async fn fill_or_wait(&mut self) -> Next {
-        match self.fill().await {
+        let filled = self.fill().await;
+        // A turn that has come and is not needed now is somebody else's.
+        self.turn.give_back();
+        match filled {
             Ok(next) => next,
             Err(error) => {
                 if SAID.is_due(&error.to_string()) {
@@ -251,11 +257,17 @@ impl Worker {
     /// Nothing can be leased now: when can it?
     async fn next_item(&mut self) -> Result<Next, StoreError> {
         let state = self.delivery.0.store.destination(self.destination.clone()).await?;
-        if self.is_quiet() {
+        if state.as_ref().is_none_or(|state| state.items == 0) {
+            self.turn.pass();
+        }
+        if self.is_quiet() && !self.turn.is_awaited() {
             self.delivery.note_nothing_waits(&self.destination);
         }
         if let Some(due) = state.and_then(|state| state.next_retry) {
             return Ok(Next::At(due));
+        }
+        if self.turn.is_awaited() {
+            return Ok(Next::Attempt);
         }
         if let Some(backoff) = self.backoff.as_ref().filter(|_| self.is_quiet()) {
             let until = forgotten_at(backoff);

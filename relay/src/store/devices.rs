@@ -52,21 +52,22 @@ impl<K: Kv> Group<'_, K> {
     }
 
     /// Removes a device from its mailbox, with what it has yet to acknowledge, and with the envelopes that nobody else
-    /// waits for; whether there was one.
+    /// waits for; how much waited for it, if there was one.
     pub(crate) fn remove_device(
         &mut self,
         mailbox: &MailboxId,
         device: &DeviceId,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<usize>, StoreError> {
         let key = keys::mailbox(mailbox);
         let record = self.record::<MailboxRecord>(&key)?;
         if !record.is_some_and(|record| record.devices.contains(device)) {
-            return Ok(false);
+            return Ok(None);
         }
         let waiting = self.all(&keys::entries(mailbox, device))?;
         let waiting: Result<Vec<_>, _> =
             waiting.iter().map(|(key, _)| keys::last_number(key).map(EntryId)).collect();
-        self.acknowledge(mailbox, device, &waiting?)?;
+        let waiting = waiting?;
+        self.acknowledge(mailbox, device, &waiting)?;
         // Read again: what nobody waits for any more has changed its counts.
         if let Some(mut record) = self.record::<MailboxRecord>(&key)? {
             record.devices.retain(|other| other != device);
@@ -76,7 +77,7 @@ impl<K: Kv> Group<'_, K> {
         }
         self.forget_device(mailbox, device)?;
         self.changes().devices_removed.insert((*mailbox, *device));
-        Ok(true)
+        Ok(Some(waiting.len()))
     }
 
     /// Whether the devices of a mailbox are kept from being here.

@@ -38,7 +38,7 @@ impl<K: Kv> Group<'_, K> {
             let (mailbox, entry) = keys::of_entry_expiry(&key)?;
             let deleted = group.expire_entry(&mailbox, entry)?;
             group.remove(key);
-            Ok(deleted)
+            Ok(usize::from(deleted))
         })
     }
 
@@ -46,7 +46,7 @@ impl<K: Kv> Group<'_, K> {
         let end = keys::after_secs(keys::ITEM_EXPIRIES, now);
         self.round(&[keys::ITEM_EXPIRIES], &end, left, |group, key| {
             let (domain, item) = keys::of_item_expiry(&key)?;
-            group.expire_item(&domain, item, now)
+            group.expire_item(&domain, item, now).map(usize::from)
         })
     }
 
@@ -64,7 +64,7 @@ impl<K: Kv> Group<'_, K> {
                 Some(until) => group.put_index(keys::tracking_end(until, &id)),
                 None => group.remove(keys::tracking(&id)),
             }
-            Ok(true)
+            Ok(1)
         })?;
         Ok(round.more)
     }
@@ -75,7 +75,7 @@ impl<K: Kv> Group<'_, K> {
             let (domain, item) = keys::of_item_expiry(&key)?;
             group.end_quarantine(&domain, item)?;
             group.remove(key);
-            Ok(true)
+            Ok(1)
         })?;
         Ok(round.more)
     }
@@ -85,7 +85,7 @@ impl<K: Kv> Group<'_, K> {
         let round = self.round(&[keys::HISTORY_ENDS], &end, left, |group, key| {
             group.remove(keys::history(&keys::of_history_end(&key)?));
             group.remove(key);
-            Ok(true)
+            Ok(1)
         })?;
         Ok(round.more)
     }
@@ -95,24 +95,24 @@ impl<K: Kv> Group<'_, K> {
         let round = self.round(&[keys::LEARNT_ENDS], &end, left, |group, key| {
             group.forget_learnt(&keys::of_learnt_end(&key)?)?;
             group.remove(key);
-            Ok(true)
+            Ok(1)
         })?;
         Ok(round.more)
     }
 
-    /// Each device counts for one deletion, whatever waits for it: that is bounded by what a mailbox holds. Those of a
-    /// suspended mailbox stay: they could not be here if they would.
+    /// A device counts with all that waits for it, which is bounded by what a mailbox holds. Those of a suspended mailbox stay:
+    /// they could not be here if they would.
     fn expire_devices(&mut self, now: Timestamp, left: &mut usize) -> Result<Round, StoreError> {
         let since = now - self.rules.limits.device_idle;
         let end = keys::after_secs(keys::CONTACTS, since);
         self.round(&[keys::CONTACTS], &end, left, |group, key| {
             let (mailbox, device) = keys::of_device(&key)?;
             if group.is_suspended(&mailbox)? {
-                return Ok(false);
+                return Ok(0);
             }
-            let existed = group.remove_device(&mailbox, &device)?;
+            let removed = group.remove_device(&mailbox, &device)?;
             group.remove(key);
-            Ok(existed)
+            Ok(removed.map_or(0, |waiting| waiting.saturating_add(1)))
         })
     }
 
@@ -120,7 +120,7 @@ impl<K: Kv> Group<'_, K> {
         let end = keys::after_millis(keys::INVITE_ENDS, now);
         let round = self.round(&[keys::INVITE_ENDS], &end, left, |group, key| {
             group.remove_invite(&keys::of_invite(&key)?)?;
-            Ok(true)
+            Ok(1)
         })?;
         Ok(round.more)
     }
@@ -128,7 +128,7 @@ impl<K: Kv> Group<'_, K> {
     fn expire_attachments(&mut self, now: Timestamp, left: &mut usize) -> Result<bool, StoreError> {
         let end = keys::after_millis(keys::ATTACHMENT_ENDS, now);
         let round = self.round(&[keys::ATTACHMENT_ENDS], &end, left, |group, key| {
-            group.expire_attachment(&keys::of_attachment(&key)?)
+            group.expire_attachment(&keys::of_attachment(&key)?).map(usize::from)
         })?;
         Ok(round.more)
     }
@@ -139,7 +139,7 @@ impl<K: Kv> Group<'_, K> {
             let end = keys::end_of(&start);
             let round = self.round(&start, &end, left, |group, key| {
                 group.remove(key);
-                Ok(true)
+                Ok(1)
             })?;
             if round.more {
                 return Ok(true);
@@ -149,13 +149,13 @@ impl<K: Kv> Group<'_, K> {
         Ok(false)
     }
 
-    /// Gives `delete` the keys of a range until `left` of them were deleted.
+    /// Gives `delete` the keys of a range until so much was deleted as is `left`. It says how much that was for each.
     fn round(
         &mut self,
         start: &[u8],
         end: &[u8],
         left: &mut usize,
-        mut delete: impl FnMut(&mut Self, Key) -> Result<bool, StoreError>,
+        mut delete: impl FnMut(&mut Self, Key) -> Result<usize, StoreError>,
     ) -> Result<Round, StoreError> {
         let mut round = Round::default();
         let mut start = Key::from_slice(start);
@@ -168,10 +168,9 @@ impl<K: Kv> Group<'_, K> {
                     return Ok(round);
                 }
                 start = keys::next(&key);
-                if delete(self, key)? {
-                    round.deleted += 1;
-                    *left -= 1;
-                }
+                let deleted = delete(self, key)?;
+                round.deleted += usize::from(deleted > 0);
+                *left = left.saturating_sub(deleted);
             }
             if is_last {
                 return Ok(round);

@@ -171,6 +171,23 @@ pub async fn drops_devices_that_stay_away(subject: &impl Subject) {
     assert_eq!(store.register(mailbox(1), device(1), NOW).await.unwrap(), Registration::DeviceAdded);
 }
 
+/// What waits for a device is deleted with it, and counts.
+pub async fn drops_few_devices_at_a_time_for_which_much_waits(subject: &impl Subject) {
+    let limits = StoreLimits { device_idle: DAY, ..StoreLimits::default() };
+    let store = subject.open(limits).unwrap();
+    for n in 1..=3 {
+        store.register(mailbox(n), device(1), NOW).await.unwrap();
+        let far = |at: u64| Draft::new(mailbox(n), NOW + 30 * DAY, at.to_string()).finish().unwrap();
+        store.deposit((0..4).map(far).collect(), NOW).await.unwrap();
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let expired = store.expire(NOW + 2 * DAY, 6).await.unwrap();
+        rounds.push((expired.devices, expired.more));
+    }
+    assert_eq!(rounds, [(2, true), (1, false), (0, false)]);
+}
+
 /// Of any entries, those are told that a device has yet to acknowledge, in the order in which they were asked about.
 pub async fn tells_what_a_device_has_yet_to_acknowledge(subject: &impl Subject) {
     let store = open(subject);

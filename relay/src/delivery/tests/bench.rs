@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use postrider_common::clock::{Clock, ManualClock};
 use postrider_common::random::SystemRandom;
-use postrider_common::{Draft, FailureClass, MailboxId, Timestamp, TrackingId};
+use postrider_common::{Attachment, AttachmentId, Draft, FailureClass, MailboxId, Timestamp, TrackingId};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::super::*;
 use crate::queue::shows_in_greeting;
-use crate::store::{Backoff, Enqueued, StoreLimits, Tracking, TrackingEnd, in_memory};
+use crate::store::{Backoff, Chunk, Enqueued, StoreLimits, Tracking, TrackingEnd, in_memory};
 
 /// Ends a test that waits in vain.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -133,10 +133,32 @@ impl Bench {
         destination: &Domain,
         bodies: impl IntoIterator<Item = Vec<u8>>,
     ) -> Vec<TrackingId> {
+        let draft = |body| Draft::new(MailboxId::from_bytes([1; 32]), START + 30 * DAY, body);
+        self.enqueue_drafts(destination, bodies.into_iter().map(draft)).await
+    }
+
+    /// Each with an attachment.
+    pub(super) async fn enqueue_laden(&self, count: usize) -> Vec<TrackingId> {
         let now = self.clock.now();
-        let envelope =
-            |body| Draft::new(MailboxId::from_bytes([1; 32]), START + 30 * DAY, body).finish().unwrap();
-        let envelopes = bodies.into_iter().map(envelope).collect();
+        let mut drafts = Vec::new();
+        for _ in 0..count {
+            let attachment = Attachment { id: AttachmentId::random(), length: 1, chunk_length: 1 };
+            let state = self.store.reserve_attachment(attachment.clone(), now).await.unwrap().unwrap();
+            let chunk = Chunk { number: 0, digest: [0; 32] };
+            assert!(self.store.put_chunk(attachment.id, state.file, chunk, now).await.unwrap());
+            let draft = Draft::new(MailboxId::from_bytes([1; 32]), START + 30 * DAY, &b"x"[..]);
+            drafts.push(Draft { attachments: vec![attachment], ..draft });
+        }
+        self.enqueue_drafts(&self.destination, drafts).await
+    }
+
+    async fn enqueue_drafts(
+        &self,
+        destination: &Domain,
+        drafts: impl IntoIterator<Item = Draft>,
+    ) -> Vec<TrackingId> {
+        let now = self.clock.now();
+        let envelopes = drafts.into_iter().map(|draft| draft.finish().unwrap()).collect();
         let answers = self.store.enqueue(destination.clone(), envelopes, now).await.unwrap();
         let id = |answer| match answer {
             Enqueued::Queued(id) => id,
@@ -161,7 +183,12 @@ impl Bench {
 
     /// Waits until nothing waits for a destination.
     pub(super) async fn delivered(&self, destination: &Domain) {
-        while self.store.destination(destination.clone()).await.unwrap().is_some_and(|it| it.items > 0) {
+        self.delivered_but(destination, 0).await;
+    }
+
+    /// Waits until so few wait for a destination.
+    pub(super) async fn delivered_but(&self, destination: &Domain, left: u64) {
+        while self.store.destination(destination.clone()).await.unwrap().is_some_and(|it| it.items > left) {
             tokio::task::yield_now().await;
         }
     }

@@ -43,6 +43,18 @@ async fn all_that_waits_fails_with_a_destination_that_is_given_up() {
 }
 
 #[tokio::test]
+async fn what_has_attachments_fails_with_a_destination_that_is_given_up() {
+    // As many as are under way at a time.
+    let peer = Peer::new([(); 2].map(|()| Err(FailureClass::DiscoveryDeclined)));
+    let small = Window { count: 3, bytes: 1 << 20 };
+    let bench = Bench::with(&peer, Settings { batch: small, ..Settings::default() });
+    for id in bench.enqueue_laden(8).await {
+        assert_eq!(bench.end(id).await, TrackingEnd::Failed(FailureClass::DiscoveryDeclined));
+    }
+    assert_eq!(bench.clock.now(), START, "no time had to pass");
+}
+
+#[tokio::test]
 async fn what_is_held_outlives_a_destination_that_is_given_up() {
     let peer = Peer::new([(); 2].map(|()| Err(FailureClass::DiscoveryDeclined)));
     let small = Window { count: 3, bytes: 1 << 20 };

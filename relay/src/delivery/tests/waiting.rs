@@ -1,5 +1,6 @@
 //! Peers that fail for long, and what ends that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_common::FailureClass;
@@ -7,6 +8,7 @@ use postrider_common::clock::Clock;
 
 use super::super::Settings;
 use super::bench::{Bench, DAY, Peer, START, Unstarted, beta};
+use crate::delivery::transfer;
 use crate::store::{Backoff, TrackingEnd};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -144,5 +146,39 @@ async fn who_refused_our_certificate_is_tried_at_once_with_another_and_nobody_el
         }
         assert_eq!(bench.end(ids[0]).await, TrackingEnd::Stored);
         assert_eq!(bench.clock.now(), START, "no time had to pass");
+    }
+}
+
+/// What has attachments waits while as much of that is under way as may be, to whomever; then it is its turn.
+#[tokio::test]
+async fn an_envelope_with_attachments_waits_for_its_turn() {
+    for is_failing in [false, true] {
+        let peer = Peer::new(is_failing.then_some(Err(FailureClass::TlsExpired)));
+        let bench = Bench::new(&peer);
+        if is_failing {
+            bench.enqueue(1).await;
+            bench.backoff(Option::is_some).await;
+        }
+        let all = u32::try_from(transfer::ALL).unwrap();
+        let taken = Arc::clone(&bench.delivery.0.transfers).acquire_many_owned(all).await.unwrap();
+        let laden = bench.enqueue_laden(1).await[0];
+        for _ in 0..100 {
+            bench.pass(Duration::from_secs(60)).await;
+        }
+        bench.delivered_but(&beta(), 1).await;
+        // Whoever was woken by that has looked.
+        for _ in 0..100 {
+            bench.pass(Duration::ZERO).await;
+        }
+        assert_eq!(bench.store.tracking(laden).await.unwrap().unwrap().end, None);
+        let until = bench.clock.now();
+        drop(taken);
+        assert_eq!(bench.end(laden).await, TrackingEnd::Stored);
+        assert_eq!(bench.clock.now(), until, "no time had to pass");
+        // And nobody keeps a turn that is not needed.
+        bench.delivered(&beta()).await;
+        while bench.delivery.0.transfers.available_permits() < transfer::ALL {
+            tokio::task::yield_now().await;
+        }
     }
 }

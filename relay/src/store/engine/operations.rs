@@ -84,7 +84,7 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn remove_device(&self, mailbox: MailboxId, device: DeviceId) -> Answer<'_, bool> {
-        Box::pin(self.write(Load::SMALL, move |group| group.remove_device(&mailbox, &device)))
+        Box::pin(self.write(Load::SMALL, move |group| Ok(group.remove_device(&mailbox, &device)?.is_some())))
     }
 
     fn unregister(&self, mailbox: MailboxId) -> Answer<'_, bool> {
