@@ -205,17 +205,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let bytes = self.bytes.load(Ordering::Relaxed);
-        self.shared.used.fetch_sub(bytes, Ordering::Relaxed);
-        if bytes > 0 && !self.is_begun {
-            self.shared.shares.failed(&self.id);
-        }
+        self.shared.used.fetch_sub(self.bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         let mut writers = self.shared.writers();
         writers.chunks.remove(&(self.file, self.number));
         if let Some(count) = writers.files.get_mut(&self.file) {
             *count -= 1;
             if *count == 0 {
                 writers.files.remove(&self.file);
+                self.shared.shares.left(&self.id);
                 self.shared.written.notify_one();
             }
         }

@@ -19,7 +19,7 @@ const MOST: usize = 512;
 /// And how long not again, when somebody has no room left, who asks often.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// How long after something of an attachment has come the rest is expected.
-const EXPECTED: Duration = Duration::from_secs(600);
+const EXPECTED: Duration = Duration::from_secs(1800);
 /// Of the room that is left, one may fill so small a part with them. However many do that, there is room left for others.
 const PART: u64 = 4;
 
@@ -57,6 +57,8 @@ struct Waiting {
     last: Timestamp,
     /// What is expected to come of it.
     coming: u64,
+    /// Whether a chunk of it is there.
+    is_there: bool,
 }
 
 /// What one has brought.
@@ -125,25 +127,35 @@ impl Shares {
             return false;
         }
         held.bytes.insert(id, size.length);
-        *coming = *coming - waiting.coming + size.missing;
-        waiting.coming = size.missing;
+        // How much is missing was looked up before other chunks of it came.
+        let expected = match waiting.coming {
+            0 => size.missing,
+            expected => expected.min(size.missing),
+        };
+        *coming = *coming - waiting.coming + expected;
+        waiting.coming = expected;
+        waiting.is_there |= size.missing < size.length;
         true
     }
 
     /// So much of an attachment has come.
     pub(super) fn brought(&self, id: &AttachmentId, bytes: u64) {
-        self.lock().expect_less(id, bytes);
+        let mut books = self.lock();
+        books.expect_less(id, bytes);
+        if let Some(waiting) = books.waiting.get_mut(id) {
+            waiting.is_there = true;
+        }
     }
 
-    /// Nothing has come of an attachment of which nothing is there.
-    pub(super) fn failed(&self, id: &AttachmentId) {
+    /// Nobody brings an attachment at present: it takes no room if nothing of it is there.
+    pub(super) fn left(&self, id: &AttachmentId) {
         let mut books = self.lock();
-        books.expect_less(id, u64::MAX);
         let Books { waiting, held, .. } = &mut *books;
-        let held = waiting.get(id).and_then(|waiting| held.get_mut(&waiting.bringer));
-        if let Some(bytes) = held.and_then(|held| held.bytes.get_mut(id)) {
+        let Some(waiting) = waiting.get(id).filter(|waiting| !waiting.is_there) else { return };
+        if let Some(bytes) = held.get_mut(&waiting.bringer).and_then(|held| held.bytes.get_mut(id)) {
             *bytes = 0;
         }
+        books.expect_less(id, u64::MAX);
     }
 
     /// What may wait of the same bringer's as this one, and is known to the store if it does. Nothing, if that was looked up a
@@ -213,7 +225,7 @@ impl Books {
             return false;
         }
         self.held.entry(bringer.clone()).or_default().bytes.insert(id, 0);
-        self.waiting.insert(id, Waiting { bringer: bringer.clone(), last: now, coming: 0 });
+        self.waiting.insert(id, Waiting { bringer: bringer.clone(), last: now, coming: 0, is_there: false });
         true
     }
 
@@ -303,14 +315,17 @@ mod tests {
         assert!(admits(&shares, 2, &member(2), at(1)));
         shares.brought(&id(1), LENGTH / 2);
         assert_eq!(coming(), LENGTH / 2 + LENGTH);
-        shares.failed(&id(2));
-        assert_eq!(coming(), LENGTH / 2, "nothing of it has come");
-        assert_eq!(shares.lock().held[&member(2)].bytes[&id(2)], 0);
-        shares.tidy(at(602));
+        for n in [1, 2] {
+            shares.left(&id(n));
+        }
+        assert_eq!(coming(), LENGTH / 2, "nothing has come of one of them");
+        let counted = |n: u8| shares.lock().held[&member(n)].bytes[&id(n)];
+        assert_eq!([counted(1), counted(2)], [LENGTH, 0]);
+        shares.tidy(at(1802));
         assert_eq!(coming(), 0, "it comes no more");
-        assert!(!admits(&shares, 3, &member(1), at(603)), "and is there all the same");
+        assert!(!admits(&shares, 3, &member(1), at(1803)), "and is there all the same");
         let rest = Size { length: LENGTH, missing: LENGTH / 2 };
-        assert!(shares.admit(id(1), rest, &member(1), Left { room: 0, largest: 0 }, at(603)));
+        assert!(shares.admit(id(1), rest, &member(1), Left { room: 0, largest: 0 }, at(1803)));
         assert_eq!(coming(), LENGTH / 2, "but for when it does");
         shares.brought(&id(1), LENGTH);
         assert_eq!(coming(), 0);

@@ -406,6 +406,29 @@ async fn what_one_brings_and_does_not_submit_leaves_room_for_others() {
     open.close().await;
 }
 
+/// Whatever comes of the others that are brought at the same time.
+#[tokio::test]
+async fn what_was_begun_counts_while_a_chunk_of_it_is_there() {
+    let limits = AttachmentLimits { bytes: 200, mailbox_bytes: 9000, total_bytes: 1000, retention: HOUR };
+    let bench =
+        Bench { limits: StoreLimits { attachments: limits, ..StoreLimits::default() }, ..Bench::new() };
+    let open = bench.open().await;
+    let bytes: &[u8; 100] = &[7; 100];
+    let bring = async |id, number, is_right| {
+        let digest = if is_right { sha256(bytes) } else { [0; 32] };
+        let body = Full::new(Bytes::from_static(bytes));
+        open.attachments.receive(id, Chunk { number, digest }, &ALICE, body).await
+    };
+    let reserve = async || open.attachments.reserve(200, 100, &ALICE).await.unwrap().attachment.id;
+    let [first, second] = [reserve().await, reserve().await];
+    assert_eq!(bring(first, 0, false).await, Err(AttachmentError::WrongDigest));
+    assert_eq!(bring(second, 0, true).await, Ok(()), "nothing of the first is there");
+    assert_eq!(bring(second, 1, false).await, Err(AttachmentError::WrongDigest));
+    assert_eq!(bring(first, 0, true).await, Err(AttachmentError::TooMuchWaits));
+    assert_eq!(bring(second, 1, true).await, Ok(()));
+    open.close().await;
+}
+
 /// Frames without data, of which there may be any number, are not kept until the chunk's next piece is written.
 #[tokio::test]
 async fn frames_of_nothing_are_not_held() {

@@ -16,8 +16,6 @@ const LOOK: Duration = Duration::from_secs(5 * 60);
 /// How often a destination is greeted that waits for longer, about: together with [`LOOK`] and the time that a greeting
 /// takes it is less than an hour.
 const GREETING: Duration = Duration::from_secs(40 * 60);
-/// Past every time that an envelope can be delayed to.
-const EVER: Duration = Duration::from_secs(400 * 86_400);
 
 /// What is watched during a long wait.
 #[derive(Debug, Clone, Copy)]
@@ -96,10 +94,10 @@ impl Worker {
         let now = clock.now();
         let lease = |at| store.lease(self.destination.clone(), settings.batch, at, now + settings.attempt);
         let mut items = lease(now).await?;
-        let is_due = !items.is_empty();
-        if !is_due {
-            // With nothing under way, no lease is in force that looking so far ahead could end early.
-            items = lease(now + EVER).await?;
+        if items.is_empty() {
+            // Up to what was put back since. With nothing under way, no lease is in force that looking so far ahead could end early.
+            let since = self.given_up.map_or(now, |(_, since)| since);
+            items = lease(since + MAX_RETRY_AFTER - Duration::from_millis(1)).await?;
         }
         if items.is_empty() {
             items = self.laden(now + settings.attempt).await?;
@@ -116,12 +114,11 @@ impl Worker {
             false => Verdict::Expired,
         };
         let verdicts: Vec<_> = items.iter().map(verdict).collect();
-        let is_over = !is_due && items.iter().all(is_held);
         let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
         let settlements = items.iter().zip(verdicts);
         let settlements = settlements.map(|(item, verdict)| item.end(verdict));
         self.delivery.settle(&self.destination, settlements.collect(), now).await?;
-        Ok(Next::At(if is_over { until } else { now }))
+        Ok(Next::At(now))
     }
 
     /// As many envelopes with attachments as a batch may have, leased until then.

@@ -40,9 +40,9 @@ pub(super) struct Worker {
     pub(super) backoff: Option<Backoff>,
     /// Whether an operator holds the destination back.
     is_paused: bool,
-    /// Why everything for the destination has failed, if its last failure was final. Not kept across a restart: after
+    /// Why everything for the destination has failed, and since when, if its last failure was final. Not kept across a restart: after
     /// one, what there is waits for the next attempt, which is never far then.
-    given_up: Option<FailureClass>,
+    pub(super) given_up: Option<(FailureClass, Timestamp)>,
     /// Kept during a long wait.
     pub(super) lookout: Option<Lookout>,
     /// Counts the changes of the back-off: of several batches that one outage ends, only the first is a failure.
@@ -116,13 +116,13 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = &mut hurrying => return,
+                () = self.turn.come() => {}
                 Some(step) = self.under_way.next() => self.go_on(step).await,
                 Some(attempt) = self.transfers.next() => self.go_on(Step::Tried(attempt)).await,
-                () = self.turn.come() => {}
                 () = self.wake.woken() => {}
                 () = &mut stopping, if !is_stopping => {}
                 () = self.delivery.0.clock.sleep(pause), if !matches!(next, Next::Attempt | Next::Operator) => {
-                    if matches!(next, Next::Idle) && self.is_quiet() {
+                    if matches!(next, Next::Idle) && self.is_quiet() && !self.turn.is_awaited() {
                         return self.retire().await;
                     }
                 }
@@ -134,13 +134,19 @@ impl Worker {
     async fn fill(&mut self) -> Result<Next, StoreError> {
         self.follow_wake().await?;
         if self.is_paused {
+            self.turn.pass();
             // What is under way ends as it would have. What is not sent is no sign of a fault.
             if self.is_quiet() {
                 self.delivery.note_nothing_waits(&self.destination);
             }
             return Ok(Next::Operator);
         }
-        match stance(self.backoff.as_ref(), self.given_up, self.delivery.0.clock.now()) {
+        let given_up = self.given_up.map(|(class, _)| class);
+        let stance = stance(self.backoff.as_ref(), given_up, self.delivery.0.clock.now());
+        if !matches!(stance, Stance::Try) {
+            self.turn.pass();
+        }
+        match stance {
             Stance::Wait(until) => return self.wait(until).await,
             Stance::GiveUp(class, until) => return self.give_up(class, until).await,
             Stance::Try => {}
@@ -266,9 +272,6 @@ impl Worker {
         if let Some(due) = state.and_then(|state| state.next_retry) {
             return Ok(Next::At(due));
         }
-        if self.turn.is_awaited() {
-            return Ok(Next::Attempt);
-        }
         if let Some(backoff) = self.backoff.as_ref().filter(|_| self.is_quiet()) {
             let until = forgotten_at(backoff);
             if until > self.delivery.0.clock.now() {
@@ -381,7 +384,7 @@ impl Worker {
         let is_final = matches!(judge_failure(failure, &backoff, now), Verdict::Failed(_));
         self.change_backoff(Some(backoff.clone()));
         self.delivery.0.store.fail(self.destination.clone(), backoff, now).await?;
-        self.given_up = (is_final && gives_up_destination(failure.class)).then_some(failure.class);
+        self.given_up = (is_final && gives_up_destination(failure.class)).then_some((failure.class, now));
         Ok(())
     }
 

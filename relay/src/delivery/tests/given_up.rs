@@ -74,9 +74,20 @@ async fn what_is_held_outlives_a_destination_that_is_given_up() {
     for id in ids {
         assert_eq!(bench.end(id).await, TrackingEnd::Failed(FailureClass::DiscoveryDeclined));
     }
-    for answer in answers {
-        let Enqueued::Queued(id) = answer else { panic!("{answer:?}") };
-        assert_eq!(bench.tracked(id, |tracking| tracking.attempts > 0).await.end, None);
+    let id = |answer| match answer {
+        Enqueued::Queued(id) => id,
+        other => panic!("{other:?}"),
+    };
+    let held: Vec<_> = answers.into_iter().map(id).collect();
+    for id in &held {
+        assert_eq!(bench.tracked(*id, |tracking| tracking.attempts > 0).await.end, None);
+    }
+    for _ in 0..100 {
+        bench.pass(Duration::ZERO).await;
+    }
+    for id in held {
+        let attempts = bench.store.tracking(id).await.unwrap().unwrap().attempts;
+        assert!(attempts <= 2, "it is put back once, and not {attempts} times");
     }
     while bench.store.destination(beta()).await.unwrap().is_some_and(|state| state.items > 0) {
         bench.pass(Duration::from_secs(60)).await;
