@@ -130,7 +130,7 @@ impl Attachments {
             let now = shared.clock.now();
             let known = shared.store.put_chunk(id, place.file, chunk, now).await;
             if matches!(known, Ok(true)) {
-                shared.shares.brought(&id, place.keep());
+                shared.shares.brought(id, place.keep(), place.length);
             }
             drop(place);
             let _ = answer.send(known);
@@ -150,6 +150,8 @@ impl Attachments {
 struct Place {
     shared: Arc<Shared>,
     id: AttachmentId,
+    /// The whole attachment's.
+    length: u64,
     file: FileId,
     number: u32,
     /// Whether a chunk of it is there.
@@ -182,6 +184,7 @@ impl Place {
         let place = Arc::new(Self {
             shared: Arc::clone(shared),
             id: state.attachment.id,
+            length: state.attachment.length,
             file: state.file,
             number,
             is_begun: state.present > 0,

@@ -138,12 +138,16 @@ impl Shares {
         true
     }
 
-    /// So much of an attachment has come.
-    pub(super) fn brought(&self, id: &AttachmentId, bytes: u64) {
+    /// So much of an attachment of this length has come.
+    pub(super) fn brought(&self, id: AttachmentId, bytes: u64, length: u64) {
         let mut books = self.lock();
-        books.expect_less(id, bytes);
-        if let Some(waiting) = books.waiting.get_mut(id) {
-            waiting.is_there = true;
+        books.expect_less(&id, bytes);
+        let Books { waiting, held, .. } = &mut *books;
+        let Some(waiting) = waiting.get_mut(&id) else { return };
+        waiting.is_there = true;
+        // Of the same name there may have been another one, which was left meanwhile.
+        if let Some(held) = held.get_mut(&waiting.bringer) {
+            held.bytes.insert(id, length);
         }
     }
 
@@ -313,7 +317,7 @@ mod tests {
         let coming = || shares.lock().coming;
         assert!(admits(&shares, 1, &member(1), at(1)));
         assert!(admits(&shares, 2, &member(2), at(1)));
-        shares.brought(&id(1), LENGTH / 2);
+        shares.brought(id(1), LENGTH / 2, LENGTH);
         assert_eq!(coming(), LENGTH / 2 + LENGTH);
         for n in [1, 2] {
             shares.left(&id(n));
@@ -321,13 +325,15 @@ mod tests {
         assert_eq!(coming(), LENGTH / 2, "nothing has come of one of them");
         let counted = |n: u8| shares.lock().held[&member(n)].bytes[&id(n)];
         assert_eq!([counted(1), counted(2)], [LENGTH, 0]);
+        shares.brought(id(2), LENGTH, LENGTH);
+        assert_eq!(counted(2), LENGTH, "though it was left");
         shares.tidy(at(1802));
         assert_eq!(coming(), 0, "it comes no more");
         assert!(!admits(&shares, 3, &member(1), at(1803)), "and is there all the same");
         let rest = Size { length: LENGTH, missing: LENGTH / 2 };
         assert!(shares.admit(id(1), rest, &member(1), Left { room: 0, largest: 0 }, at(1803)));
         assert_eq!(coming(), LENGTH / 2, "but for when it does");
-        shares.brought(&id(1), LENGTH);
+        shares.brought(id(1), LENGTH, LENGTH);
         assert_eq!(coming(), 0);
     }
 

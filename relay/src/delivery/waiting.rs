@@ -92,6 +92,10 @@ impl Worker {
         }
         let Shared { clock, store, settings, .. } = &*self.delivery.0;
         let now = clock.now();
+        if let Some((_, since)) = &mut self.given_up {
+            // Otherwise what is put back by a clock that was set back is found again.
+            *since = now.min(*since);
+        }
         let lease = |at| store.lease(self.destination.clone(), settings.batch, at, now + settings.attempt);
         let mut items = lease(now).await?;
         if items.is_empty() {
@@ -106,17 +110,19 @@ impl Worker {
             self.delivery.note_nothing_waits(&self.destination);
             return Ok(Next::At(until));
         }
-        let is_held = |item: &Leased| item.onward.is_some_and(|onward| onward.held.is_some());
         let verdict = |item: &Leased| match item.envelope.expires_at() > now {
-            // Behind everything else, so that it is in nobody's way.
-            true if is_held(item) => Verdict::Retry { reason: class, not_before: now + MAX_RETRY_AFTER },
             true => Verdict::Failed(class),
             false => Verdict::Expired,
         };
-        let verdicts: Vec<_> = items.iter().map(verdict).collect();
+        let verdicts = items.iter().map(verdict).collect();
         let verdicts = self.moves().spare_moved(&items, verdicts, now).await?;
-        let settlements = items.iter().zip(verdicts);
-        let settlements = settlements.map(|(item, verdict)| item.end(verdict));
+        let settlements = items.iter().zip(verdicts).map(|(item, verdict)| {
+            item.end(match verdict {
+                // What is held stays, behind everything else, so that it is in nobody's way and not found again.
+                Verdict::Retry { reason, .. } => Verdict::Retry { reason, not_before: now + MAX_RETRY_AFTER },
+                verdict => verdict,
+            })
+        });
         self.delivery.settle(&self.destination, settlements.collect(), now).await?;
         Ok(Next::At(now))
     }

@@ -190,19 +190,17 @@ impl Ledger {
     }
 
     /// The relay has refused an envelope for good, which it may only if the envelope's time was over, or its mailbox was
-    /// closed and had not taken it before. What was refused there no longer has its attachment if it comes again; nor has what
-    /// was taken, and is over, if its mailbox has moved, so that it would take another way.
+    /// closed and had not taken it before. What was refused there no longer has its attachment if it comes again.
     pub(super) fn refused(&self, id: &EnvelopeId, reason: FailureClass, now: Timestamp) {
         let mut books = self.books();
         let Books { letters, faults, homes, .. } = &mut *books;
         let Some(letter) = letters.get_mut(id) else { return };
         let has_moved = homes[letter.user].has_moved_since(letter);
-        let by_closed = letter.was_closed && (has_moved || !letter.standing.is_stored);
-        let was_taken = letter.accepted.is_some() || letter.standing.is_uncertain;
         let is_allowed = match reason {
             FailureClass::Expired => letter.expires_at <= now,
-            FailureClass::MailboxRefused => by_closed,
-            FailureClass::AttachmentMissing => by_closed || (was_taken && homes[letter.user].has_moved()),
+            FailureClass::MailboxRefused | FailureClass::AttachmentMissing => {
+                letter.was_closed && (has_moved || !letter.standing.is_stored)
+            }
             _ => false,
         };
         if !is_allowed {

@@ -95,6 +95,35 @@ async fn what_is_held_outlives_a_destination_that_is_given_up() {
     assert!(bench.clock.now() < START + DAY, "it was tried again");
 }
 
+/// Also when its owner has said that it is kept here, and there is no room for it.
+#[tokio::test]
+async fn what_is_held_and_cannot_go_where_its_owner_says_keeps_nothing_from_failing() {
+    let peer = Peer::new([(); 3].map(|()| Err(FailureClass::DiscoveryDeclined)));
+    let small = Window { count: 3, bytes: 1 << 20 };
+    let bench = Bench::with(&peer, Settings { batch: small, ..Settings::default() });
+    let key = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+    let mailbox = MailboxId::from_bytes(key.verifying_key().to_bytes());
+    bench.store.register(mailbox, DeviceId::from_bytes([1; 32]), START).await.unwrap();
+    let here = Binding::sign(&key, bench.delivery.0.domain.clone(), 2);
+    bench.store.put_binding(here, true).await.unwrap();
+    bench.store.suspend(mailbox, true, START).await.unwrap();
+    let sent_on = SentOn {
+        envelope: Draft::new(mailbox, START + 30 * DAY, &b"held"[..]).finish().unwrap(),
+        onward: Onward { moves: 0, held: Some(1) },
+        source: Source::Held { entry: EntryId(1), serial: 1 },
+    };
+    let answers = bench.store.enqueue_onward(beta(), vec![sent_on], START).await.unwrap();
+    let [Enqueued::Queued(held)] = answers[..] else { panic!("{answers:?}") };
+    for id in bench.enqueue_laden(4).await {
+        assert_eq!(bench.end(id).await, TrackingEnd::Failed(FailureClass::DiscoveryDeclined));
+    }
+    for _ in 0..100 {
+        bench.pass(Duration::ZERO).await;
+    }
+    let held = bench.store.tracking(held).await.unwrap().unwrap();
+    assert!(held.end.is_none() && held.attempts <= 2, "{held:?}");
+}
+
 #[tokio::test]
 async fn what_is_held_follows_each_word_of_its_owners_however_often_it_has_been_sent_on() {
     let refused = Ok(Outcome::reject(FailureClass::NoSuchMailbox));

@@ -72,21 +72,6 @@ fn only_a_closed_mailbox_refuses_and_only_what_it_had_not_taken_before() {
 }
 
 #[test]
-fn what_was_taken_has_no_attachments_on_another_way() {
-    let (ledger, taken) = ledger_with(1);
-    let missing = |envelope: &Envelope| {
-        ledger.refused(envelope.id(), FailureClass::AttachmentMissing, Timestamp::default());
-        ledger.faults().len()
-    };
-    assert_eq!(missing(&taken), 1, "its mailbox has not moved");
-    moved(&ledger, 1);
-    assert_eq!(missing(&taken), 1);
-    assert_eq!(missing(&write(&ledger, 2)), 2, "it was never taken");
-    refuse(&ledger, &taken);
-    assert_eq!(ledger.faults().len(), 3, "nor is it refused for anything else");
-}
-
-#[test]
 fn what_was_refused_later_counts_as_not_accepted() {
     let (ledger, _) = ledger_with(1);
     ledger.closing(0);
