@@ -131,7 +131,9 @@ impl Exchange {
                 let binding = learnt.get(&(*envelope.mailbox(), domain.clone()));
                 match route(&self.domain, &domain, binding) {
                     Route::Local => local.push(index, envelope),
-                    Route::Remote(destination) => self.add(&mut remote, index, destination, envelope)?,
+                    Route::Remote(destination) => {
+                        self.add(&mut remote, index, (destination, &domain), envelope)?;
+                    }
                 }
                 Ok(())
             });
@@ -168,27 +170,33 @@ impl Exchange {
         &self,
         remote: &mut Remote,
         index: usize,
-        destination: &Domain,
+        (destination, addressed): (&Domain, &Domain),
         envelope: Envelope,
     ) -> Result<(), FailureClass> {
         self.forward.admit(destination).map_err(|failure| failure.class)?;
-        let is_ephemeral = envelope.urgency() == Urgency::Ephemeral;
-        remote.entry((destination.clone(), is_ephemeral)).or_default().push(index, envelope);
+        let way = Way {
+            destination: destination.clone(),
+            addressed: addressed.clone(),
+            is_ephemeral: envelope.urgency() == Urgency::Ephemeral,
+        };
+        remote.entry(way).or_default().push(index, envelope);
         Ok(())
     }
 
     /// What is for our own mailboxes; what is for one that has moved goes there.
     async fn submit_here(&self, group: Group, now: Timestamp) -> Vec<(usize, SubmitResult)> {
-        let outcomes = self.deposit(group.envelopes.clone(), now).await;
+        let outcomes = self.deposit(Edge::Clients, group.envelopes.clone(), now).await;
         let mut moved = Remote::new();
         let mut results = Vec::with_capacity(outcomes.len());
         let items = group.indices.into_iter().zip(group.envelopes);
         for ((index, envelope), outcome) in items.zip(outcomes) {
             match outcome {
-                Outcome::Moved(binding) => match self.add(&mut moved, index, binding.domain(), envelope) {
-                    Ok(()) => {}
-                    Err(reason) => results.push((index, refused(reason))),
-                },
+                Outcome::Moved(binding) => {
+                    let way = (binding.domain(), &self.domain);
+                    if let Err(reason) = self.add(&mut moved, index, way, envelope) {
+                        results.push((index, refused(reason)));
+                    }
+                }
                 outcome => results.push((index, result_of(&outcome))),
             }
         }
@@ -199,11 +207,11 @@ impl Exchange {
     }
 
     async fn submit_elsewhere(&self, remote: Remote, now: Timestamp) -> Vec<(usize, SubmitResult)> {
-        let results = remote.into_iter().map(|((destination, is_ephemeral), group)| async move {
-            let results = if is_ephemeral {
-                self.forward_at_once(&destination, &group.envelopes).await
+        let results = remote.into_iter().map(|(way, group)| async move {
+            let results = if way.is_ephemeral {
+                self.forward_at_once(&way.destination, &group.envelopes).await
             } else {
-                self.enqueue(destination, group.envelopes, now).await
+                self.enqueue(way, group.envelopes, now).await
             };
             group.indices.into_iter().zip(results).collect::<Vec<_>>()
         });
@@ -224,7 +232,7 @@ impl Exchange {
                 Ok(())
             })
             .collect();
-        let mut outcomes = self.deposit(taken, now).await.into_iter();
+        let mut outcomes = self.deposit(Edge::Relays, taken, now).await.into_iter();
         let answer = |checked| match checked {
             Ok(()) => outcomes.next().unwrap_or(Outcome::retry(FailureClass::Unavailable, RETRY_SOON)),
             Err(reason) => Outcome::reject(reason),
@@ -239,10 +247,10 @@ impl Exchange {
     }
 
     /// Puts checked envelopes into our own mailboxes, or hands ephemeral ones to connected devices.
-    async fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Vec<Outcome> {
+    async fn deposit(&self, from: Edge, envelopes: Vec<Envelope>, now: Timestamp) -> Vec<Outcome> {
         let is_ephemeral = |envelope: &Envelope| envelope.urgency() == Urgency::Ephemeral;
         if !envelopes.iter().any(is_ephemeral) {
-            return self.keep(envelopes, now).await;
+            return self.keep(from, envelopes, now).await;
         }
         let mut handed_over: Vec<Option<Outcome>> = Vec::with_capacity(envelopes.len());
         for envelope in &envelopes {
@@ -252,17 +260,21 @@ impl Exchange {
             });
         }
         let kept = envelopes.into_iter().filter(|envelope| !is_ephemeral(envelope)).collect();
-        let mut kept = self.keep(kept, now).await.into_iter();
+        let mut kept = self.keep(from, kept, now).await.into_iter();
         handed_over.into_iter().filter_map(|outcome| outcome.or_else(|| kept.next())).collect()
     }
 
     /// One outcome for each envelope, in order.
-    async fn keep(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Vec<Outcome> {
+    async fn keep(&self, from: Edge, envelopes: Vec<Envelope>, now: Timestamp) -> Vec<Outcome> {
         let count = envelopes.len();
         if count == 0 {
             return Vec::new();
         }
-        match self.store.deposit(envelopes, now).await {
+        let deposited = match from {
+            Edge::Clients => self.store.deposit_submitted(self.domain.clone(), envelopes, now),
+            Edge::Relays => self.store.deposit(envelopes, now),
+        };
+        match deposited.await {
             Ok(outcomes) => {
                 tracing::debug!(count, "stored");
                 let stored = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Stored)).count();
@@ -288,14 +300,9 @@ impl Exchange {
         }
     }
 
-    async fn enqueue(
-        &self,
-        destination: Domain,
-        envelopes: Vec<Envelope>,
-        now: Timestamp,
-    ) -> Vec<SubmitResult> {
-        let count = envelopes.len();
-        match self.store.enqueue(destination.clone(), envelopes, now).await {
+    async fn enqueue(&self, way: Way, envelopes: Vec<Envelope>, now: Timestamp) -> Vec<SubmitResult> {
+        let (count, destination) = (envelopes.len(), way.destination.clone());
+        match self.store.enqueue(way.destination, way.addressed, envelopes, now).await {
             Ok(answers) => {
                 tracing::debug!(peer = %destination, count, "queued");
                 let queued = answers.iter().filter(|answer| matches!(answer, Enqueued::Queued(_))).count();
@@ -368,8 +375,24 @@ pub struct Waiting {
     pub next_attempt: Timestamp,
 }
 
-/// What goes to other relays, by relay, and whether it is ephemeral.
-type Remote = BTreeMap<(Domain, bool), Group>;
+/// Who brings envelopes.
+#[derive(Debug, Clone, Copy)]
+enum Edge {
+    Clients,
+    Relays,
+}
+
+/// What goes to other relays.
+type Remote = BTreeMap<Way, Group>;
+
+/// How an envelope goes to another relay.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    destination: Domain,
+    /// Where its sender takes the mailbox to be, and will again if this is repeated.
+    addressed: Domain,
+    is_ephemeral: bool,
+}
 
 /// Envelopes of a batch that go the same way, with their places in it.
 #[derive(Default)]

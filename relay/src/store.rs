@@ -159,6 +159,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// `Retry` with `mailbox-full`, or with `attachment-missing` if not every attachment is whole. The envelopes' own limits and times have been checked by the caller.
     fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Answer<'_, Vec<Outcome>>;
 
+    /// As [`deposit`](Self::deposit), of what clients have submitted, `addressed` to this domain. Where a mailbox has come
+    /// back to this relay, it is also a `Duplicate` if it was [enqueued](Self::enqueue) before and has arrived.
+    fn deposit_submitted(
+        &self,
+        addressed: Domain,
+        envelopes: Vec<Envelope>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Outcome>>;
+
     /// The entries of a device after `after`, oldest first, as many as fit the window (at least one).
     /// Expired ones are left out. Entries stay until acknowledged.
     fn fetch(
@@ -209,7 +218,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn learnt(&self, addresses: Vec<(MailboxId, Domain)>) -> Answer<'_, Vec<Option<Binding>>>;
 
     /// Queues envelopes that follow a binding: from its [`Source`] each is queued for a destination once, whatever becomes
-    /// of it there, and whatever else is queued for it under the same mailbox and envelope id.
+    /// of it there, and whatever else is queued for it under the same mailbox and envelope id. One with
+    /// [`SentOn::addressed`] is what is found from then on when it is [enqueued](Self::enqueue).
     fn enqueue_onward(
         &self,
         destination: Domain,
@@ -217,12 +227,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> Answer<'_, Vec<Enqueued>>;
 
-    /// Queues envelopes for another relay: one answer each, in order. The same mailbox and envelope id, enqueued
-    /// for the same destination again, gets the tracking id of the first time, unless that ended without the envelope
-    /// having arrived: then it is queued anew.
+    /// Queues envelopes for another relay: one answer each, in order. The same mailbox and envelope id, `addressed` to the
+    /// same domain again, gets the tracking id of the first time, wherever it would go now, unless that ended without the
+    /// envelope having arrived: then it is queued anew.
     fn enqueue(
         &self,
         destination: Domain,
+        addressed: Domain,
         envelopes: Vec<Envelope>,
         now: Timestamp,
     ) -> Answer<'_, Vec<Enqueued>>;

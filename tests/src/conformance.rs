@@ -80,6 +80,8 @@ macro_rules! store_conformance {
             holds_what_is_in_a_mailbox_that_moves
             remembers_where_other_mailboxes_are_kept
             queues_once_what_goes_on
+            knows_again_what_goes_on
+            knows_again_what_has_arrived_elsewhere
             tracks_an_envelope_that_goes_on
             leases_in_order_and_once
             leaves_an_item_to_its_present_lease
@@ -87,7 +89,7 @@ macro_rules! store_conformance {
             tracks_an_envelope_to_its_end
             delays_items_by_their_own_time
             takes_what_waits_by_a_clock_that_was_set_back
-            queues_an_envelope_once_per_destination
+            queues_an_envelope_once_per_address
             queues_a_failed_envelope_again
             bounds_a_destination
             leaves_room_beside_what_was_held

@@ -236,7 +236,8 @@ async fn what_is_queued_needs_it_too() {
     let to: Domain = "beta.example".parse().unwrap();
     let attachment = open.whole().await;
     let laden = envelope(vec![attachment.clone()]);
-    let enqueue = |envelope: &Envelope| open.store.enqueue(to.clone(), vec![envelope.clone()], now());
+    let enqueue =
+        |envelope: &Envelope| open.store.enqueue(to.clone(), to.clone(), vec![envelope.clone()], now());
     use crate::store::{Enqueued, Verdict};
     assert!(matches!(enqueue(&laden).await.unwrap()[..], [Enqueued::Queued(_)]));
     assert!(matches!(enqueue(&laden).await.unwrap()[..], [Enqueued::Duplicate(_)]));

@@ -109,7 +109,8 @@ impl Delivery {
             let onward = Onward { moves: 0, held: Some(serial) };
             let sent_on = held.iter().map(|Entry { id, envelope, .. }| {
                 let source = Source::Held { entry: *id, serial };
-                SentOn { envelope: envelope.clone(), onward, source }
+                let addressed = Some(self.0.domain.clone());
+                SentOn { envelope: envelope.clone(), addressed, onward, source }
             });
             let answers = self.queue_held(to, sent_on.collect()).await?;
             failpoint::reach(Step::Onward);

@@ -180,6 +180,7 @@ impl Moves<'_> {
         }
         let sent_on = moving.iter().map(|Moving { item, onward, .. }| SentOn {
             envelope: item.envelope.clone(),
+            addressed: None,
             onward: *onward,
             source: Source::Item(item.tracking),
         });

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use postrider_common::wire::mailbox::Entry;
-use postrider_common::{DeviceId, EntryId, Envelope, FailureClass, MailboxId, Outcome, Timestamp};
+use postrider_common::{DeviceId, Domain, EntryId, Envelope, FailureClass, MailboxId, Outcome, Timestamp};
 
 use super::group::Group;
 use super::keys;
@@ -151,15 +151,21 @@ impl<K: Kv> Group<'_, K> {
 
     pub(crate) fn deposit(
         &mut self,
+        submitted_to: Option<&Domain>,
         envelopes: &[Envelope],
         now: Timestamp,
     ) -> Result<Vec<Outcome>, StoreError> {
         let bytes = envelopes.iter().map(|envelope| envelope.encoded().len() as u64);
         self.rules.space.take(self.kv, bytes.sum(), now)?;
-        envelopes.iter().map(|envelope| self.deposit_one(envelope, now)).collect()
+        envelopes.iter().map(|envelope| self.deposit_one(submitted_to, envelope, now)).collect()
     }
 
-    fn deposit_one(&mut self, envelope: &Envelope, now: Timestamp) -> Result<Outcome, StoreError> {
+    fn deposit_one(
+        &mut self,
+        submitted_to: Option<&Domain>,
+        envelope: &Envelope,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
         let mailbox = envelope.mailbox();
         let key = keys::mailbox(mailbox);
         let Some(mut record) = self.record::<MailboxRecord>(&key)? else {
@@ -176,6 +182,13 @@ impl<K: Kv> Group<'_, K> {
             });
         }
         if is_marked {
+            return Ok(Outcome::Duplicate);
+        }
+        // It was elsewhere in between, and what its relay has taken from here has been there. What is still on its way comes
+        // back, and is the duplicate then.
+        if let (Some(addressed), Some(_)) = (submitted_to, &record.binding)
+            && self.has_arrived(addressed, envelope)?
+        {
             return Ok(Outcome::Duplicate);
         }
         if record.suspended.is_some() {

@@ -86,9 +86,9 @@ impl Marks {
         self.mark(b'd', mailbox, envelope, "")
     }
 
-    /// The mark of an envelope queued for `destination`.
-    pub(crate) fn of_queued(&self, destination: &Domain, mailbox: &MailboxId, envelope: &EnvelopeId) -> Mark {
-        self.mark(b'q', mailbox, envelope, destination.as_str())
+    /// The mark of an envelope that was queued, and is `addressed` to this domain.
+    pub(crate) fn of_queued(&self, addressed: &Domain, mailbox: &MailboxId, envelope: &EnvelopeId) -> Mark {
+        self.mark(b'q', mailbox, envelope, addressed.as_str())
     }
 
     /// The mark of an envelope queued for `destination` because it has followed a binding from `source`.
@@ -134,14 +134,14 @@ impl Marks {
         Ok(())
     }
 
-    fn mark(&self, kind: u8, mailbox: &MailboxId, envelope: &EnvelopeId, destination: &str) -> Mark {
+    fn mark(&self, kind: u8, mailbox: &MailboxId, envelope: &EnvelopeId, domain: &str) -> Mark {
         // Every part but the last has a fixed length.
         let digest = Sha256::new()
             .chain_update(self.secret.expose())
             .chain_update([kind])
             .chain_update(mailbox.as_bytes())
             .chain_update(envelope.as_bytes())
-            .chain_update(destination)
+            .chain_update(domain)
             .finalize();
         let mut mark = [0; 16];
         mark.copy_from_slice(&digest[..16]);

@@ -12,6 +12,7 @@ use super::keys;
 use super::kv::{Key, Kv};
 use super::leases::{Effect, Leases};
 use super::mailboxes::length;
+use super::marks::Mark;
 use super::records::{self, DestinationRecord, EndRecord, ItemRecord, MarkRecord, TrackingRecord};
 use super::view::View;
 use super::{
@@ -33,12 +34,13 @@ impl<K: Kv> Group<'_, K> {
     pub(crate) fn enqueue(
         &mut self,
         domain: &Domain,
+        addressed: &Domain,
         envelopes: &[Envelope],
         now: Timestamp,
     ) -> Result<Vec<Enqueued>, StoreError> {
         let bytes = envelopes.iter().map(|envelope| envelope.encoded().len() as u64);
         self.rules.space.take(self.kv, bytes.sum(), now)?;
-        envelopes.iter().map(|envelope| self.enqueue_one(domain, envelope, now)).collect()
+        envelopes.iter().map(|envelope| self.enqueue_one(domain, addressed, envelope, now)).collect()
     }
 
     pub(crate) fn enqueue_onward(
@@ -57,7 +59,7 @@ impl<K: Kv> Group<'_, K> {
     fn enqueue_sent_on(
         &mut self,
         domain: &Domain,
-        SentOn { envelope, onward, source }: &SentOn,
+        SentOn { envelope, addressed, onward, source }: &SentOn,
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
         let mark = self.rules.marks.of_sent_on(domain, envelope.mailbox(), *source);
@@ -67,19 +69,24 @@ impl<K: Kv> Group<'_, K> {
         let enqueued = self.add_item(domain, envelope, Some(*onward), now)?;
         if let Enqueued::Queued(tracking) = enqueued {
             self.put_mark(mark, MarkRecord { tracking: Some(tracking) }, now);
+            if let Some(addressed) = addressed {
+                let mark = self.rules.marks.of_queued(addressed, envelope.mailbox(), envelope.id());
+                self.mark_anew(mark, tracking, now)?;
+            }
         }
         Ok(enqueued)
     }
 
+    /// Whoever submits it again names the same address. Where that leads may have changed since.
     fn enqueue_one(
         &mut self,
         domain: &Domain,
+        addressed: &Domain,
         envelope: &Envelope,
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
-        let mark = self.rules.marks.of_queued(domain, envelope.mailbox(), envelope.id());
-        let marked = self.marked(mark)?;
-        if let Some((_, record)) = &marked {
+        let mark = self.rules.marks.of_queued(addressed, envelope.mailbox(), envelope.id());
+        if let Some((_, record)) = self.marked(mark)? {
             let tracking = record.tracking.ok_or_else(lacks_its_tracking)?;
             if !self.has_failed(&tracking)? {
                 return Ok(Enqueued::Duplicate(tracking));
@@ -88,12 +95,30 @@ impl<K: Kv> Group<'_, K> {
         let enqueued = self.add_item(domain, envelope, None, now)?;
         if let Enqueued::Queued(tracking) = enqueued {
             // The sender tries again what did not get there: that is a new beginning, with an id of its own.
-            if let Some((key, _)) = marked {
-                self.remove(key);
-            }
-            self.put_mark(mark, MarkRecord { tracking: Some(tracking) }, now);
+            self.mark_anew(mark, tracking, now)?;
         }
         Ok(enqueued)
+    }
+
+    /// Whether an envelope to this address was queued, and has arrived where its mailbox was.
+    pub(crate) fn has_arrived(
+        &mut self,
+        addressed: &Domain,
+        envelope: &Envelope,
+    ) -> Result<bool, StoreError> {
+        let mark = self.rules.marks.of_queued(addressed, envelope.mailbox(), envelope.id());
+        let Some((_, record)) = self.marked(mark)? else { return Ok(false) };
+        let tracking = record.tracking.ok_or_else(lacks_its_tracking)?;
+        Ok(self.end_of(&tracking)? == Some(Some(TrackingEnd::Stored)))
+    }
+
+    /// From now on `mark` tells of `tracking`, and of nothing before.
+    fn mark_anew(&mut self, mark: Mark, tracking: TrackingId, now: Timestamp) -> Result<(), StoreError> {
+        if let Some((key, _)) = self.marked(mark)? {
+            self.remove(key);
+        }
+        self.put_mark(mark, MarkRecord { tracking: Some(tracking) }, now);
+        Ok(())
     }
 
     fn add_item(
@@ -280,12 +305,16 @@ impl<K: Kv> Group<'_, K> {
         Ok(())
     }
 
-    /// Whether a queued envelope ended without having arrived. One whose record is gone cannot be told about any more,
-    /// so it counts as such.
+    /// Whether a queued envelope ended without having arrived, here or where it went on to. One whose record is gone
+    /// cannot be told about any more, so it counts as such.
     fn has_failed(&mut self, tracking: &TrackingId) -> Result<bool, StoreError> {
-        let record = self.record::<TrackingRecord>(&keys::tracking(tracking))?;
-        let end = record.map(|record| Tracking::from(record).end.map(|(end, _)| end));
-        Ok(!matches!(end, Some(None | Some(TrackingEnd::Stored))))
+        Ok(!matches!(self.end_of(tracking)?, Some(None | Some(TrackingEnd::Stored))))
+    }
+
+    /// How it ended, if it did; `None`: nobody knows.
+    fn end_of(&mut self, tracking: &TrackingId) -> Result<Option<Option<TrackingEnd>>, StoreError> {
+        let record = self.last_tracked(tracking)?;
+        Ok(record.map(|record| Tracking::from(record).end.map(|(end, _)| end)))
     }
 
     /// Until when a tracking record is kept after all that is due at `now`, as an envelope that has gone on is tracked at
@@ -295,18 +324,22 @@ impl<K: Kv> Group<'_, K> {
         id: &TrackingId,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
+        let retention = self.rules.limits.tracking_retention;
+        Ok(match self.last_tracked(id)?.map(|record| record.end) {
+            None => None,
+            Some(None) => Some(now + retention),
+            Some(Some((_, at))) => Some(at + retention).filter(|until| *until > now),
+        })
+    }
+
+    /// An envelope's record at the destination that it has gone on to last, if it is there.
+    fn last_tracked(&mut self, id: &TrackingId) -> Result<Option<TrackingRecord>, StoreError> {
         let mut next = *id;
         for _ in 0..MOST_MOVES {
-            let Some(record) = self.record::<TrackingRecord>(&keys::tracking(&next))? else {
-                return Ok(None);
-            };
-            match record.end {
-                Some((EndRecord::Moved(to), _)) => next = to,
-                None => return Ok(Some(now + self.rules.limits.tracking_retention)),
-                Some((_, at)) => {
-                    let until = at + self.rules.limits.tracking_retention;
-                    return Ok(Some(until).filter(|until| *until > now));
-                }
+            let record = self.record::<TrackingRecord>(&keys::tracking(&next))?;
+            match record.as_ref().and_then(|record| record.end.as_ref()) {
+                Some((EndRecord::Moved(to), _)) => next = *to,
+                _ => return Ok(record),
             }
         }
         Ok(None)

@@ -77,7 +77,7 @@ async fn a_read_shows_durable_state_only() {
         let destination = store.destination(destination()).await.unwrap();
         destination.map_or(0, |destination| destination.items)
     };
-    let enqueue = store.enqueue(destination(), vec![envelope("b")], NOW);
+    let enqueue = store.enqueue(destination(), destination(), vec![envelope("b")], NOW);
     let enqueued = disk.while_flushing(enqueue, async {
         assert_eq!((items().await, store.destinations().await), (0, Ok(vec![])));
     });
@@ -100,7 +100,7 @@ async fn an_item_is_not_leased_before_it_is_durable() {
     let disk = TestDisk::new();
     let store = open(&disk);
     let _unblock = disk.unblock_at_end();
-    let enqueue = store.enqueue(destination(), vec![envelope("a")], NOW);
+    let enqueue = store.enqueue(destination(), destination(), vec![envelope("a")], NOW);
     let lease = || store.lease(destination(), ALL, NOW, NOW + DAY);
     disk.while_flushing(enqueue, async { assert_eq!(lease().await.unwrap().len(), 0) }).await.unwrap();
     assert_eq!(lease().await.unwrap().len(), 1);
@@ -240,7 +240,7 @@ async fn nothing_is_left_behind() {
     store.unregister(MAILBOX).await.unwrap();
     assert_eq!(disk.kinds(), "!!!DDD");
 
-    store.enqueue(destination(), batch, NOW).await.unwrap();
+    store.enqueue(destination(), destination(), batch, NOW).await.unwrap();
     let leased = store.lease(destination(), ALL, NOW, NOW).await.unwrap();
     let retry = Verdict::Retry { reason: postrider_common::FailureClass::RemoteBusy, not_before: NOW };
     let settlements = leased.iter().map(|leased| leased.end(retry)).collect();
@@ -276,7 +276,7 @@ async fn a_reserve_of_the_disk_is_kept() {
     disk.set_free(Some(100 << 20));
     let later = NOW + Duration::from_secs(1);
     assert_eq!(store.deposit(vec![envelope("b")], later).await, Err(StoreError::Full));
-    let refused = store.enqueue(destination(), vec![envelope("b")], later).await;
+    let refused = store.enqueue(destination(), destination(), vec![envelope("b")], later).await;
     assert_eq!(refused, Err(StoreError::Full));
     let fetched = store.fetch(MAILBOX, DEVICE, None, ALL, later).await.unwrap();
     let acknowledged = store.acknowledge(MAILBOX, DEVICE, vec![fetched.entries[0].id]);

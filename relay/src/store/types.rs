@@ -214,6 +214,8 @@ pub struct Onward {
 pub struct SentOn {
     /// The envelope.
     pub envelope: Envelope,
+    /// Whoever submits it here again, to an address at this domain, is told what becomes of it now.
+    pub addressed: Option<Domain>,
     /// How it comes to be sent on.
     pub onward: Onward,
     /// Where it was so far: from there it is queued for a destination once.

@@ -219,7 +219,7 @@ impl Memory {
     }
 
     fn enqueue(&self, to: &Domain, batch: Vec<Envelope>) -> Result<(), BenchError> {
-        let queued = self.runtime.block_on(self.store.enqueue(to.clone(), batch, NOW))?;
+        let queued = self.runtime.block_on(self.store.enqueue(to.clone(), to.clone(), batch, NOW))?;
         expect(queued.len(), BATCH)
     }
 

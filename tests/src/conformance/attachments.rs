@@ -42,7 +42,7 @@ pub async fn keeps_attachments_as_long_as_envelopes_need_them(subject: &impl Sub
     assert_eq!(store.deposit(vec![laden(1, 1), laden(1, 1)], NOW).await, Ok(vec![Outcome::Stored; 2]));
     let to = domain("b.example");
     assert!(matches!(
-        store.enqueue(to.clone(), vec![laden(9, 1)], NOW).await.unwrap()[..],
+        store.enqueue(to.clone(), to.clone(), vec![laden(9, 1)], NOW).await.unwrap()[..],
         [Enqueued::Queued(_)]
     ));
     assert_eq!(store.abandon_attachment(id).await, Ok(Abandoned::InUse));

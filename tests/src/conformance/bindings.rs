@@ -47,7 +47,7 @@ async fn send_on(
     onward: Onward,
     source: Source,
 ) -> Enqueued {
-    let sent_on = SentOn { envelope: envelope.clone(), onward, source };
+    let sent_on = SentOn { envelope: envelope.clone(), addressed: None, onward, source };
     store.enqueue_onward(to.clone(), vec![sent_on], NOW).await.unwrap()[0]
 }
 
@@ -204,7 +204,7 @@ pub async fn queues_once_what_goes_on(subject: &impl Subject) {
     let (store, to, once) = (open(subject), domain("b.example"), envelope(1, "once"));
     let held = |serial| Source::Held { entry: EntryId(5), serial };
     let from_here = Onward { moves: 0, held: Some(1) };
-    let plain = store.enqueue(to.clone(), vec![once.clone()], NOW).await.unwrap()[0];
+    let plain = store.enqueue(to.clone(), to.clone(), vec![once.clone()], NOW).await.unwrap()[0];
     let Enqueued::Queued(plain) = plain else { unreachable!("it is new") };
     let Enqueued::Queued(first) = send_on(&store, &to, &once, from_here, held(1)).await else {
         unreachable!("what is queued already may rely on the entry")
@@ -226,7 +226,7 @@ pub async fn queues_once_what_goes_on(subject: &impl Subject) {
     store.settle(to.clone(), settlements.collect(), NOW).await.unwrap();
     assert_eq!(send_on(&store, &to, &once, from_here, held(1)).await, Enqueued::Duplicate(first));
     assert_eq!(
-        store.enqueue(to.clone(), vec![once.clone()], NOW).await,
+        store.enqueue(to.clone(), to.clone(), vec![once.clone()], NOW).await,
         Ok(vec![Enqueued::Duplicate(plain)])
     );
     // The mailbox was here in between; the envelope comes from elsewhere; it goes elsewhere.
@@ -241,7 +241,9 @@ pub async fn tracks_an_envelope_that_goes_on(subject: &impl Subject) {
     let store = open(subject);
     let (b, c, a) = (domain("b.example"), domain("c.example"), domain("a.example"));
     let once = Draft::new(owned(1), NOW + 30 * DAY, &b"once"[..]).finish().unwrap();
-    let Enqueued::Queued(first) = store.enqueue(b.clone(), vec![once.clone()], NOW).await.unwrap()[0] else {
+    let Enqueued::Queued(first) =
+        store.enqueue(b.clone(), b.clone(), vec![once.clone()], NOW).await.unwrap()[0]
+    else {
         unreachable!("it is new")
     };
     let (mut from, mut last) = (b.clone(), first);
@@ -275,4 +277,53 @@ pub async fn tracks_an_envelope_that_goes_on(subject: &impl Subject) {
     assert!(store.tracking(first).await.unwrap().is_some());
     store.expire(end, 100).await.unwrap();
     assert_eq!(store.tracking(first).await, Ok(None));
+}
+
+/// What has gone on is known when it is enqueued again, by whatever way, until it fails where it went. What was held in a
+/// mailbox here is, too.
+pub async fn knows_again_what_goes_on(subject: &impl Subject) {
+    let (store, once) = (open(subject), envelope(1, "once"));
+    let (a, b, c) = (domain("a.example"), domain("b.example"), domain("c.example"));
+    let again = |addressed: &Domain| store.enqueue(c.clone(), addressed.clone(), vec![once.clone()], NOW);
+    let Enqueued::Queued(first) =
+        store.enqueue(b.clone(), b.clone(), vec![once.clone()], NOW).await.unwrap()[0]
+    else {
+        unreachable!("it is new")
+    };
+    let Enqueued::Queued(second) = send_on(&store, &c, &once, ONCE, Source::Item(first)).await else {
+        unreachable!("it comes from elsewhere")
+    };
+    settle(&store, &b, Verdict::Moved(second), NOW).await;
+    assert_eq!(again(&b).await, Ok(vec![Enqueued::Duplicate(first)]));
+    settle(&store, &c, Verdict::Failed(FailureClass::NoSuchMailbox), NOW).await;
+    let anew = again(&b).await.unwrap();
+    assert!(matches!(anew[..], [Enqueued::Queued(id)] if id != first && id != second), "{anew:?}");
+
+    let onward = Onward { moves: 0, held: Some(1) };
+    let source = Source::Held { entry: EntryId(5), serial: 1 };
+    let sent_on = SentOn { envelope: once.clone(), addressed: Some(a.clone()), onward, source };
+    let held = store.enqueue_onward(c.clone(), vec![sent_on], NOW).await.unwrap()[0];
+    let Enqueued::Queued(held) = held else { unreachable!("it was in a mailbox") };
+    assert_eq!(again(&a).await, Ok(vec![Enqueued::Duplicate(held)]));
+    settle(&store, &c, Verdict::Delivered, NOW).await;
+    assert_eq!(again(&a).await, Ok(vec![Enqueued::Duplicate(held)]));
+}
+
+/// What was submitted while its mailbox was elsewhere and has arrived there is a duplicate if it is submitted again after
+/// the mailbox has come back. What is still on its way is taken, and so is what relays bring: it may be the only one.
+pub async fn knows_again_what_has_arrived_elsewhere(subject: &impl Subject) {
+    let (store, once) = (open(subject), envelope(1, "once"));
+    let (a, b) = (domain("a.example"), domain("b.example"));
+    store.register(owned(1), device(1), NOW).await.unwrap();
+    store.put_binding(binding(1, "b.example", 1), false).await.unwrap();
+    let under_way = envelope(1, "under way");
+    let both = vec![once.clone(), under_way.clone()];
+    let submit = |batch: &[Envelope]| store.deposit_submitted(a.clone(), batch.to_vec(), NOW);
+    assert!(matches!(submit(&both).await.unwrap()[..], [Outcome::Moved(_), Outcome::Moved(_)]));
+    store.enqueue(b.clone(), a.clone(), both.clone(), NOW).await.unwrap();
+    let leased = lease(&store, &b).await;
+    store.settle(b.clone(), vec![leased[0].end(Verdict::Delivered)], NOW).await.unwrap();
+    store.put_binding(binding(1, "a.example", 2), true).await.unwrap();
+    assert_eq!(submit(&both).await, Ok(vec![Outcome::Duplicate, Outcome::Stored]));
+    assert_eq!(deposit(&store, &once).await, Outcome::Stored);
 }

@@ -297,7 +297,7 @@ pub async fn keeps_envelopes_of_every_size(subject: &impl Subject) {
         .collect();
     store.deposit(envelopes.clone(), NOW).await.unwrap();
     let to = super::domain("b.example");
-    store.enqueue(to.clone(), envelopes.clone(), NOW).await.unwrap();
+    store.enqueue(to.clone(), to.clone(), envelopes.clone(), NOW).await.unwrap();
     store.close().await.unwrap();
     drop(store);
     let store = open(subject);

@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 pub(super) async fn enqueue(store: &Arc<dyn Store>, to: &Domain, bodies: &[&str]) -> Vec<TrackingId> {
     let envelopes = bodies.iter().map(|body| envelope(1, body)).collect();
-    let enqueued = store.enqueue(to.clone(), envelopes, NOW).await.unwrap();
+    let enqueued = store.enqueue(to.clone(), to.clone(), envelopes, NOW).await.unwrap();
     let id = |enqueued: Enqueued| match enqueued {
         Enqueued::Queued(id) => Some(id),
         Enqueued::Duplicate(_) | Enqueued::QueueFull | Enqueued::AttachmentMissing => None,
@@ -221,16 +221,17 @@ pub async fn takes_what_waits_by_a_clock_that_was_set_back(subject: &impl Subjec
     assert_eq!(leased_bodies(&lease(&store, &to, 150, NOW + HOUR).await)[0], bodies[1], "when it is due");
 }
 
-/// The same envelope for the same destination has one item and one tracking id; for another destination, others.
-pub async fn queues_an_envelope_once_per_destination(subject: &impl Subject) {
+/// The same envelope for the same address has one item and one tracking id, wherever that leads by now; for another
+/// address, others.
+pub async fn queues_an_envelope_once_per_address(subject: &impl Subject) {
     let (b, c) = (domain("b.example"), domain("c.example"));
     let same = envelope(1, "once");
     let batch = vec![same.clone(), same.clone()];
     let store = open(subject);
-    let enqueued = store.enqueue(b.clone(), batch.clone(), NOW).await.unwrap();
+    let enqueued = store.enqueue(b.clone(), b.clone(), batch.clone(), NOW).await.unwrap();
     let Enqueued::Queued(id) = enqueued[0] else { unreachable!("a new envelope is queued: {enqueued:?}") };
     assert_eq!(enqueued[1], Enqueued::Duplicate(id));
-    let elsewhere = store.enqueue(c, vec![same.clone()], NOW).await.unwrap();
+    let elsewhere = store.enqueue(c.clone(), c, vec![same.clone()], NOW).await.unwrap();
     assert!(matches!(elsewhere[0], Enqueued::Queued(other) if other != id));
     let held = lease(&store, &b, 9, NOW).await;
     assert_eq!(held.len(), 1);
@@ -238,9 +239,13 @@ pub async fn queues_an_envelope_once_per_destination(subject: &impl Subject) {
     store.close().await.unwrap();
     drop(store);
     let store = open(subject);
-    let again = store.enqueue(b.clone(), batch, NOW + 6 * DAY).await;
+    let again = store.enqueue(b.clone(), b.clone(), batch, NOW + 6 * DAY).await;
     assert_eq!(again, Ok(vec![Enqueued::Duplicate(id); 2]), "also after its delivery");
     assert_eq!(lease(&store, &b, 9, NOW + 6 * DAY).await, []);
+    let d = domain("d.example");
+    let by_another_way = store.enqueue(d.clone(), b, vec![same], NOW + 6 * DAY).await;
+    assert_eq!(by_another_way, Ok(vec![Enqueued::Duplicate(id)]), "also if its mailbox has moved");
+    assert_eq!(lease(&store, &d, 9, NOW + 6 * DAY).await, []);
 }
 
 /// What ended without having arrived is queued anew when it is submitted again; what has arrived is not.
@@ -253,11 +258,13 @@ pub async fn queues_a_failed_envelope_again(subject: &impl Subject) {
         (Verdict::Delivered, false),
     ] {
         let batch = vec![envelope(1, "again")];
-        let Enqueued::Queued(first) = store.enqueue(to.clone(), batch.clone(), NOW).await.unwrap()[0] else {
+        let Enqueued::Queued(first) =
+            store.enqueue(to.clone(), to.clone(), batch.clone(), NOW).await.unwrap()[0]
+        else {
             unreachable!("it is new")
         };
         settle(&store, &to, &lease(&store, &to, 1, NOW).await[0], end, NOW).await;
-        let second = store.enqueue(to.clone(), batch, NOW).await.unwrap()[0];
+        let second = store.enqueue(to.clone(), to.clone(), batch, NOW).await.unwrap()[0];
         if !is_new {
             assert_eq!(second, Enqueued::Duplicate(first));
             assert_eq!(lease(&store, &to, 1, NOW).await, []);
@@ -282,15 +289,15 @@ pub async fn bounds_a_destination(subject: &impl Subject) {
     let store = subject.open(limits).unwrap();
     let (b, c) = (domain("b.example"), domain("c.example"));
     let batch: Vec<_> = ["1", "2", "3"].map(|body| envelope(1, body)).into();
-    let enqueued = store.enqueue(b.clone(), batch.clone(), NOW).await.unwrap();
+    let enqueued = store.enqueue(b.clone(), b.clone(), batch.clone(), NOW).await.unwrap();
     assert_eq!(enqueued[2], Enqueued::QueueFull);
-    let again = store.enqueue(b.clone(), batch[..1].into(), NOW).await.unwrap();
+    let again = store.enqueue(b.clone(), b.clone(), batch[..1].into(), NOW).await.unwrap();
     assert!(matches!(again[..], [Enqueued::Duplicate(_)]));
-    let elsewhere = store.enqueue(c, batch[2..].into(), NOW).await.unwrap();
+    let elsewhere = store.enqueue(c.clone(), c, batch[2..].into(), NOW).await.unwrap();
     assert!(matches!(elsewhere[..], [Enqueued::Queued(_)]));
     let held = lease(&store, &b, 1, NOW).await;
     settle(&store, &b, &held[0], Verdict::Delivered, NOW).await;
-    let third = store.enqueue(b, batch[2..].into(), NOW).await.unwrap();
+    let third = store.enqueue(b.clone(), b, batch[2..].into(), NOW).await.unwrap();
     assert!(matches!(third[..], [Enqueued::Queued(_)]));
 }
 
@@ -301,12 +308,12 @@ pub async fn leaves_room_beside_what_was_held(subject: &impl Subject) {
     let onward = Onward { moves: 0, held: Some(1) };
     let sent_on = |number: u64| {
         let source = Source::Held { entry: EntryId(number), serial: 1 };
-        SentOn { envelope: envelope(1, &number.to_string()), onward, source }
+        SentOn { envelope: envelope(1, &number.to_string()), addressed: None, onward, source }
     };
     let held = store.enqueue_onward(b.clone(), (0..3).map(sent_on).collect(), NOW).await.unwrap();
     assert!(matches!(held[..], [Enqueued::Queued(_), Enqueued::Queued(_), Enqueued::QueueFull]), "{held:?}");
     let batch = ["a", "b", "c"].map(|body| envelope(1, body));
-    let others = store.enqueue(b, batch.into(), NOW).await.unwrap();
+    let others = store.enqueue(b.clone(), b, batch.into(), NOW).await.unwrap();
     assert!(
         matches!(others[..], [Enqueued::Queued(_), Enqueued::Queued(_), Enqueued::QueueFull]),
         "{others:?}"
@@ -363,7 +370,7 @@ pub async fn expires_queued_items_but_not_leased_ones(subject: &impl Subject) {
     let to = domain("b.example");
     let tracking = enqueue(&store, &to, &["leased", "given back", "delayed", "waiting"]).await;
     let late = Draft::new(mailbox(1), NOW + 3 * DAY, &b"late"[..]).finish().unwrap();
-    store.enqueue(to.clone(), vec![late], NOW).await.unwrap();
+    store.enqueue(to.clone(), to.clone(), vec![late], NOW).await.unwrap();
     let over = NOW + DAY;
     let held = store.lease(to.clone(), Window { count: 3, ..ALL }, NOW, over + HOUR);
     let held = held.await.unwrap();
@@ -397,7 +404,7 @@ pub async fn keeps_what_is_quarantined_aside(subject: &impl Subject) {
     let (b, c) = (domain("b.example"), domain("c.example"));
     let store = open(subject);
     let large = Draft::new(mailbox(1), NOW + DAY, vec![7; 100 << 10]).finish().unwrap();
-    store.enqueue(b.clone(), vec![large.clone()], NOW).await.unwrap();
+    store.enqueue(b.clone(), b.clone(), vec![large.clone()], NOW).await.unwrap();
     let ids = enqueue(&store, &b, &["poison", "good"]).await;
     let held = lease(&store, &b, 9, NOW).await;
     settle(&store, &b, &held[0], Verdict::Quarantined(FailureClass::TooLarge), NOW).await;

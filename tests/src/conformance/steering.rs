@@ -208,7 +208,7 @@ pub async fn discards_what_is_not_under_way(subject: &impl Subject) {
     assert_eq!(destination(&store, &to).await, None);
 
     let poison = Draft::new(mailbox(1), NOW + DAY, b"poison".to_vec()).finish().unwrap();
-    let queued = store.enqueue(to.clone(), vec![poison], NOW).await.unwrap();
+    let queued = store.enqueue(to.clone(), to.clone(), vec![poison], NOW).await.unwrap();
     assert!(matches!(queued[..], [Enqueued::Queued(_)]));
     let held = lease(&store, &to, 1, NOW).await;
     settle(&store, &to, &held[0], Verdict::Quarantined(FailureClass::Malformed), NOW).await;

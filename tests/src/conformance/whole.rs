@@ -20,7 +20,7 @@ pub async fn tells_what_has_become_durable(subject: &impl Subject) {
     store.deposit(batch, NOW).await.unwrap();
     assert_eq!(changes.recv().await, Ok(Change::Deposited(mailbox(1))));
     store.deposit(vec![duplicate], NOW).await.unwrap();
-    store.enqueue(to.clone(), vec![envelope(1, "c")], NOW).await.unwrap();
+    store.enqueue(to.clone(), to.clone(), vec![envelope(1, "c")], NOW).await.unwrap();
     assert_eq!(changes.recv().await, Ok(Change::Enqueued(to.clone())));
     for verdict in [Verdict::Released, Verdict::Retry { reason: FailureClass::RemoteBusy, not_before: NOW }] {
         let leased = store.lease(to.clone(), ALL, NOW, NOW + HOUR).await.unwrap();
@@ -50,7 +50,7 @@ pub async fn refuses_everything_once_closed(subject: &impl Subject) {
     let fetched = store.fetch(mailbox(1), device(1), None, ALL, NOW).await;
     assert_eq!(fetched.map(|_| ()), closed);
     assert_eq!(store.acknowledge(mailbox(1), device(1), vec![]).await.map(|_| ()), closed);
-    let enqueued = store.enqueue(to.clone(), vec![envelope(1, "a")], NOW).await;
+    let enqueued = store.enqueue(to.clone(), to.clone(), vec![envelope(1, "a")], NOW).await;
     assert_eq!(enqueued.map(|_| ()), closed);
     let leased = store.lease(to.clone(), ALL, NOW, NOW + HOUR).await;
     assert_eq!(leased.map(|_| ()), closed);
@@ -70,7 +70,7 @@ pub async fn keeps_everything_without_a_close(subject: &impl Subject) {
     let store = open(subject);
     store.register(mailbox(1), device(1), NOW).await.unwrap();
     store.deposit(vec![envelope(1, "a"), envelope(1, "b")], NOW).await.unwrap();
-    store.enqueue(to.clone(), vec![envelope(1, "c")], NOW).await.unwrap();
+    store.enqueue(to.clone(), to.clone(), vec![envelope(1, "c")], NOW).await.unwrap();
     let before = fetch(&store, 1, 1).await;
     let first = ids(&before)[0];
     store.acknowledge(mailbox(1), device(1), vec![first]).await.unwrap();

@@ -251,6 +251,42 @@ async fn a_mailbox_moves_with_its_attachments() {
     cluster.shut_down().await.unwrap();
 }
 
+#[tokio::test]
+async fn what_was_delivered_before_a_move_is_known_without_its_attachments() {
+    let cluster = Cluster::start([ALPHA, BETA, GAMMA]).await.unwrap();
+    let alice = cluster.user(ALPHA).await.unwrap();
+    let (bob, carol) = (cluster.user(BETA).await.unwrap(), cluster.user(BETA).await.unwrap());
+    let brought = small(&alice, b"from alpha").await;
+    let from_alice = laden(&cluster, &bob, "from another relay", &[&brought]);
+    let id = tracking(alice.submit(&bob, from_alice.clone()).await.unwrap());
+    assert_eq!(alice.outcome(id).await.unwrap().state, TrackingState::Stored);
+    let entries = bob.waiting().await.unwrap();
+    bob.session().await.unwrap().acknowledge(&[entries[0].id]).await.unwrap();
+    let brought = small(&carol, b"from beta").await;
+    let from_carol = laden(&cluster, &bob, "from the same", &[&brought]);
+    assert_eq!(carol.submit(&bob, from_carol.clone()).await.unwrap(), SubmitResult::Stored);
+
+    // What has yet to be fetched goes along.
+    let moved = bob.session().await.unwrap().move_to(&cluster.client(GAMMA).unwrap()).await.unwrap();
+    let moved = cluster.connect(&moved).unwrap();
+    let postrider_client::Delivery::Entry(entry) = moved.next().await.unwrap() else {
+        panic!("an entry is expected")
+    };
+    moved.acknowledge(entry.id).await.unwrap();
+    let later = tracking(alice.submit(&bob, envelope(&cluster, &bob, "later")).await.unwrap());
+    assert_eq!(alice.outcome(later).await.unwrap().destination.as_str(), GAMMA);
+    for relay in [ALPHA, BETA, GAMMA] {
+        has_no_files(&cluster, relay).await;
+    }
+
+    assert_eq!(tracking(alice.submit(&bob, from_alice).await.unwrap()), id);
+    let told = tracking(carol.submit(&bob, from_carol).await.unwrap());
+    let status = carol.outcome(told).await.unwrap();
+    assert_eq!((status.destination.as_str(), status.state), (GAMMA, TrackingState::Stored));
+    assert_eq!(waiting(&moved).await, ["later"]);
+    cluster.shut_down().await.unwrap();
+}
+
 /// What the process has held in memory at most, and holds now.
 fn memory(process: u32) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();

@@ -4,7 +4,7 @@ use postrider_common::wire::control::TrackingState;
 use postrider_common::wire::submit::SubmitResult;
 use postrider_tests::cluster::Cluster;
 
-use crate::plain::{ALPHA, BETA, envelope, tracking, waiting};
+use crate::plain::{ALPHA, BETA, GAMMA, envelope, tracking, waiting};
 
 #[tokio::test]
 async fn is_kept_once_at_its_own_relay() {
@@ -52,5 +52,49 @@ async fn is_forwarded_and_kept_once_at_another_relay() {
     // By another relay the destination gets it a second time, and knows it.
     assert_eq!(carol.submit(&bob, envelope.clone()).await.unwrap(), SubmitResult::Stored);
     assert!(waiting(&bob).await.is_empty());
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn is_known_again_after_its_mailbox_has_moved() {
+    let cluster = Cluster::start([ALPHA, BETA, GAMMA]).await.unwrap();
+    let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(BETA).await.unwrap());
+    let once = envelope(&cluster, &bob, "once");
+    let id = tracking(alice.submit(&bob, once.clone()).await.unwrap());
+    assert_eq!(alice.outcome(id).await.unwrap().state, TrackingState::Stored);
+    let entries = bob.waiting().await.unwrap();
+    bob.session().await.unwrap().acknowledge(&[entries[0].id]).await.unwrap();
+    let moved = bob.session().await.unwrap().move_to(&cluster.client(GAMMA).unwrap()).await.unwrap();
+    let moved = cluster.connect(&moved).unwrap();
+
+    // From here on alpha knows where the mailbox is, and gamma has never seen what was delivered before.
+    let later = tracking(alice.submit(&bob, envelope(&cluster, &bob, "later")).await.unwrap());
+    assert_eq!(alice.outcome(later).await.unwrap().destination.as_str(), GAMMA);
+    assert_eq!(tracking(alice.submit(&bob, once).await.unwrap()), id);
+    let last = tracking(alice.submit(&bob, envelope(&cluster, &bob, "last")).await.unwrap());
+    assert_eq!(alice.outcome(last).await.unwrap().state, TrackingState::Stored);
+    assert_eq!(waiting(&moved).await, ["later", "last"]);
+    cluster.shut_down().await.unwrap();
+}
+
+#[tokio::test]
+async fn is_known_again_where_its_mailbox_has_come_back_to() {
+    let cluster = Cluster::start([ALPHA, BETA]).await.unwrap();
+    let (alice, bob) = (cluster.user(ALPHA).await.unwrap(), cluster.user(ALPHA).await.unwrap());
+    let away = bob.session().await.unwrap().move_to(&cluster.client(BETA).unwrap()).await.unwrap();
+    let away = cluster.connect(&away).unwrap();
+    let once = envelope(&cluster, &bob, "once");
+    let id = tracking(alice.submit(&bob, once.clone()).await.unwrap());
+    assert_eq!(alice.outcome(id).await.unwrap().state, TrackingState::Stored);
+    let entries = away.waiting().await.unwrap();
+    away.session().await.unwrap().acknowledge(&[entries[0].id]).await.unwrap();
+
+    let back = away.session().await.unwrap().move_to(&cluster.client(ALPHA).unwrap()).await.unwrap();
+    let back = cluster.connect(&back).unwrap();
+    assert_eq!(alice.submit(&bob, once).await.unwrap(), SubmitResult::Stored);
+    assert_eq!(waiting(&back).await, [""; 0]);
+    let later = envelope(&cluster, &bob, "later");
+    assert_eq!(alice.submit(&bob, later).await.unwrap(), SubmitResult::Stored);
+    assert_eq!(waiting(&back).await, ["later"]);
     cluster.shut_down().await.unwrap();
 }

@@ -192,7 +192,7 @@ impl<S: Subject> Pair<'_, S> {
             Op::Enqueue { id, to, minutes } => {
                 let expires_at = now + MINUTE * minutes.into();
                 let batch = vec![envelope(id, 0, None, expires_at)];
-                let answer = store.enqueue(destination(to), batch, now).await.unwrap()[0];
+                let answer = store.enqueue(destination(to), destination(to), batch, now).await.unwrap()[0];
                 // What has ended without having arrived may be enqueued again.
                 let arrives = |tracked: &&Tracked| matches!(tracked.end, None | Some(TrackingEnd::Stored));
                 match (answer, model.tracked.get(&(to, id)).filter(arrives)) {

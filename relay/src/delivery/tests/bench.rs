@@ -159,7 +159,8 @@ impl Bench {
     ) -> Vec<TrackingId> {
         let now = self.clock.now();
         let envelopes = drafts.into_iter().map(|draft| draft.finish().unwrap()).collect();
-        let answers = self.store.enqueue(destination.clone(), envelopes, now).await.unwrap();
+        let answers =
+            self.store.enqueue(destination.clone(), destination.clone(), envelopes, now).await.unwrap();
         let id = |answer| match answer {
             Enqueued::Queued(id) => id,
             other => panic!("{other:?}"),

@@ -64,6 +64,7 @@ async fn what_is_held_outlives_a_destination_that_is_given_up() {
             let draft = Draft::new(MailboxId::from_bytes([1; 32]), START + 30 * DAY, vec![number]);
             SentOn {
                 envelope: draft.finish().unwrap(),
+                addressed: None,
                 onward: Onward { moves: 0, held: Some(1) },
                 source: Source::Held { entry: EntryId(number.into()), serial: 1 },
             }
@@ -109,6 +110,7 @@ async fn what_is_held_and_cannot_go_where_its_owner_says_keeps_nothing_from_fail
     bench.store.suspend(mailbox, true, START).await.unwrap();
     let sent_on = SentOn {
         envelope: Draft::new(mailbox, START + 30 * DAY, &b"held"[..]).finish().unwrap(),
+        addressed: None,
         onward: Onward { moves: 0, held: Some(1) },
         source: Source::Held { entry: EntryId(1), serial: 1 },
     };
@@ -139,6 +141,7 @@ async fn what_is_held_follows_each_word_of_its_owners_however_often_it_has_been_
         let draft = Draft::new(mailbox, START + 30 * DAY, vec![number]);
         let sent_on = SentOn {
             envelope: draft.finish().unwrap(),
+            addressed: None,
             onward: Onward { moves: crate::route::MAX_MOVES, held: Some(held) },
             source: Source::Held { entry: EntryId(number.into()), serial: held },
         };

@@ -96,7 +96,17 @@ impl<K: Kv> Store for Engine<K> {
     }
 
     fn deposit(&self, envelopes: Vec<Envelope>, now: Timestamp) -> Answer<'_, Vec<Outcome>> {
-        Box::pin(self.write(Load::taking(&envelopes), move |group| group.deposit(&envelopes, now)))
+        Box::pin(self.write(Load::taking(&envelopes), move |group| group.deposit(None, &envelopes, now)))
+    }
+
+    fn deposit_submitted(
+        &self,
+        addressed: Domain,
+        envelopes: Vec<Envelope>,
+        now: Timestamp,
+    ) -> Answer<'_, Vec<Outcome>> {
+        let load = Load::taking(&envelopes);
+        Box::pin(self.write(load, move |group| group.deposit(Some(&addressed), &envelopes, now)))
     }
 
     fn fetch(
@@ -130,12 +140,12 @@ impl<K: Kv> Store for Engine<K> {
     fn enqueue(
         &self,
         destination: Domain,
+        addressed: Domain,
         envelopes: Vec<Envelope>,
         now: Timestamp,
     ) -> Answer<'_, Vec<Enqueued>> {
-        Box::pin(
-            self.write(Load::taking(&envelopes), move |group| group.enqueue(&destination, &envelopes, now)),
-        )
+        let load = Load::taking(&envelopes);
+        Box::pin(self.write(load, move |group| group.enqueue(&destination, &addressed, &envelopes, now)))
     }
 
     fn put_binding(&self, binding: Binding, is_here: bool) -> Answer<'_, Rebound> {

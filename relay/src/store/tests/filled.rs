@@ -104,12 +104,12 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     let (b, c) = (destination("b.example"), destination("b.example.org"));
     for domain in [&b, &c] {
         let envelopes = (0..8).map(|n| envelope(one, n, 300 + 9_000 * usize::from(n))).collect();
-        store.enqueue(domain.clone(), envelopes, NOW).await.unwrap();
+        store.enqueue(domain.clone(), domain.clone(), envelopes, NOW).await.unwrap();
     }
     let leased = store.lease(b.clone(), ALL, NOW, NOW + DAY).await.unwrap();
     let onward = Onward { moves: 1, held: None };
     let source = Source::Item(leased[5].tracking);
-    let sent_on = SentOn { envelope: envelope(one, 9, 5_000), onward, source };
+    let sent_on = SentOn { envelope: envelope(one, 9, 5_000), addressed: None, onward, source };
     let sent_on = store.enqueue_onward(c.clone(), vec![sent_on], NOW).await.unwrap();
     let Enqueued::Queued(sent_on) = sent_on[0] else { unreachable!("{sent_on:?}") };
     let verdicts = [
@@ -134,7 +134,7 @@ pub(in crate::store) async fn fill(store: &dyn Store) {
     let draft = Draft::new(one, NOW + DAY, vec![7; 100]);
     let laden = Draft { attachments: vec![attachment(1)], ..draft }.finish().unwrap();
     assert_eq!(store.deposit(vec![laden.clone()], NOW).await.unwrap(), [Outcome::Stored]);
-    store.enqueue(b.clone(), vec![laden], NOW).await.unwrap();
+    store.enqueue(b.clone(), b.clone(), vec![laden], NOW).await.unwrap();
     assert_eq!(store.abandon_attachment(attachment(3).id).await.unwrap(), Abandoned::Done);
     let backoff = Backoff {
         failing_since: NOW,

@@ -72,7 +72,7 @@ async fn an_unreadable_envelope_keeps_no_others_from_going() {
     let (_, store) = opened(directory.path(), DAY);
     let to: Domain = "b.example".parse().unwrap();
     let envelopes = (1..=4).map(|fill| envelope(MAILBOX, fill)).collect();
-    let enqueued = store.enqueue(to.clone(), envelopes, NOW).await.unwrap();
+    let enqueued = store.enqueue(to.clone(), to.clone(), envelopes, NOW).await.unwrap();
     let Enqueued::Queued(second) = enqueued[1] else { unreachable!("{enqueued:?}") };
     damage(directory.path(), 2);
 
