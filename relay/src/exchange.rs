@@ -192,6 +192,7 @@ impl Exchange {
         for ((index, envelope), outcome) in items.zip(outcomes) {
             match outcome {
                 Outcome::Moved(binding) => {
+                    // Nothing that was learnt of a mailbox counts once it is registered here, so that is its address.
                     let way = (binding.domain(), &self.domain);
                     if let Err(reason) = self.add(&mut moved, index, way, envelope) {
                         results.push((index, refused(reason)));

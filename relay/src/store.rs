@@ -45,6 +45,7 @@ mod statistics;
 mod steering;
 #[cfg(test)]
 mod tests;
+mod tracking;
 mod transfer;
 mod types;
 mod view;

@@ -284,7 +284,8 @@ keys! {
     /// How long an envelope that arrives a second time is recognised. Shorter than a peer's outage, and a message
     /// whose confirmation was lost in it may arrive twice. Longer than `limits.lifetime` only takes space.
     LIMIT_MARK_RETENTION = "limits.mark_retention", Duration(HOUR..=60 * DAY), Default(r#""7 days""#);
-    /// How long a sender can ask what became of an envelope, after it was delivered or has failed.
+    /// How long a sender can ask what became of an envelope, after it was delivered or has failed. Shorter than
+    /// `limits.mark_retention`, and one that was fetched before its mailbox moved may arrive twice if it is submitted again later.
     LIMIT_TRACKING_RETENTION = "limits.tracking_retention", Duration(MINUTE..=60 * DAY), Default(r#""7 days""#);
     /// The largest head of an HTTP request.
     LIMIT_REQUEST_HEADER = "limits.request_header_bytes", Size(8 * KIB..=64 * KIB), Default(r#""8 KiB""#);

@@ -142,6 +142,7 @@ impl Moves<'_> {
         }
         if !here.is_empty() {
             let envelopes: Vec<_> = here.iter().map(|moving| moving.item.envelope.clone()).collect();
+            // By their own marks they would be duplicates of themselves: these are not asked for.
             let outcomes = match self.delivery.0.store.deposit(envelopes, now).await {
                 Ok(outcomes) => outcomes,
                 Err(StoreError::Full) => vec![full(); here.len()],

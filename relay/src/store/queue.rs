@@ -1,27 +1,22 @@
-//! The outbound queue: envelopes for other relays, and what became of them.
+//! The outbound queue: envelopes for other relays, until they are there or have failed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use postrider_common::random::{Random, bytes_of};
-use postrider_common::{Domain, Envelope, FailureClass, Timestamp, TrackingId};
-use sha2::{Digest, Sha256};
+use postrider_common::{Domain, Envelope, FailureClass, Timestamp};
 
 use super::group::Group;
 use super::keys;
 use super::kv::{Key, Kv};
 use super::leases::{Effect, Leases};
 use super::mailboxes::length;
-use super::marks::Mark;
 use super::records::{self, DestinationRecord, EndRecord, ItemRecord, MarkRecord, TrackingRecord};
+use super::tracking::new_tracking_id;
 use super::view::View;
 use super::{
-    Backoff, Destination, Enqueued, ItemId, Onward, SentOn, Settlement, StoreError, Tracking, TrackingEnd,
-    Verdict,
+    Backoff, Destination, Enqueued, ItemId, Onward, SentOn, Settlement, StoreError, TrackingEnd, Verdict,
 };
 
-/// More than an envelope goes on: what is told of one in a ring of moves has an end.
-const MOST_MOVES: usize = 16;
 /// What mailboxes that have moved hold gets no more than one part in so many of a destination's queue: whoever can fill
 /// mailboxes and move them must not keep everybody else's envelopes out. It stays where it is meanwhile.
 const HELD_SHARE: u64 = 2;
@@ -63,8 +58,8 @@ impl<K: Kv> Group<'_, K> {
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
         let mark = self.rules.marks.of_sent_on(domain, envelope.mailbox(), *source);
-        if let Some((_, record)) = self.marked(mark)? {
-            return record.tracking.map(Enqueued::Duplicate).ok_or_else(lacks_its_tracking);
+        if let Some(tracking) = self.tracked_by(mark)? {
+            return Ok(Enqueued::Duplicate(tracking));
         }
         let enqueued = self.add_item(domain, envelope, Some(*onward), now)?;
         if let Enqueued::Queued(tracking) = enqueued {
@@ -86,11 +81,8 @@ impl<K: Kv> Group<'_, K> {
         now: Timestamp,
     ) -> Result<Enqueued, StoreError> {
         let mark = self.rules.marks.of_queued(addressed, envelope.mailbox(), envelope.id());
-        if let Some((_, record)) = self.marked(mark)? {
-            let tracking = record.tracking.ok_or_else(lacks_its_tracking)?;
-            if !self.has_failed(&tracking)? {
-                return Ok(Enqueued::Duplicate(tracking));
-            }
+        if let Some(tracking) = self.queued_before(mark)? {
+            return Ok(Enqueued::Duplicate(tracking));
         }
         let enqueued = self.add_item(domain, envelope, None, now)?;
         if let Enqueued::Queued(tracking) = enqueued {
@@ -98,27 +90,6 @@ impl<K: Kv> Group<'_, K> {
             self.mark_anew(mark, tracking, now)?;
         }
         Ok(enqueued)
-    }
-
-    /// Whether an envelope to this address was queued, and has arrived where its mailbox was.
-    pub(crate) fn has_arrived(
-        &mut self,
-        addressed: &Domain,
-        envelope: &Envelope,
-    ) -> Result<bool, StoreError> {
-        let mark = self.rules.marks.of_queued(addressed, envelope.mailbox(), envelope.id());
-        let Some((_, record)) = self.marked(mark)? else { return Ok(false) };
-        let tracking = record.tracking.ok_or_else(lacks_its_tracking)?;
-        Ok(self.end_of(&tracking)? == Some(Some(TrackingEnd::Stored)))
-    }
-
-    /// From now on `mark` tells of `tracking`, and of nothing before.
-    fn mark_anew(&mut self, mark: Mark, tracking: TrackingId, now: Timestamp) -> Result<(), StoreError> {
-        if let Some((key, _)) = self.marked(mark)? {
-            self.remove(key);
-        }
-        self.put_mark(mark, MarkRecord { tracking: Some(tracking) }, now);
-        Ok(())
     }
 
     fn add_item(
@@ -305,46 +276,6 @@ impl<K: Kv> Group<'_, K> {
         Ok(())
     }
 
-    /// Whether a queued envelope ended without having arrived, here or where it went on to. One whose record is gone
-    /// cannot be told about any more, so it counts as such.
-    fn has_failed(&mut self, tracking: &TrackingId) -> Result<bool, StoreError> {
-        Ok(!matches!(self.end_of(tracking)?, Some(None | Some(TrackingEnd::Stored))))
-    }
-
-    /// How it ended, if it did; `None`: nobody knows.
-    fn end_of(&mut self, tracking: &TrackingId) -> Result<Option<Option<TrackingEnd>>, StoreError> {
-        let record = self.last_tracked(tracking)?;
-        Ok(record.map(|record| Tracking::from(record).end.map(|(end, _)| end)))
-    }
-
-    /// Until when a tracking record is kept after all that is due at `now`, as an envelope that has gone on is tracked at
-    /// another destination; `None`: not any longer.
-    pub(crate) fn tracked_on_until(
-        &mut self,
-        id: &TrackingId,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        let retention = self.rules.limits.tracking_retention;
-        Ok(match self.last_tracked(id)?.map(|record| record.end) {
-            None => None,
-            Some(None) => Some(now + retention),
-            Some(Some((_, at))) => Some(at + retention).filter(|until| *until > now),
-        })
-    }
-
-    /// An envelope's record at the destination that it has gone on to last, if it is there.
-    fn last_tracked(&mut self, id: &TrackingId) -> Result<Option<TrackingRecord>, StoreError> {
-        let mut next = *id;
-        for _ in 0..MOST_MOVES {
-            let record = self.record::<TrackingRecord>(&keys::tracking(&next))?;
-            match record.as_ref().and_then(|record| record.end.as_ref()) {
-                Some((EndRecord::Moved(to), _)) => next = *to,
-                _ => return Ok(record),
-            }
-        }
-        Ok(None)
-    }
-
     pub(crate) fn put_backoff(
         &mut self,
         domain: &Domain,
@@ -387,36 +318,6 @@ impl<K: Kv> Group<'_, K> {
 }
 
 impl<K: Kv> View<K> {
-    /// What became of an envelope, also where it went on from there.
-    pub(crate) fn tracking(
-        &self,
-        id: &TrackingId,
-        leases: &Mutex<Leases>,
-    ) -> Result<Option<Tracking>, StoreError> {
-        let (mut next, mut told) = (*id, None::<Tracking>);
-        for _ in 0..MOST_MOVES {
-            let Some(bytes) = self.get(&keys::tracking(&next))? else { break };
-            let record: TrackingRecord = records::decode(&bytes)?;
-            let moved_on = match &record.end {
-                Some((EndRecord::Moved(to), _)) => Some(*to),
-                _ => None,
-            };
-            let mut here = Tracking::from(record);
-            here.is_unreadable = here.end.is_none() && lock(leases).is_unreadable_as(&here.destination, next);
-            told = Some(match told {
-                None => here,
-                Some(before) => Tracking {
-                    queued_at: before.queued_at,
-                    attempts: before.attempts.saturating_add(here.attempts),
-                    ..here
-                },
-            });
-            let Some(to) = moved_on else { break };
-            next = to;
-        }
-        Ok(told)
-    }
-
     pub(crate) fn destinations(&self, leases: &Mutex<Leases>) -> Result<Vec<Destination>, StoreError> {
         let mut destinations = Vec::new();
         let mut start = Some(Key::from_slice(&[keys::DESTINATIONS]));
@@ -477,18 +378,6 @@ impl<K: Kv> View<K> {
         }
         Ok(None)
     }
-}
-
-fn lacks_its_tracking() -> StoreError {
-    StoreError::Damaged("a queued envelope's mark lacks its tracking id".into())
-}
-
-/// Its first two bytes come from the destination: that is what finds the record in an engine that is divided by
-/// destinations.
-fn new_tracking_id(destination: &Domain, random: &dyn Random) -> TrackingId {
-    let mut id: [u8; TrackingId::SIZE] = bytes_of(random);
-    id[..2].copy_from_slice(&Sha256::digest(destination.as_str())[..2]);
-    TrackingId::from_bytes(id)
 }
 
 pub(crate) fn lock(leases: &Mutex<Leases>) -> std::sync::MutexGuard<'_, Leases> {

@@ -280,7 +280,7 @@ pub async fn tracks_an_envelope_that_goes_on(subject: &impl Subject) {
 }
 
 /// What has gone on is known when it is enqueued again, by whatever way, until it fails where it went. What was held in a
-/// mailbox here is, too.
+/// mailbox here is, too, and what was queued for the same address before and has ended does not hide it.
 pub async fn knows_again_what_goes_on(subject: &impl Subject) {
     let (store, once) = (open(subject), envelope(1, "once"));
     let (a, b, c) = (domain("a.example"), domain("b.example"), domain("c.example"));
@@ -299,31 +299,45 @@ pub async fn knows_again_what_goes_on(subject: &impl Subject) {
     let anew = again(&b).await.unwrap();
     assert!(matches!(anew[..], [Enqueued::Queued(id)] if id != first && id != second), "{anew:?}");
 
+    let before = again(&a).await.unwrap();
+    settle(&store, &c, Verdict::Delivered, NOW).await;
+    assert!(matches!(before[..], [Enqueued::Queued(id)] if id != first && id != second), "{before:?}");
     let onward = Onward { moves: 0, held: Some(1) };
     let source = Source::Held { entry: EntryId(5), serial: 1 };
     let sent_on = SentOn { envelope: once.clone(), addressed: Some(a.clone()), onward, source };
     let held = store.enqueue_onward(c.clone(), vec![sent_on], NOW).await.unwrap()[0];
     let Enqueued::Queued(held) = held else { unreachable!("it was in a mailbox") };
     assert_eq!(again(&a).await, Ok(vec![Enqueued::Duplicate(held)]));
-    settle(&store, &c, Verdict::Delivered, NOW).await;
-    assert_eq!(again(&a).await, Ok(vec![Enqueued::Duplicate(held)]));
+    settle(&store, &c, Verdict::Failed(FailureClass::NoSuchMailbox), NOW).await;
+    let anew = again(&a).await.unwrap();
+    assert!(matches!(anew[..], [Enqueued::Queued(id)] if id != held), "{anew:?}");
 }
 
 /// What was submitted while its mailbox was elsewhere and has arrived there is a duplicate if it is submitted again after
 /// the mailbox has come back. What is still on its way is taken, and so is what relays bring: it may be the only one.
 pub async fn knows_again_what_has_arrived_elsewhere(subject: &impl Subject) {
-    let (store, once) = (open(subject), envelope(1, "once"));
-    let (a, b) = (domain("a.example"), domain("b.example"));
+    let store = open(subject);
+    let (a, b, c) = (domain("a.example"), domain("b.example"), domain("c.example"));
     store.register(owned(1), device(1), NOW).await.unwrap();
     store.put_binding(binding(1, "b.example", 1), false).await.unwrap();
-    let under_way = envelope(1, "under way");
-    let both = vec![once.clone(), under_way.clone()];
-    let submit = |batch: &[Envelope]| store.deposit_submitted(a.clone(), batch.to_vec(), NOW);
-    assert!(matches!(submit(&both).await.unwrap()[..], [Outcome::Moved(_), Outcome::Moved(_)]));
-    store.enqueue(b.clone(), a.clone(), both.clone(), NOW).await.unwrap();
+    let all = ["once", "under way", "refused", "went on"].map(|body| envelope(1, body));
+    let submit = || store.deposit_submitted(a.clone(), all.to_vec(), NOW);
+    assert!(submit().await.unwrap().iter().all(|outcome| matches!(outcome, Outcome::Moved(_))));
+    store.enqueue(b.clone(), a.clone(), all.to_vec(), NOW).await.unwrap();
     let leased = lease(&store, &b).await;
-    store.settle(b.clone(), vec![leased[0].end(Verdict::Delivered)], NOW).await.unwrap();
+    let source = Source::Item(leased[3].tracking);
+    let Enqueued::Queued(further) = send_on(&store, &c, &all[3], ONCE, source).await else {
+        unreachable!("it comes from elsewhere")
+    };
+    let ends = [
+        leased[0].end(Verdict::Delivered),
+        leased[2].end(Verdict::Failed(FailureClass::MailboxRefused)),
+        leased[3].end(Verdict::Moved(further)),
+    ];
+    store.settle(b.clone(), ends.to_vec(), NOW).await.unwrap();
+    settle(&store, &c, Verdict::Delivered, NOW).await;
     store.put_binding(binding(1, "a.example", 2), true).await.unwrap();
-    assert_eq!(submit(&both).await, Ok(vec![Outcome::Duplicate, Outcome::Stored]));
-    assert_eq!(deposit(&store, &once).await, Outcome::Stored);
+    let (here, there) = (Outcome::Stored, Outcome::Duplicate);
+    assert_eq!(submit().await, Ok(vec![there.clone(), here.clone(), here, there]));
+    assert_eq!(deposit(&store, &all[0]).await, Outcome::Stored);
 }
