@@ -61,8 +61,15 @@ pub enum StartError {
         /// Why it failed.
         error: io::Error,
     },
+    /// The relay has had a store.
+    #[error(
+        "{} is gone, and the relay has served from there: put it back, or `postrider store import` an export; \
+         to begin with nothing, delete session.key and attachments/ beside it, too",
+        .0.display()
+    )]
+    StoreGone(PathBuf),
     /// The store does not open.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}{}", help_with(error))]
     Store {
         /// Where it is.
         path: PathBuf,
@@ -80,6 +87,17 @@ pub enum StartError {
     /// What the configuration says cannot be put together.
     #[error("{0}")]
     Configuration(String),
+}
+
+/// What to do about a store that does not open.
+fn help_with(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Damaged(_) => {
+            "; keep a copy of it: `postrider store check` tells more, and an export replaces it"
+        }
+        StoreError::InUse => "; one that runs has to stop first",
+        _ => "",
+    }
 }
 
 /// Why a relay that was running ended.

@@ -7,6 +7,8 @@
 /// A step on the way of an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// `half-written`: one half of a group of operations is written.
+    HalfWritten,
     /// `written`: a group of operations is written, and not flushed.
     Written,
     /// `flushed`: it is on stable storage, and not answered.
@@ -44,6 +46,7 @@ pub(crate) fn reach(step: Step) {
     static REACHED: AtomicU64 = AtomicU64::new(0);
 
     let name = match step {
+        Step::HalfWritten => "half-written",
         Step::Written => "written",
         Step::Flushed => "flushed",
         Step::Forwarded => "forwarded",

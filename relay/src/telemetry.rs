@@ -26,14 +26,22 @@ pub fn start(config: &LogConfig) -> Result<(), TryInitError> {
     }
 }
 
+/// Families of libraries, and how much they say.
+const QUIET: [(&str, &str); 2] = [
+    ("hickory", ",hickory_net=error,hickory_proto=error,hickory_resolver=error"),
+    // Even as an error it tells what is then mended, or refused by the store.
+    ("sled", ",sled=off"),
+];
+
 /// What libraries warn of is met and told by the relay, in words for its administrator; who wants theirs asks for them.
 fn with_quiet_libraries(filter: &str) -> String {
-    if filter.contains("hickory") {
-        return filter.to_owned();
+    let mut quiet = filter.to_owned();
+    for (family, directives) in QUIET {
+        if !filter.contains(family) {
+            quiet.push_str(directives);
+        }
     }
-    let quiet =
-        ["hickory_net", "hickory_proto", "hickory_resolver"].map(|library| format!(",{library}=error"));
-    format!("{filter}{}", quiet.concat())
+    quiet
 }
 
 #[cfg(test)]
@@ -45,6 +53,6 @@ mod tests {
         let quiet = with_quiet_libraries("info");
         assert!(quiet.starts_with("info,") && quiet.contains("hickory_proto=error"), "{quiet}");
         assert!(EnvFilter::try_new(&quiet).is_ok());
-        assert_eq!(with_quiet_libraries("info,hickory_proto=debug"), "info,hickory_proto=debug");
+        assert_eq!(with_quiet_libraries("info,hickory_proto=debug"), "info,hickory_proto=debug,sled=off");
     }
 }

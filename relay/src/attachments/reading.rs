@@ -16,10 +16,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::receiving::on_disk;
 use super::{AttachmentError, Attachments, LEAST_BYTES_PER_SECOND, PIECE_BYTES, Shared};
+use crate::telemetry::Seldom;
 
 /// How long the next piece may not be asked for though the last ones are taken, slowly: the system asks for more when a third of
 /// its buffer is free, which grows to 4 MiB, and HTTP and TLS have some of it too.
 const UNSEEN: Duration = Duration::from_secs((2 << 20) / LEAST_BYTES_PER_SECOND);
+
+/// A disk that fails does so for everybody who asks.
+static SAID: Seldom = Seldom::new();
 
 /// Bytes of an attachment as the body of a message. Reading goes on as they are asked for.
 pub type Content = http_body_util::combinators::UnsyncBoxBody<Bytes, AttachmentError>;
@@ -70,7 +74,11 @@ impl Attachments {
             // It was deleted since we looked.
             Err(_) if self.state(id).await == Err(AttachmentError::Unknown) => Err(AttachmentError::Unknown),
             Err(error) => {
-                tracing::error!("an attachment cannot be read: {error}");
+                let path = self.0.files.path(state.file);
+                let said = format!("an attachment cannot be read, {}: {error}", path.display());
+                if SAID.is_due(&said) {
+                    tracing::error!("{said}");
+                }
                 Err(error)
             }
         }

@@ -55,7 +55,7 @@ impl ServeError {
             Self::Start(StartError::Store { error, .. }) | Self::Run(RunError::Store(error)) => {
                 Exit::for_store(error)
             }
-            Self::Start(StartError::DataDir { .. }) => Exit::Io,
+            Self::Start(StartError::DataDir { .. } | StartError::StoreGone(_)) => Exit::Io,
         }
     }
 }

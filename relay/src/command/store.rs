@@ -110,7 +110,7 @@ pub enum StoreCommandError {
         error: StoreError,
     },
     /// It was read, and this is wrong with it.
-    #[error("{} has problems of {kinds} kinds", path.display())]
+    #[error("{} has problems: {kinds} kinds of them", path.display())]
     Problems {
         /// Where it is.
         path: PathBuf,
@@ -134,6 +134,14 @@ pub enum StoreCommandError {
         file: PathBuf,
         /// Why.
         error: TransferError,
+    },
+    /// The file of an export cannot be made.
+    #[error("{}: {error}", file.display())]
+    Create {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
     },
     /// The file of an export or an import.
     #[error("{}: {error}", file.display())]
@@ -180,6 +188,7 @@ impl StoreCommandError {
                 | TransferError::Damaged { .. }
                 | TransferError::CutOff { .. } => Exit::Data,
             },
+            Self::Create { error, .. } => Exit::for_creating(error),
             Self::File { error, .. } => match error.kind() {
                 io::ErrorKind::NotFound => Exit::Unavailable,
                 _ => Exit::for_creating(error),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,6 +148,7 @@ fn read(reader: &mut Reader<'_, '_>, key: &Key, file: &Path, hint: &str) -> Opti
     match fs::read(file) {
         Ok(content) => Some(content),
         Err(error) => {
+            let hint = if error.kind() == io::ErrorKind::NotFound { hint } else { "" };
             reader
                 .problem(key, format!("names a file that cannot be read: {}: {error}{hint}", file.display()));
             None

@@ -41,15 +41,18 @@ pub(super) struct Value<'i> {
 
 impl<'i> File<'i> {
     /// Reads TOML and sorts its values. Keys that are unknown, and values where a section is meant or the other way
-    /// round, become problems; so does what is not TOML, and then there is nothing more to say about the file.
+    /// round, become problems; so does the first thing that is not TOML, and then there is nothing more to say about the file.
     pub(super) fn parse(text: &'i str, findings: &mut Findings) -> Option<Self> {
         let (root, errors) = DeTable::parse_recoverable(text);
-        if !errors.is_empty() {
-            findings.problems.extend(errors.iter().map(|error| Problem {
+        // After the first, others are guesses.
+        if let Some(error) = errors.iter().min_by_key(|error| error.span().map(|span| span.start)) {
+            let what = error.message().replace('\n', ", ");
+            let hint = if what.contains("array") { "; is a `]` missing further up?" } else { "" };
+            findings.problems.push(Problem {
                 key: None,
                 line: error.span().map(|span| line(text, span.start)),
-                text: format!("this is not TOML: {}", error.message().replace('\n', ", ")),
-            }));
+                text: format!("this is not TOML: {what}{hint}"),
+            });
             return None;
         }
         let mut file = Self { top: Table::default(), lists: BTreeMap::new() };

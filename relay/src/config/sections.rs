@@ -231,7 +231,11 @@ fn tls(reader: &mut Reader<'_, '_>) -> Option<Credentials> {
 fn identity(reader: &mut Reader<'_, '_>, domain: Option<&Domain>, data_dir: &Path) -> Option<Credentials> {
     both_or_none(reader, &FEDERATION_CERTIFICATE, &FEDERATION_KEY);
     let set = reader.is_set(&FEDERATION_CERTIFICATE) || reader.is_set(&FEDERATION_KEY);
-    let hint = if set { "" } else { "; `postrider init` makes it" };
+    let hint = match set {
+        true => "",
+        false if data_dir.join("store").exists() => "; put it back: other relays know this one by it",
+        false => "; `postrider init` makes it",
+    };
     let default = |name| data_dir.join("identity").join(name);
     let certificate = reader.path(&FEDERATION_CERTIFICATE).unwrap_or_else(|| default("certificate.pem"));
     let key = reader.path(&FEDERATION_KEY).unwrap_or_else(|| default("key.pem"));

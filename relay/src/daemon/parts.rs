@@ -39,12 +39,20 @@ const ATTEMPT: Duration = Duration::from_secs(60);
 /// What this software calls itself.
 const SOFTWARE: &str = concat!("postrider/", env!("CARGO_PKG_VERSION"));
 
+/// The file that a relay's first start makes.
+const SESSION_KEY: &str = "session.key";
+
 pub(super) async fn open_store(
     config: &Config,
     clock: &SharedClock,
     supervisor: &Supervisor,
 ) -> Result<Arc<dyn Store>, StartError> {
     let path = config.data_dir.join("store");
+    // Whoever has served from here has a store. An empty one in its place would refuse everybody's mail for good.
+    let is_to_be_imported = path.with_extension("import").exists();
+    if config.data_dir.join(SESSION_KEY).exists() && !path.exists() && !is_to_be_imported {
+        return Err(StartError::StoreGone(path));
+    }
     let options = store::Options {
         limits: config.limits.store,
         cache_bytes: config.store.cache,
@@ -90,7 +98,7 @@ pub(super) async fn open_attachments(
 
 /// The key behind sessions: made at the first start, kept so that a restart ends no session.
 pub(super) fn session_key(data_dir: &Path) -> Result<Secret<32>, StartError> {
-    let path = data_dir.join("session.key");
+    let path = data_dir.join(SESSION_KEY);
     let failed = |error| StartError::DataDir { path: path.clone(), error };
     match fs::read(&path) {
         Ok(mut bytes) => {

@@ -16,8 +16,18 @@ pub(super) struct Attempt {
     pub(super) epoch: u64,
     pub(super) items: Vec<Leased>,
     pub(super) result: Result<Vec<Option<Outcome>>, Failure>,
+    /// What has failed, if it has.
+    pub(super) stage: Stage,
     /// Its part of the common memory. A first batch may have none.
     pub(super) _memory: Option<OwnedSemaphorePermit>,
+}
+
+/// How far an attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The envelope's attachments go ahead of it.
+    Attachments,
+    Envelopes,
 }
 
 /// Sends what is not over.
@@ -34,7 +44,7 @@ pub(super) async fn attempt(
     let result =
         if envelopes.is_empty() { Ok(Vec::new()) } else { offer(&shared, &destination, &envelopes).await };
     let result = result.map(|outcomes| with_expired(&items, outcomes, now));
-    Attempt { epoch, items, result, _memory: memory }
+    Attempt { epoch, items, result, stage: Stage::Envelopes, _memory: memory }
 }
 
 /// A try, and further ones after short pauses if the peer may just be restarting.
@@ -54,14 +64,19 @@ async fn offer(
             Err(failure) => failure,
         };
         tries += 1;
-        let Some(pause) = quick_try(&failure, tries, shared.clock.now().since(began)) else {
+        if !is_tried_again(shared, &failure, tries, began).await {
             return Err(failure);
-        };
-        tokio::select! {
-            biased;
-            () = shared.clock.sleep(pause) => {}
-            () = shared.supervisor.stopping() => return Err(failure),
         }
+    }
+}
+
+/// Waits a moment if what began then and has failed so many times may just be the peer's restart; whether it may.
+pub(super) async fn is_tried_again(shared: &Shared, failure: &Failure, tries: u32, began: Timestamp) -> bool {
+    let Some(pause) = quick_try(failure, tries, shared.clock.now().since(began)) else { return false };
+    tokio::select! {
+        biased;
+        () = shared.clock.sleep(pause) => true,
+        () = shared.supervisor.stopping() => false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod given_up;
+mod laden;
 mod late;
 mod waiting;
 

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use postrider_common::{Domain, Failure, FailureClass, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::attempt::{Attempt, attempt};
+use super::attempt::{Attempt, Stage, attempt, is_tried_again};
 use super::{Brought, Shared};
 use crate::store::Leased;
 
@@ -76,14 +76,31 @@ pub(super) async fn transfer(
     item: Leased,
     permit: OwnedSemaphorePermit,
 ) -> Attempt {
-    let brought = bring(&shared, &destination, &item).await;
+    let brought = bring_after_all(&shared, &destination, &item).await;
     drop(permit);
     let result: Result<Vec<Option<Outcome>>, Failure> = match brought {
         Ok(Brought::Whole) => return attempt(shared, destination, epoch, vec![item], None).await,
         Ok(Brought::Later(outcome)) => Ok(vec![Some(outcome)]),
         Err(failure) => Err(failure),
     };
-    Attempt { epoch, items: vec![item], result, _memory: None }
+    Attempt { epoch, items: vec![item], result, stage: Stage::Attachments, _memory: None }
+}
+
+/// A try, and further ones after short pauses if the peer may just be restarting.
+async fn bring_after_all(shared: &Shared, destination: &Domain, item: &Leased) -> Result<Brought, Failure> {
+    let mut tries = 0;
+    loop {
+        let began = shared.clock.now();
+        match bring(shared, destination, item).await {
+            Err(failure) => {
+                tries += 1;
+                if !is_tried_again(shared, &failure, tries, began).await {
+                    return Err(failure);
+                }
+            }
+            brought => return brought,
+        }
+    }
 }
 
 async fn bring(shared: &Shared, destination: &Domain, item: &Leased) -> Result<Brought, Failure> {

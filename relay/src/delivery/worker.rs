@@ -7,10 +7,10 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use postrider_common::limits::MAX_ENVELOPE_BYTES;
-use postrider_common::{Domain, Failure, FailureClass, Timestamp};
+use postrider_common::{Domain, Failure, FailureClass, Outcome, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::attempt::{Attempt, attempt};
+use super::attempt::{Attempt, Stage, attempt};
 use super::moved::Moves;
 use super::transfer::{self, Turn, transfer};
 use super::waiting::Lookout;
@@ -18,7 +18,8 @@ use super::wake::{Signs, Wake};
 use super::{Delivery, Shared};
 use crate::queue::{
     Pace, Stance, after_failure, after_greeting, after_sign_of_life, forgotten_at, gives_up_destination,
-    is_about_content, is_about_our_certificate, is_alarming, judge_answer, judge_failure, stance,
+    is_about_content, is_about_our_certificate, is_alarming, judge_answer, judge_failure,
+    may_be_about_attachments, stance,
 };
 use crate::store::{Backoff, Leased, StoreError, Verdict, Window};
 use crate::telemetry::Seldom;
@@ -28,6 +29,8 @@ pub(super) const AFTER_STORE_ERROR: Duration = Duration::from_secs(1);
 
 /// A store that fails does so for every worker.
 static SAID: Seldom = Seldom::new();
+/// So does a peer that cannot take attachments, with each of them.
+static NOT_BROUGHT: Seldom = Seldom::new();
 
 /// The most bytes of a destination's first batch while other destinations have all of the common memory.
 const LEAST_BATCH_BYTES: usize = 256 << 10;
@@ -174,7 +177,8 @@ impl Worker {
     /// Starts as many envelopes with attachments as there may be. While the destination fails, one is the probe.
     async fn fill_transfers(&mut self) -> Result<(), StoreError> {
         let Shared { store, clock, transfers, .. } = &*self.delivery.0;
-        while self.transfers.len() < self.pace.batches().min(transfer::OF_ONE) {
+        let is_probed = self.backoff.is_some() && !self.under_way.is_empty();
+        while !is_probed && self.transfers.len() < self.pace.batches().min(transfer::OF_ONE) {
             let Some(permit) = self.turn.take(transfers) else { break };
             let until = clock.now() + transfer::LEASE;
             let Some(item) = store.lease_laden(self.destination.clone(), until).await? else { break };
@@ -263,7 +267,8 @@ impl Worker {
     /// Nothing can be leased now: when can it?
     async fn next_item(&mut self) -> Result<Next, StoreError> {
         let state = self.delivery.0.store.destination(self.destination.clone()).await?;
-        if state.as_ref().is_none_or(|state| state.items == 0) {
+        let is_empty = state.as_ref().is_none_or(|state| state.items == 0);
+        if is_empty {
             self.turn.pass();
         }
         if self.is_quiet() && !self.turn.is_awaited() {
@@ -272,7 +277,8 @@ impl Worker {
         if let Some(due) = state.and_then(|state| state.next_retry) {
             return Ok(Next::At(due));
         }
-        if let Some(backoff) = self.backoff.as_ref().filter(|_| self.is_quiet()) {
+        // What is there and cannot be leased may be soon: its lease lapses, or the disk gives it back.
+        if let Some(backoff) = self.backoff.as_ref().filter(|_| self.is_quiet() && is_empty) {
             let until = forgotten_at(backoff);
             if until > self.delivery.0.clock.now() {
                 return Ok(Next::At(until));
@@ -311,7 +317,7 @@ impl Worker {
     /// what nobody waits for.
     async fn settle(&mut self, attempt: Attempt) -> Result<(), StoreError> {
         let now = self.delivery.0.clock.now();
-        let Attempt { epoch, items, result, _memory } = attempt;
+        let Attempt { epoch, items, result, stage, _memory } = attempt;
         let verdicts: Vec<Verdict> = match result {
             Ok(outcomes) => {
                 if outcomes.iter().any(Option::is_some) {
@@ -339,6 +345,19 @@ impl Worker {
             },
             // That we stop is no failure of the peer's.
             Err(_) if self.delivery.0.supervisor.is_stopping() => vec![Verdict::Released; items.len()],
+            Err(failure) if stage == Stage::Attachments && may_be_about_attachments(failure.class) => {
+                let Failure { class, ref detail, retry_after } = failure;
+                self.delivery.0.counts.failures.add(class, 1);
+                if NOT_BROUGHT.is_due(detail) {
+                    let peer = &self.destination;
+                    tracing::warn!(%peer, class = class.slug(), "attachments cannot be brought: {detail}");
+                }
+                let again = Outcome::retry(class, retry_after.unwrap_or_default());
+                let judge = |item: &Leased| {
+                    judge_answer(&again, &item.envelope, item.attempts, now, self.delivery.jitter())
+                };
+                items.iter().map(judge).collect()
+            }
             Err(failure) => {
                 if epoch == self.epoch {
                     self.note_failure(&failure, now).await?;

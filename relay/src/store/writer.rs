@@ -99,9 +99,6 @@ impl<K: Kv> Writer<K> {
             let written = self.view.kv().apply(batch);
             staged.written = self.check(written);
         }
-        if staged.written {
-            failpoint::reach(Step::Written);
-        }
         staged
     }
 

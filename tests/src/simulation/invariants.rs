@@ -1,5 +1,6 @@
 //! What must be true at the end of a run, when everything has come to rest: see [`super`] for the same in prose.
 
+mod behind;
 mod people;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ pub(super) async fn check(world: &World) {
         for posted in books.letters.values() {
             facts.check_letter(&books, posted, &mut broken);
             facts.check_beginning(&books, posted, &mut broken);
+            facts.check_behind(&books, posted, &mut broken);
         }
         facts.check_mailboxes(&books, &mut broken);
         facts.check_shelves(&books, &mut broken);
@@ -357,7 +359,8 @@ struct Queued {
 
 /// Whether a relay was ever to keep a mailbox.
 fn has_kept(books: &Books, mailbox: u8, relay: u8) -> bool {
-    relay == mailbox / MAILBOXES || books.moves.get(&mailbox).is_some_and(|moves| moves.contains(&relay))
+    relay == mailbox / MAILBOXES
+        || books.moves.get(&mailbox).is_some_and(|moves| moves.iter().any(|departure| departure.to == relay))
 }
 
 /// Whether the client knows what was done: not if there was no answer, nor if the store was gone.

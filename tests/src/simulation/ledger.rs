@@ -47,11 +47,11 @@ pub(super) struct Books {
     /// By letter and number, chunks that were to be brought.
     pub(super) chunks: BTreeMap<(u16, u32), Vec<Request>>,
     pub(super) shelves: BTreeMap<Holder, Shelf>,
-    /// Under which entry ids a letter came, and which letter came under an entry id, by mailbox.
-    pub(super) entries: BTreeMap<(u8, u16), BTreeSet<Place>>,
+    /// Under which entry ids a letter came, and when first, and which letter came under an entry id, by mailbox.
+    pub(super) entries: BTreeMap<(u8, u16), BTreeMap<Place, Tick>>,
     pub(super) contents: BTreeMap<(u8, Place), u16>,
-    /// Where mailboxes were to move, in order.
-    pub(super) moves: BTreeMap<u8, Vec<u8>>,
+    /// The moves of mailboxes, in order.
+    pub(super) moves: BTreeMap<u8, Vec<Departure>>,
     /// When a letter was first offered by one relay to another.
     pub(super) offers: BTreeMap<(u8, u8, u16), Tick>,
     pub(super) counts: Counts,
@@ -99,6 +99,14 @@ pub(super) struct Request {
     pub(super) began: Tick,
     /// Whether it was done, and when that was said.
     pub(super) answer: Option<(Tick, bool)>,
+}
+
+/// A move that a mailbox's owner has begun.
+#[derive(Debug)]
+pub(super) struct Departure {
+    pub(super) from: u8,
+    pub(super) to: u8,
+    pub(super) began: Tick,
 }
 
 /// What a device has.
@@ -188,7 +196,7 @@ impl Ledger {
     fn receive_one(&self, holder: Holder, relay: u8, asked: Tick, entry: &Entry) -> Result<(), String> {
         let number = number_of(entry.envelope.id());
         let place = (relay, entry.id);
-        self.note(format_args!("{holder:?} gets {number} as {} at {relay}", entry.id));
+        let tick = self.note(format_args!("{holder:?} gets {number} as {} at {relay}", entry.id));
         let mut books = self.books();
         books.counts.received += 1;
         books.came_from(number, holder, &entry.envelope)?;
@@ -197,10 +205,10 @@ impl Ledger {
         }
         // Each time that the mailbox comes to the relay, what it had elsewhere comes with it.
         let moves = books.moves.get(&holder.0).into_iter().flatten();
-        let stays = 1 + moves.filter(|to| **to == relay).count();
+        let stays = 1 + moves.filter(|departure| departure.to == relay).count();
         let ids = books.entries.entry((holder.0, number)).or_default();
-        ids.insert(place);
-        if ids.iter().filter(|(at, _)| *at == relay).count() > stays {
+        ids.entry(place).or_insert(tick);
+        if ids.keys().filter(|(at, _)| *at == relay).count() > stays {
             return Err(format!("{number} has arrived twice: {ids:?}"));
         }
         let before = books.contents.insert((holder.0, place), number);

@@ -9,7 +9,7 @@ use postrider::exchange::{Exchange, MailboxError};
 use tokio::sync::oneshot;
 
 use super::device::{binding, mailbox};
-use super::ledger::Ledger;
+use super::ledger::{Departure, Ledger};
 use super::node::{Node, is_failure};
 use super::script::MAILBOXES;
 
@@ -125,9 +125,11 @@ impl Move {
         ledger: &Arc<Ledger>,
     ) -> Result<(), Interrupted> {
         let Self { mailbox: number, serial, is_new, .. } = self;
-        ledger.note(format_args!("mailbox {number} moves from {} to {}", self.from, self.to));
+        let (from_relay, to_relay) = (self.from, self.to);
+        let began = ledger.note(format_args!("mailbox {number} moves from {from_relay} to {to_relay}"));
         if is_new {
-            ledger.books().moves.entry(number).or_default().push(self.to);
+            let departure = Departure { from: from_relay, to: to_relay, began };
+            ledger.books().moves.entry(number).or_default().push(departure);
         }
         let state = ask(from, ledger, move |exchange| {
             Box::pin(async move {

@@ -167,6 +167,7 @@ async fn a_disk_that_fails_under_a_running_relay_turns_nothing_into_a_success() 
         "postrider: the store has failed, and what had been accepted before is on its disk: the store's disk failed: {why}"
     );
     assert_eq!(log.lines().last(), Some(last.as_str()));
+    assert!(!log.contains("panicked"), "{log}");
     assert!(cluster.restart(ALPHA).await.unwrap_err().to_string().contains(why), "until it is repaired");
     disk.repair();
     cluster.restart(ALPHA).await.unwrap();

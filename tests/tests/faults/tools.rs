@@ -80,6 +80,8 @@ async fn what_a_killed_relay_has_is_whole_and_goes_on_in_another_store() {
     assert_ended(&store("import", &data, Some(&file)).await, 73, "exists already");
 
     fs::rename(data.join("store"), data.join("store-before")).unwrap();
+    let refused = cluster.restart(ALPHA).await.unwrap_err().to_string();
+    assert!(refused.contains("data/store is gone, and the relay has served from there"), "{refused}");
     // As if the import had been killed: the relay does not begin with an empty store.
     fs::create_dir(data.join("store.import")).unwrap();
     let refused = cluster.restart(ALPHA).await.unwrap_err().to_string();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::bar::Bar;
 use super::{CheckArgs, StoreCommandError};
-use crate::store::{self, Report};
+use crate::store::{self, Flaw, Report, Totals};
 
 pub(super) fn run(args: &CheckArgs, out: &mut dyn Write) -> Result<(), StoreCommandError> {
     let path = args.place.existing_store()?;
@@ -30,13 +30,10 @@ fn text(path: &Path, report: &Report, in_full: bool, out: &mut dyn Write) -> io:
     writeln!(out, "{}: {result}", path.display())?;
     writeln!(out, "  journal       {} files, {} frames", totals.segments, totals.frames)?;
     writeln!(out, "  base          {} blocks", totals.blocks)?;
-    writeln!(out, "  records       {}, {} bytes", totals.records, totals.bytes)?;
-    writeln!(out, "  mailboxes     {}, in which {} envelopes wait", totals.mailboxes, totals.entries)?;
-    writeln!(out, "  destinations  {}, for which {} envelopes wait", totals.destinations, totals.items)?;
-    writeln!(out, "  tracking      {}", totals.tracking)?;
-    writeln!(out, "  quarantined   {}", totals.quarantined)?;
-    writeln!(out, "  marks         {}", totals.marks)?;
-    writeln!(out, "  attachments   {}, {} bytes", totals.attachments, totals.attachment_bytes)?;
+    // Zeros would look as if nothing was left.
+    if report.flaws().all(|(flaw, _)| flaw != Flaw::Opening) {
+        records(totals, out)?;
+    }
     for note in &report.notes {
         writeln!(out, "note: {note}")?;
     }
@@ -50,6 +47,16 @@ fn text(path: &Path, report: &Report, in_full: bool, out: &mut dyn Write) -> io:
         }
     }
     Ok(())
+}
+
+fn records(totals: &Totals, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "  records       {}, {} bytes", totals.records, totals.bytes)?;
+    writeln!(out, "  mailboxes     {}, in which {} envelopes wait", totals.mailboxes, totals.entries)?;
+    writeln!(out, "  destinations  {}, for which {} envelopes wait", totals.destinations, totals.items)?;
+    writeln!(out, "  tracking      {}", totals.tracking)?;
+    writeln!(out, "  quarantined   {}", totals.quarantined)?;
+    writeln!(out, "  marks         {}", totals.marks)?;
+    writeln!(out, "  attachments   {}, {} bytes", totals.attachments, totals.attachment_bytes)
 }
 
 fn json(path: &Path, report: &Report, in_full: bool) -> serde_json::Value {

@@ -96,5 +96,5 @@ fn what_is_not_there_or_not_right_has_codes_of_its_own() {
     }
     assert!(!file.exists(), "what was begun is deleted");
     drop(store);
-    assert_eq!(code(run(data.path(), &["export", empty.path().join("no/export").to_str().unwrap()]).0), 69);
+    assert_eq!(code(run(data.path(), &["export", empty.path().join("no/export").to_str().unwrap()]).0), 73);
 }

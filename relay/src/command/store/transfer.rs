@@ -27,7 +27,15 @@ pub(super) fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<(), Store
     }
     let of_file = |error| StoreCommandError::File { file: file.clone(), error };
     let mut options = OpenOptions::new();
-    let written = options.write(true).create_new(true).mode(0o600).open(file).map_err(of_file)?;
+    let written = options.write(true).create_new(true).mode(0o600).open(file).map_err(|error| {
+        let error = match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                io::Error::new(error.kind(), "it exists already and is left as it is")
+            }
+            _ => error,
+        };
+        StoreCommandError::Create { file: file.clone(), error }
+    })?;
     let exported = store::export(&path, &scratch, &written, unreadables, &bar)
         .map_err(failed)
         .and_then(|moved| written.sync_all().and_then(|()| sync_parent(file)).map(|()| moved).map_err(of_file))

@@ -24,6 +24,8 @@ pub(super) type Reply = Result<Outcome, FailureClass>;
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) replies: Mutex<VecDeque<Reply>>,
+    /// How bringing attachments fails, each time once.
+    pub(super) not_brought: Mutex<VecDeque<FailureClass>>,
     /// Only this one is the peer of the replies and the gate; others store everything at once.
     pub(super) domain: Domain,
     pub(super) batches: watch::Sender<Vec<usize>>,
@@ -40,6 +42,7 @@ impl Peer {
     pub(super) fn new(replies: impl IntoIterator<Item = Reply>) -> Arc<Self> {
         Arc::new(Self {
             replies: Mutex::new(replies.into_iter().collect()),
+            not_brought: Mutex::default(),
             domain: beta(),
             batches: watch::Sender::default(),
             bodies: Mutex::default(),
@@ -91,6 +94,17 @@ impl Forward for Peer {
                 .map(|outcome| vec![outcome; envelopes.len()])
                 .map_err(|class| Failure::new(class, "as the test wants it"))
         })
+    }
+
+    fn bring<'a>(
+        &'a self,
+        _destination: &'a Domain,
+        _envelope: &'a Envelope,
+        _progress: &'a (dyn Fn() + Send + Sync),
+    ) -> BoxFuture<'a, Result<Brought, Failure>> {
+        let failure = self.not_brought.lock().unwrap().pop_front();
+        let failed = |class| Failure::new(class, "as the test wants it");
+        Box::pin(async move { failure.map_or(Ok(Brought::Whole), |class| Err(failed(class))) })
     }
 
     fn greet<'a>(&'a self, peer: &'a Domain) -> BoxFuture<'a, Result<(), Failure>> {

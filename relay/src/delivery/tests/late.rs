@@ -1,10 +1,11 @@
 //! Answers that come when a batch's lease has lapsed and its envelope is on its way once more.
 
-use postrider_common::{FailureClass, Outcome, TrackingId};
+use postrider_common::clock::Clock;
+use postrider_common::{Draft, FailureClass, MailboxId, Outcome, TrackingId};
 
-use super::bench::{Bench, Peer, beta};
+use super::bench::{Bench, DAY, Peer, START, Unstarted, beta};
 use super::*;
-use crate::store::TrackingEnd;
+use crate::store::{Backoff, TrackingEnd, Window};
 
 /// An envelope that is offered twice: the clock has gone on past the first lease, and neither was answered yet.
 async fn offered_twice(peer: &Arc<Peer>) -> (Bench, TrackingId) {
@@ -63,4 +64,27 @@ async fn what_has_arrived_late_is_not_sent_again() {
     }
     assert_eq!(bench.store.destination(beta()).await.unwrap().unwrap().items, 0);
     assert_eq!(peer.batches(2).await, [1, 1]);
+}
+
+#[tokio::test]
+async fn what_nobody_settled_is_tried_when_its_lease_has_lapsed() {
+    let (peer, unstarted) = (Peer::new([]), Unstarted::new());
+    let draft = Draft::new(MailboxId::from_bytes([1; 32]), START + 30 * DAY, &b"x"[..]);
+    let (store, envelopes) = (Arc::clone(&unstarted.store), vec![draft.finish().unwrap()]);
+    store.enqueue(beta(), beta(), envelopes, START).await.unwrap();
+    let lapses = START + Duration::from_secs(120);
+    let window = Window { count: 1, bytes: 1 << 20 };
+    assert_eq!(store.lease(beta(), window, START, lapses).await.unwrap().len(), 1);
+    let backoff = Backoff {
+        failing_since: START,
+        class: FailureClass::RemoteFailed,
+        class_since: START,
+        detail: String::new(),
+        next_attempt: START + Duration::from_secs(5),
+        failures: 1,
+    };
+    store.put_backoff(beta(), Some(backoff)).await.unwrap();
+    let bench = unstarted.start(&peer, Settings::default());
+    bench.advance_until(&peer, 1).await;
+    assert!(bench.clock.now() < lapses + Duration::from_secs(180), "{}", bench.clock.now());
 }

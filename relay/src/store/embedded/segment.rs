@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::frame::{self, HEADER_BYTES, Home};
 use super::memtable::{Location, Slot};
 use super::{of_io, sync_directory};
+use crate::failpoint::{self, Step};
 use crate::store::StoreError;
 use crate::store::kv::Key;
 
@@ -110,8 +111,20 @@ impl Segment {
     /// Writes a frame at the end, onto stable storage.
     pub(super) fn append(&self, frame: &[u8]) -> Result<(), StoreError> {
         let end = self.end();
-        self.file.write_all_at(frame, end).and_then(|()| self.file.sync_data()).map_err(of_io)?;
+        self.write(frame, end).and_then(|()| self.file.sync_data()).map_err(of_io)?;
         self.end.store(end + frame.len() as u64, Ordering::Release);
+        Ok(())
+    }
+
+    fn write(&self, frame: &[u8], at: u64) -> io::Result<()> {
+        let mut written = 0;
+        if cfg!(feature = "failpoints") {
+            written = frame.len() / 2;
+            self.file.write_all_at(&frame[..written], at)?;
+            failpoint::reach(Step::HalfWritten);
+        }
+        self.file.write_all_at(&frame[written..], at + written as u64)?;
+        failpoint::reach(Step::Written);
         Ok(())
     }
 
