@@ -34,7 +34,7 @@ use crate::{DESTINATION_HEADER, ENVELOPES_PATH, HELLO_PATH, LOG, ORIGIN_HEADER};
 use answer::Answered;
 use pool::{Connection, Lost, Pool};
 
-pub use attachments::{ChunkAnswer, ChunkBody, OutgoingChunk};
+pub use attachments::{ChunkAnswer, ChunkBody, OfferAnswer, OutgoingChunk};
 pub use connect::{Examination, ExaminedHost, Reached, Tried, progress};
 
 /// The largest answer with outcomes that is read.

@@ -22,8 +22,8 @@ mod trust;
 
 pub use certificate::{Pin, PinError, Presented};
 pub use client::{
-    ChunkAnswer, ChunkBody, Client, ClientConfig, Examination, ExaminedHost, OutgoingChunk, Reached, Tried,
-    progress,
+    ChunkAnswer, ChunkBody, Client, ClientConfig, Examination, ExaminedHost, OfferAnswer, OutgoingChunk,
+    Reached, Tried, progress,
 };
 pub use discovery::{Network, Networks, Resolve, Resolver, ResolverSettings};
 pub use executor::TaskExecutor;

@@ -53,7 +53,7 @@ pub trait Forward: fmt::Debug + Send + Sync + 'static {
 
     /// Brings the attachments of an envelope ahead of it, as far as the destination lacks them. `progress` is called with
     /// every step: as long as that happens there is no end to the time that it may take. A failure concerns the
-    /// destination, unless it [may be about attachments](crate::queue::may_be_about_attachments).
+    /// destination.
     fn bring<'a>(
         &'a self,
         _destination: &'a Domain,
@@ -78,6 +78,8 @@ pub enum Brought {
     Whole,
     /// It takes no more of them now. Other envelopes are not concerned.
     Later(Outcome),
+    /// It fails at attachments. Envelopes without any are not concerned.
+    NotNow(Failure),
 }
 
 /// How deliveries are carried out.

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use http_body_util::BodyExt;
 use postrider_common::wire::attachments::{AttachmentOffer, AttachmentWanted};
 use postrider_common::{Domain, Envelope, Failure, FailureClass, Outcome};
-use postrider_federation::{ChunkAnswer, Client, OutgoingChunk};
+use postrider_federation::{ChunkAnswer, Client, OfferAnswer, OutgoingChunk};
 
 use crate::attachments::{AttachmentError, Attachments};
 use crate::delivery::{Brought, Forward};
@@ -31,6 +31,8 @@ pub struct Outbound {
 enum Obstacle {
     /// It concerns them alone.
     Later(FailureClass, Duration),
+    /// It concerns all attachments.
+    NotNow(Failure),
     /// It concerns the peer.
     Failed(Failure),
 }
@@ -52,7 +54,10 @@ impl Outbound {
             envelope: *envelope.id(),
             attachments: envelope.attachments().to_vec(),
         };
-        let wanted = self.client.offer(destination, &offer).await.map_err(Obstacle::Failed)?;
+        let wanted = match self.client.offer(destination, &offer).await.map_err(Obstacle::Failed)? {
+            OfferAnswer::Wanted(wanted) => wanted,
+            OfferAnswer::NotNow(failure) => return Err(Obstacle::NotNow(failure)),
+        };
         progress();
         for wanted in wanted.attachments {
             // What the envelope does not name is not the peer's to ask for.
@@ -96,6 +101,7 @@ impl Outbound {
                 }
                 Ok(ChunkAnswer::Refused) => Err(Obstacle::Later(FailureClass::AttachmentMissing, ASK_AGAIN)),
                 Ok(ChunkAnswer::Full(wait)) => Err(Obstacle::Later(FailureClass::StorageFull, wait)),
+                Ok(ChunkAnswer::NotNow(failure)) => Err(Obstacle::NotNow(failure)),
                 Err(failure) => Err(Obstacle::Failed(failure)),
             }
         };
@@ -126,6 +132,7 @@ impl Forward for Outbound {
             match self.bring_all(destination, envelope, progress).await {
                 Ok(()) => Ok(Brought::Whole),
                 Err(Obstacle::Later(reason, after)) => Ok(Brought::Later(Outcome::Retry { reason, after })),
+                Err(Obstacle::NotNow(failure)) => Ok(Brought::NotNow(failure)),
                 Err(Obstacle::Failed(failure)) => Err(failure),
             }
         })

@@ -16,6 +16,5 @@ pub use destination::{
 pub use outlook::{Outlook, Turn};
 pub use pace::Pace;
 pub use rules::{
-    gives_up_destination, is_about_content, is_alarming, judge_answer, judge_failure,
-    may_be_about_attachments, quick_try, spare,
+    gives_up_destination, is_about_content, is_alarming, judge_answer, judge_failure, quick_try, spare,
 };

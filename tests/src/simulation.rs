@@ -45,7 +45,7 @@
 //!     interrupted. All that is said above holds for it, whichever relays its envelopes were submitted to, with its first
 //!     address and at whatever moment; except that at each relay that it comes to an envelope may have one more entry
 //!     id, that what was shown at the relay before may come again, and that at the relay of its address a repetition may have
-//!     another tracking id. What was submitted to one relay, and every device had acknowledged before the mailbox began to
+//!     another tracking id. What was submitted to one relay, and every device had acknowledged before the mailbox first began to
 //!     move, stays behind: it comes nowhere else. An
 //!     envelope fails as a `loop` only if its mailbox has moved more often than an envelope is sent on.
 //! 15. **A device begins when it is registered.** Where a mailbox has another device, one gets nothing that came before

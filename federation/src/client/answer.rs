@@ -11,7 +11,7 @@ use postrider_common::wire::control::Problem;
 use postrider_common::wire::{self, forward};
 use postrider_common::{Domain, Failure, FailureClass, Outcome};
 
-use super::attachments::ChunkAnswer;
+use super::attachments::{ChunkAnswer, OfferAnswer};
 use crate::certificate::printable;
 use crate::hello::Hello;
 
@@ -59,13 +59,18 @@ impl Answered {
     }
 
     /// What is lacking of the attachments that were offered.
-    pub(super) fn wanted(&self, peer: &Domain) -> Result<AttachmentsWanted, Failure> {
+    pub(super) fn wanted(&self, peer: &Domain) -> Result<OfferAnswer, Failure> {
         if self.status == StatusCode::NOT_FOUND {
             let detail = format!("{peer} takes no attachments from other relays");
-            return Err(Failure::new(FailureClass::VersionUnsupported, detail));
+            return Ok(OfferAnswer::NotNow(Failure::new(FailureClass::VersionUnsupported, detail)));
         }
-        self.succeeded(peer)?;
-        serde_json::from_slice(&self.body)
+        match self.succeeded(peer) {
+            Err(failure) if self.status.is_server_error() => return Ok(OfferAnswer::NotNow(failure)),
+            succeeded => succeeded?,
+        }
+        let wanted: Result<AttachmentsWanted, _> = serde_json::from_slice(&self.body);
+        wanted
+            .map(OfferAnswer::Wanted)
             .map_err(|error| failed(format!("{peer} answered an offer with something unreadable: {error}")))
     }
 
@@ -78,7 +83,10 @@ impl Answered {
             | StatusCode::BAD_REQUEST
             | StatusCode::REQUEST_TIMEOUT => Ok(ChunkAnswer::Refused),
             StatusCode::INSUFFICIENT_STORAGE => Ok(ChunkAnswer::Full(self.retry_after().unwrap_or(FULL_FOR))),
-            _ => self.succeeded(peer).map(|()| ChunkAnswer::Taken),
+            _ => match self.succeeded(peer) {
+                Err(failure) if self.status.is_server_error() => Ok(ChunkAnswer::NotNow(failure)),
+                succeeded => succeeded.map(|()| ChunkAnswer::Taken),
+            },
         }
     }
 

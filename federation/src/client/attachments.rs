@@ -40,7 +40,7 @@ pub struct OutgoingChunk {
 }
 
 /// What a peer makes of a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChunkAnswer {
     /// It has it, on stable storage.
     Taken,
@@ -48,15 +48,22 @@ pub enum ChunkAnswer {
     Refused,
     /// It has no room for attachments at present.
     Full(Duration),
+    /// It fails at attachments. Of envelopes without any that says nothing.
+    NotNow(Failure),
+}
+
+/// What a peer makes of an offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OfferAnswer {
+    /// What it lacks.
+    Wanted(AttachmentsWanted),
+    /// It takes no attachments, or fails at them. Of envelopes without any that says nothing.
+    NotNow(Failure),
 }
 
 impl Client {
     /// Tells `destination` which attachments an envelope names, and hears what it lacks of them.
-    pub async fn offer(
-        &self,
-        destination: &Domain,
-        offer: &AttachmentOffer,
-    ) -> Result<AttachmentsWanted, Failure> {
+    pub async fn offer(&self, destination: &Domain, offer: &AttachmentOffer) -> Result<OfferAnswer, Failure> {
         let bytes = serde_json::to_vec(offer)
             .map_err(|error| Failure::new(FailureClass::Malformed, error.to_string()))?;
         let call = Call {

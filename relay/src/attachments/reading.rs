@@ -75,9 +75,8 @@ impl Attachments {
             Err(_) if self.state(id).await == Err(AttachmentError::Unknown) => Err(AttachmentError::Unknown),
             Err(error) => {
                 let path = self.0.files.path(state.file);
-                let said = format!("an attachment cannot be read, {}: {error}", path.display());
-                if SAID.is_due(&said) {
-                    tracing::error!("{said}");
+                if SAID.is_due(&error.to_string()) {
+                    tracing::error!("an attachment cannot be read: {}: {error}", path.display());
                 }
                 Err(error)
             }

@@ -45,9 +45,12 @@ impl<'i> File<'i> {
     pub(super) fn parse(text: &'i str, findings: &mut Findings) -> Option<Self> {
         let (root, errors) = DeTable::parse_recoverable(text);
         // After the first, others are guesses.
-        if let Some(error) = errors.iter().min_by_key(|error| error.span().map(|span| span.start)) {
+        if let Some(error) =
+            errors.iter().min_by_key(|error| error.span().map_or(usize::MAX, |span| span.start))
+        {
             let what = error.message().replace('\n', ", ");
-            let hint = if what.contains("array") { "; is a `]` missing further up?" } else { "" };
+            let is_open = what.contains("unclosed array") || what.contains("between array elements");
+            let hint = if is_open { "; is a `]` missing further up?" } else { "" };
             findings.problems.push(Problem {
                 key: None,
                 line: error.span().map(|span| line(text, span.start)),

@@ -49,8 +49,8 @@ pub(super) async fn open_store(
 ) -> Result<Arc<dyn Store>, StartError> {
     let path = config.data_dir.join("store");
     // Whoever has served from here has a store. An empty one in its place would refuse everybody's mail for good.
-    let is_to_be_imported = path.with_extension("import").exists();
-    if config.data_dir.join(SESSION_KEY).exists() && !path.exists() && !is_to_be_imported {
+    let was_served = config.data_dir.join(SESSION_KEY).exists();
+    if was_served && !path.with_extension("import").exists() && !has_content(&path) {
         return Err(StartError::StoreGone(path));
     }
     let options = store::Options {
@@ -76,6 +76,15 @@ pub(super) async fn open_store(
         Err(error) => Err(StoreError::Io(format!("opening it did not end: {error}"))),
     };
     opened.map_err(|error| StartError::Store { path, error })
+}
+
+/// Whether there is more in a store's directory than its lock, and directories that are empty.
+fn has_content(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| match path.is_dir() {
+        true => has_content(&path),
+        false => path.file_name().is_some_and(|name| name != "lock"),
+    })
 }
 
 /// The files beside the store.

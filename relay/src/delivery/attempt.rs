@@ -16,7 +16,7 @@ pub(super) struct Attempt {
     pub(super) epoch: u64,
     pub(super) items: Vec<Leased>,
     pub(super) result: Result<Vec<Option<Outcome>>, Failure>,
-    /// What has failed, if it has.
+    /// How far it has come.
     pub(super) stage: Stage,
     /// Its part of the common memory. A first batch may have none.
     pub(super) _memory: Option<OwnedSemaphorePermit>,
@@ -25,7 +25,9 @@ pub(super) struct Attempt {
 /// How far an attempt has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The envelope's attachments go ahead of it.
+    /// What goes ahead of an envelope does not get through to the destination,
+    Connection,
+    /// or is not taken there.
     Attachments,
     Envelopes,
 }

@@ -4,10 +4,11 @@
 //! queued later may be there earlier. When it is interrupted, by either side, the next attempt brings what is lacking.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use postrider_common::{Domain, Failure, FailureClass, Outcome};
+use postrider_common::{Domain, Failure, FailureClass, Timestamp, backoff};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::attempt::{Attempt, Stage, attempt, is_tried_again};
@@ -68,6 +69,37 @@ impl Turn {
     }
 }
 
+/// For how long no envelope with attachments is sent to a destination that fails at these. It ends with the worker, too.
+#[derive(Debug, Default)]
+pub(super) struct LadenPause {
+    failures: u32,
+    until: Option<Timestamp>,
+}
+
+impl LadenPause {
+    /// Its end, if that is ahead.
+    pub(super) fn until(&self, now: Timestamp) -> Option<Timestamp> {
+        self.until.filter(|until| *until > now)
+    }
+
+    /// One more failure: by the ladder, and at least as long as was asked.
+    pub(super) fn put_off(&mut self, failure: &Failure, now: Timestamp, jitter: f64) -> Timestamp {
+        self.failures = self.failures.saturating_add(1);
+        let until = now + backoff::wait(self.failures, Duration::ZERO, failure.retry_after, jitter);
+        *self.until.insert(until)
+    }
+
+    /// It may be tried at once.
+    pub(super) const fn end(&mut self) {
+        self.until = None;
+    }
+}
+
+/// Whether an item has attachments.
+pub(super) fn is_laden(item: &Leased) -> bool {
+    !item.envelope.attachments().is_empty()
+}
+
 /// Sends one, of which at most [`ALL`] have their permit.
 pub(super) async fn transfer(
     shared: Arc<Shared>,
@@ -78,23 +110,26 @@ pub(super) async fn transfer(
 ) -> Attempt {
     let brought = bring_after_all(&shared, &destination, &item).await;
     drop(permit);
-    let result: Result<Vec<Option<Outcome>>, Failure> = match brought {
+    let (result, stage) = match brought {
         Ok(Brought::Whole) => return attempt(shared, destination, epoch, vec![item], None).await,
-        Ok(Brought::Later(outcome)) => Ok(vec![Some(outcome)]),
-        Err(failure) => Err(failure),
+        Ok(Brought::Later(outcome)) => (Ok(vec![Some(outcome)]), Stage::Attachments),
+        Ok(Brought::NotNow(failure)) => (Err(failure), Stage::Attachments),
+        Err(failure) => (Err(failure), Stage::Connection),
     };
-    Attempt { epoch, items: vec![item], result, stage: Stage::Attachments, _memory: None }
+    Attempt { epoch, items: vec![item], result, stage, _memory: None }
 }
 
 /// A try, and further ones after short pauses if the peer may just be restarting.
 async fn bring_after_all(shared: &Shared, destination: &Domain, item: &Leased) -> Result<Brought, Failure> {
     let mut tries = 0;
     loop {
-        let began = shared.clock.now();
-        match bring(shared, destination, item).await {
+        // When it last came further: how long a try took that has brought something says nothing.
+        let last = AtomicU64::new(shared.clock.now().as_millis());
+        match bring(shared, destination, item, &last).await {
             Err(failure) => {
                 tries += 1;
-                if !is_tried_again(shared, &failure, tries, began).await {
+                let last = Timestamp::from_millis(last.into_inner());
+                if !is_tried_again(shared, &failure, tries, last).await {
                     return Err(failure);
                 }
             }
@@ -103,18 +138,27 @@ async fn bring_after_all(shared: &Shared, destination: &Domain, item: &Leased) -
     }
 }
 
-async fn bring(shared: &Shared, destination: &Domain, item: &Leased) -> Result<Brought, Failure> {
+async fn bring(
+    shared: &Shared,
+    destination: &Domain,
+    item: &Leased,
+    last: &AtomicU64,
+) -> Result<Brought, Failure> {
     if item.envelope.expires_at() <= shared.clock.now() {
         // Which the attempt finds out, too.
         return Ok(Brought::Whole);
     }
-    let prolong = || shared.store.prolong(destination, item.item, item.lease, shared.clock.now() + LEASE);
+    let progress = || {
+        let now = shared.clock.now();
+        last.store(now.as_millis(), Ordering::Relaxed);
+        shared.store.prolong(destination, item.item, item.lease, now + LEASE);
+    };
     tokio::select! {
         biased;
         // What is there by then need not be brought again.
         () = shared.supervisor.stopping() => {
             Err(Failure::new(FailureClass::Unavailable, "this relay is shutting down"))
         }
-        brought = shared.forward.bring(destination, &item.envelope, &prolong) => brought,
+        brought = shared.forward.bring(destination, &item.envelope, &progress) => brought,
     }
 }

@@ -12,14 +12,13 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Attempt, Stage, attempt};
 use super::moved::Moves;
-use super::transfer::{self, Turn, transfer};
+use super::transfer::{self, LadenPause, Turn, is_laden, transfer};
 use super::waiting::Lookout;
 use super::wake::{Signs, Wake};
 use super::{Delivery, Shared};
 use crate::queue::{
     Pace, Stance, after_failure, after_greeting, after_sign_of_life, forgotten_at, gives_up_destination,
-    is_about_content, is_about_our_certificate, is_alarming, judge_answer, judge_failure,
-    may_be_about_attachments, stance,
+    is_about_content, is_about_our_certificate, is_alarming, judge_answer, judge_failure, stance,
 };
 use crate::store::{Backoff, Leased, StoreError, Verdict, Window};
 use crate::telemetry::Seldom;
@@ -29,8 +28,6 @@ pub(super) const AFTER_STORE_ERROR: Duration = Duration::from_secs(1);
 
 /// A store that fails does so for every worker.
 static SAID: Seldom = Seldom::new();
-/// So does a peer that cannot take attachments, with each of them.
-static NOT_BROUGHT: Seldom = Seldom::new();
 
 /// The most bytes of a destination's first batch while other destinations have all of the common memory.
 const LEAST_BATCH_BYTES: usize = 256 << 10;
@@ -55,6 +52,7 @@ pub(super) struct Worker {
     /// Envelopes with attachments, each by itself.
     transfers: FuturesUnordered<BoxFuture<'static, Attempt>>,
     turn: Turn,
+    laden: LadenPause,
 }
 
 /// How far a batch that is under way has come.
@@ -93,6 +91,7 @@ impl Worker {
             under_way: FuturesUnordered::new(),
             transfers: FuturesUnordered::new(),
             turn: Turn::default(),
+            laden: LadenPause::default(),
         }
     }
 
@@ -177,6 +176,10 @@ impl Worker {
     /// Starts as many envelopes with attachments as there may be. While the destination fails, one is the probe.
     async fn fill_transfers(&mut self) -> Result<(), StoreError> {
         let Shared { store, clock, transfers, .. } = &*self.delivery.0;
+        if self.laden.until(clock.now()).is_some() {
+            self.turn.pass();
+            return Ok(());
+        }
         let is_probed = self.backoff.is_some() && !self.under_way.is_empty();
         while !is_probed && self.transfers.len() < self.pace.batches().min(transfer::OF_ONE) {
             let Some(permit) = self.turn.take(transfers) else { break };
@@ -208,6 +211,9 @@ impl Worker {
             }
         }
         let is_told = is_up || is_forgiven || has_answered || is_recertified;
+        if is_told {
+            self.laden.end();
+        }
         let Some(backoff) = self.backoff.clone().filter(|_| is_told) else {
             return Ok(());
         };
@@ -274,13 +280,17 @@ impl Worker {
         if self.is_quiet() && !self.turn.is_awaited() {
             self.delivery.note_nothing_waits(&self.destination);
         }
-        if let Some(due) = state.and_then(|state| state.next_retry) {
+        let now = self.delivery.0.clock.now();
+        let due = state.and_then(|state| state.next_retry);
+        let laden = self.laden.until(now).filter(|_| !is_empty);
+        if let Some(due) = due.into_iter().chain(laden).min() {
             return Ok(Next::At(due));
         }
-        // What is there and cannot be leased may be soon: its lease lapses, or the disk gives it back.
-        if let Some(backoff) = self.backoff.as_ref().filter(|_| self.is_quiet() && is_empty) {
-            let until = forgotten_at(backoff);
-            if until > self.delivery.0.clock.now() {
+        if let Some(backoff) = self.backoff.as_ref().filter(|_| self.is_quiet()) {
+            // What is there and cannot be leased can be before long: its lease lapses, or the disk gives it back.
+            let until =
+                if is_empty { forgotten_at(backoff) } else { now + self.delivery.0.settings.attempt * 2 };
+            if until > now {
                 return Ok(Next::At(until));
             }
             self.set_backoff(None).await?;
@@ -323,6 +333,9 @@ impl Worker {
                 if outcomes.iter().any(Option::is_some) {
                     self.note_success().await?;
                 }
+                if stage == Stage::Attachments || items.iter().any(is_laden) {
+                    self.laden = LadenPause::default();
+                }
                 let followed = self.moves().follow_answers(&items, &outcomes, now).await?;
                 let judge = |(item, outcome): (&Leased, &Option<_>)| match (followed.get(&item.item), outcome)
                 {
@@ -345,17 +358,16 @@ impl Worker {
             },
             // That we stop is no failure of the peer's.
             Err(_) if self.delivery.0.supervisor.is_stopping() => vec![Verdict::Released; items.len()],
-            Err(failure) if stage == Stage::Attachments && may_be_about_attachments(failure.class) => {
-                let Failure { class, ref detail, retry_after } = failure;
-                self.delivery.0.counts.failures.add(class, 1);
-                if NOT_BROUGHT.is_due(detail) {
-                    let peer = &self.destination;
-                    tracing::warn!(%peer, class = class.slug(), "attachments cannot be brought: {detail}");
-                }
-                let again = Outcome::retry(class, retry_after.unwrap_or_default());
-                let judge = |item: &Leased| {
-                    judge_answer(&again, &item.envelope, item.attempts, now, self.delivery.jitter())
-                };
+            // As a probe it says that the destination still fails; otherwise others find out how that is.
+            Err(failure) if stage == Stage::Attachments && self.backoff.is_none() => {
+                let until = self.laden.put_off(&failure, now, self.delivery.jitter());
+                self.delivery.0.counts.failures.add(failure.class, 1);
+                let (peer, class, detail) = (&self.destination, failure.class.slug(), &failure.detail);
+                let wait = until.since(now).as_secs();
+                tracing::warn!(%peer, class, "attachments cannot be brought, next attempt in {wait} s: {detail}");
+                // It goes to the line of those that have attachments soon, and waits there.
+                let again = Outcome::retry(failure.class, Duration::ZERO);
+                let judge = |item: &Leased| judge_answer(&again, &item.envelope, 0, now, 0.0);
                 items.iter().map(judge).collect()
             }
             Err(failure) => {

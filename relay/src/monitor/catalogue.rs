@@ -96,7 +96,7 @@ metrics! {
     FAILING_SINCE = "postrider_destination_failing_since_timestamp_seconds", Gauge, ["destination"];
     /// When each of them is tried next, in Unix seconds.
     NEXT_ATTEMPT = "postrider_destination_next_attempt_timestamp_seconds", Gauge, ["destination"];
-    /// Deliveries to other relays that failed as a whole, by class.
+    /// Deliveries to other relays that failed as a whole, or that brought attachments which were not taken, by class.
     DELIVERY_FAILURES = "postrider_delivery_failures_total", Counter, ["class"];
     /// 1 while no other relay can be reached, so that the fault is likely here.
     LOCAL_FAULT = "postrider_local_fault", Gauge, [];

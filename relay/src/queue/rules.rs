@@ -103,13 +103,6 @@ pub fn quick_try(failure: &Failure, tries: u32, took: Duration) -> Option<Durati
     (may_be_a_restart && took <= QUICK).then_some(*pause)
 }
 
-/// Whether a failure to bring an envelope's attachments may be about them alone. The envelope has a wait of its own then, and
-/// those without attachments find out how their destination is.
-pub const fn may_be_about_attachments(class: FailureClass) -> bool {
-    use FailureClass as Class;
-    matches!(class, Class::VersionUnsupported | Class::RemoteFailed | Class::RemoteBusy)
-}
-
 /// What the failure of a whole attempt means for the envelopes in it, given the destination's back-off after it.
 pub fn judge_failure(failure: &Failure, backoff: &Backoff, now: Timestamp) -> Verdict {
     let is_the_same = backoff.class == failure.class;

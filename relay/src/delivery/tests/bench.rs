@@ -24,8 +24,10 @@ pub(super) type Reply = Result<Outcome, FailureClass>;
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) replies: Mutex<VecDeque<Reply>>,
-    /// How bringing attachments fails, each time once.
-    pub(super) not_brought: Mutex<VecDeque<FailureClass>>,
+    /// What comes of bringing attachments, each time once, before it succeeds.
+    pub(super) not_brought: Mutex<VecDeque<Result<Brought, Failure>>>,
+    /// Moved on by a minute each time before they come further.
+    pub(super) slow: Mutex<Option<ManualClock>>,
     /// Only this one is the peer of the replies and the gate; others store everything at once.
     pub(super) domain: Domain,
     pub(super) batches: watch::Sender<Vec<usize>>,
@@ -43,6 +45,7 @@ impl Peer {
         Arc::new(Self {
             replies: Mutex::new(replies.into_iter().collect()),
             not_brought: Mutex::default(),
+            slow: Mutex::default(),
             domain: beta(),
             batches: watch::Sender::default(),
             bodies: Mutex::default(),
@@ -100,11 +103,14 @@ impl Forward for Peer {
         &'a self,
         _destination: &'a Domain,
         _envelope: &'a Envelope,
-        _progress: &'a (dyn Fn() + Send + Sync),
+        progress: &'a (dyn Fn() + Send + Sync),
     ) -> BoxFuture<'a, Result<Brought, Failure>> {
-        let failure = self.not_brought.lock().unwrap().pop_front();
-        let failed = |class| Failure::new(class, "as the test wants it");
-        Box::pin(async move { failure.map_or(Ok(Brought::Whole), |class| Err(failed(class))) })
+        if let Some(clock) = &*self.slow.lock().unwrap() {
+            clock.advance(Duration::from_secs(60));
+            progress();
+        }
+        let brought = self.not_brought.lock().unwrap().pop_front().unwrap_or(Ok(Brought::Whole));
+        Box::pin(async { brought })
     }
 
     fn greet<'a>(&'a self, peer: &'a Domain) -> BoxFuture<'a, Result<(), Failure>> {

@@ -73,6 +73,8 @@ pub(super) struct Base {
     position: Mutex<Position>,
     state: Mutex<State>,
     retired: AtomicBool,
+    /// A flush has failed.
+    has_failed: AtomicBool,
 }
 
 impl Base {
@@ -124,6 +126,7 @@ impl Base {
             position: Mutex::new(Position::START),
             state: Mutex::default(),
             retired: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
         })
     }
 
@@ -315,15 +318,17 @@ impl Base {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        self.tree.flush().map_err(|error| self.failed(&error))?;
-        self.log.sync_data().map_err(of_io)
+        let flushed = self.tree.flush().map_err(|error| self.failed(&error));
+        let flushed = flushed.and_then(|_| self.log.sync_data().map_err(of_io));
+        self.has_failed.fetch_or(flushed.is_err(), Ordering::AcqRel);
+        flushed
     }
 }
 
 impl Drop for Base {
     fn drop(&mut self) {
         // sled panics if the disk fails it when its last handle goes. All that matters is in the journal.
-        if self.log.sync_all().is_err() {
+        if self.has_failed.load(Ordering::Acquire) || self.log.sync_all().is_err() {
             std::mem::forget(self.tree.clone());
         }
         if self.retired.load(Ordering::Acquire) {

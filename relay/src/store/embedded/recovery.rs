@@ -143,7 +143,10 @@ pub(super) fn was_never_used(path: &Path) -> Result<(), StoreError> {
         let was_used = *number > Position::START.segment
             || !Segment::open_to_read(found, *number)?.is_room(FIRST_FRAME)?;
         if was_used {
-            let bases = bases(path)?.join(" and ");
+            let bases = match &bases(path)?[..] {
+                [] => "none".into(),
+                bases => bases.join(" and "),
+            };
             return Err(StoreError::Damaged(format!(
                 "CURRENT is missing; it names the base, and there is {bases}"
             )));

@@ -219,10 +219,10 @@ async fn an_import_that_did_not_end_is_refused_until_it_is_repeated() {
     drop(half);
     let refused = open(&store, &Options::default(), &Supervisor::new());
     assert!(matches!(refused, Err(StoreError::HalfImported(_))), "{refused:?}");
-    fs::create_dir_all(data.path().join("attachments.import/ab")).unwrap();
+    fs::create_dir_all(data.path().join("attachments.import/half")).unwrap();
     import(&store, &file[..], 0, &()).unwrap();
     assert_eq!(names(&data), ["attachments".to_owned(), "store".to_owned()].into());
-    assert!(!data.path().join("attachments/ab").exists(), "what was half made is made anew");
+    assert!(!data.path().join("attachments/half").exists(), "what was half made is made anew");
     assert!(exported(&data) == file);
 
     let refused = import(&store, &file[..], 0, &());

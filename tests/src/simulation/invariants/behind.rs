@@ -5,6 +5,7 @@ use postrider::store::StoreLimits;
 use super::super::ledger::{Books, Departure, Posted};
 use super::super::script::DEVICES;
 use super::super::source::START;
+use super::super::terms;
 use super::Facts;
 
 impl Facts {
@@ -21,12 +22,16 @@ impl Facts {
             return;
         }
         let Some(places) = books.entries.get(&(mailbox, number)) else { return };
-        for departure in moves.iter().filter(|departure| is_over(books, posted, departure)) {
-            // Where it was submitted it may still be on its way when its mailbox comes.
-            let mut elsewhere = places.iter().filter(|((at, _), _)| *at != departure.from && *at != origin);
-            if let Some((place, _)) = elsewhere.find(|(_, tick)| **tick > departure.began) {
-                broken.push(format!("{number} was over before {departure:?}, and came again as {place:?}"));
-            }
+        // A relay that it has left before has forgotten it, if it went along.
+        let first = terms::first_submission(posted);
+        let Some(departure) = moves.iter().find(|departure| departure.began > first) else { return };
+        if !is_over(books, posted, departure) {
+            return;
+        }
+        // Where it was submitted it may still be on its way when its mailbox comes.
+        let mut elsewhere = places.iter().filter(|((at, _), _)| *at != departure.from && *at != origin);
+        if let Some((place, _)) = elsewhere.find(|(_, tick)| **tick > departure.began) {
+            broken.push(format!("{number} was over before {departure:?}, and came again as {place:?}"));
         }
     }
 }
