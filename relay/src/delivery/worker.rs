@@ -365,9 +365,11 @@ impl Worker {
                 let (peer, class, detail) = (&self.destination, failure.class.slug(), &failure.detail);
                 let wait = until.since(now).as_secs();
                 tracing::warn!(%peer, class, "attachments cannot be brought, next attempt in {wait} s: {detail}");
-                // It goes to the line of those that have attachments soon, and waits there.
+                // By itself, too: it may be what the peer fails at.
                 let again = Outcome::retry(failure.class, Duration::ZERO);
-                let judge = |item: &Leased| judge_answer(&again, &item.envelope, 0, now, 0.0);
+                let judge = |item: &Leased| {
+                    judge_answer(&again, &item.envelope, item.attempts, now, self.delivery.jitter())
+                };
                 items.iter().map(judge).collect()
             }
             Err(failure) => {
