@@ -58,7 +58,7 @@ impl Answered {
         }
     }
 
-    /// What is lacking of the attachments that were offered.
+    /// What became of an offer of attachments. What is about these only is no failure of the peer's.
     pub(super) fn wanted(&self, peer: &Domain) -> Result<OfferAnswer, Failure> {
         if self.status == StatusCode::NOT_FOUND {
             let detail = format!("{peer} takes no attachments from other relays");
@@ -213,6 +213,31 @@ mod tests {
             let failure = answered(status, &[], &problem(slug, "why")).outcomes(&peer, 1).unwrap_err();
             assert_eq!(failure, Failure::new(class, detail), "{status} {slug}");
         }
+    }
+
+    #[test]
+    fn what_a_peer_says_of_attachments_is_told_from_what_it_says_of_us() {
+        let peer = "b.example".parse().unwrap();
+        for (status, is_about_attachments) in
+            [(500, true), (502, true), (503, true), (403, false), (429, false)]
+        {
+            let answered = answered(status, &[(RETRY_AFTER, "17")], &problem("internal", "why"));
+            let failure = answered.outcomes(&peer, 1).unwrap_err();
+            let offered = answered.wanted(&peer);
+            let chunk = answered.chunk(&peer);
+            if is_about_attachments {
+                assert_eq!(offered, Ok(OfferAnswer::NotNow(failure.clone())), "{status}");
+                assert_eq!(chunk, Ok(ChunkAnswer::NotNow(failure)), "{status}");
+            } else {
+                assert_eq!((offered, chunk), (Err(failure.clone()), Err(failure)), "{status}");
+            }
+        }
+        let takes_none = answered(404, &[], "").wanted(&peer);
+        assert!(
+            matches!(&takes_none, Ok(OfferAnswer::NotNow(failure)) if failure.class == FailureClass::VersionUnsupported),
+            "{takes_none:?}"
+        );
+        assert_eq!(answered(404, &[], "").chunk(&peer), Ok(ChunkAnswer::Refused));
     }
 
     #[test]

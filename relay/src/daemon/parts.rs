@@ -78,10 +78,14 @@ pub(super) async fn open_store(
     opened.map_err(|error| StartError::Store { path, error })
 }
 
-/// Whether there is more in a store's directory than its lock, and directories that are empty.
+/// Whether there is more in a store's directory than its lock, and directories that are empty. What cannot be read may have
+/// anything.
 fn has_content(directory: &Path) -> bool {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).any(|path| match path.is_dir() {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return error.kind() != io::ErrorKind::NotFound,
+    };
+    entries.flatten().map(|entry| entry.path()).any(|path| match path.is_dir() {
         true => has_content(&path),
         false => path.file_name().is_some_and(|name| name != "lock"),
     })

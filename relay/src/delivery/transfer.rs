@@ -77,9 +77,10 @@ pub(super) struct LadenPause {
 }
 
 impl LadenPause {
-    /// Its end, if that is ahead.
+    /// Its end, if that is ahead: but no wait is longer than the longest, so one that is was counted on a clock that has been
+    /// set back since.
     pub(super) fn until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.until.filter(|until| *until > now)
+        self.until.filter(|until| *until > now && until.since(now) <= backoff::MAX_RETRY_AFTER)
     }
 
     /// One more failure: by the ladder, and at least as long as was asked.

@@ -80,8 +80,15 @@ async fn what_a_killed_relay_has_is_whole_and_goes_on_in_another_store() {
     assert_ended(&store("import", &data, Some(&file)).await, 73, "exists already");
 
     fs::rename(data.join("store"), data.join("store-before")).unwrap();
-    let refused = cluster.restart(ALPHA).await.unwrap_err().to_string();
-    assert!(refused.contains("data/store is gone, and the relay has served from there"), "{refused}");
+    // Nor where it is gone, or as empty as a disk that is not mounted leaves it.
+    for is_there in [false, true] {
+        if is_there {
+            fs::create_dir_all(data.join("store/lost+found")).unwrap();
+        }
+        let refused = cluster.restart(ALPHA).await.unwrap_err().to_string();
+        assert!(refused.contains("data/store is gone, and the relay has served from there"), "{refused}");
+    }
+    fs::remove_dir_all(data.join("store")).unwrap();
     // As if the import had been killed: the relay does not begin with an empty store.
     fs::create_dir(data.join("store.import")).unwrap();
     let refused = cluster.restart(ALPHA).await.unwrap_err().to_string();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_common::clock::Clock;
 use postrider_common::{Failure, FailureClass, TrackingId};
 
-use super::bench::{Bench, Peer, START};
+use super::bench::{Bench, DAY, Peer, START};
 use super::*;
 use crate::store::{Backoff, Tracking, TrackingEnd};
 
@@ -58,6 +58,18 @@ async fn a_peer_that_asks_for_time_is_not_asked_for_each_envelope() {
     for id in ids {
         assert_eq!(bench.end(id).await, TrackingEnd::Stored);
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_prolong_the_pause() {
+    let peer = Peer::new([]);
+    peer.not_brought.lock().unwrap().push_back(not_now(None));
+    let bench = Bench::new(&peer);
+    let laden = bench.enqueue_laden(1).await[0];
+    refused_once(&bench, laden).await;
+    bench.clock.set(START - DAY);
+    let another = bench.enqueue_laden(1).await[0];
+    assert_eq!(bench.end(another).await, TrackingEnd::Stored, "no time has passed");
 }
 
 #[tokio::test]
